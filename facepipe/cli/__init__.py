@@ -1,0 +1,57 @@
+"""The command line: the only place that prints or exits. Each command loads when it is called, not before."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from facepipe import __version__
+from facepipe.cli.common import exit_code_of, protect_stdout
+
+#: Command name -> (module, attribute, one-line help). The help stands here so that `--help` imports no command.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "doctor": ("facepipe.cli.doctor", "doctor", "Show what is installed here, and whether it works."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when called (click's documentation, "Lazily Loading Subcommands")."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "FACEPIPE"})
+@click.version_option(__version__, prog_name="facepipe")
+def cli() -> None:
+    """Find faces, name the people you enrolled, and say when a face is nobody you know.
+
+    \b
+    facepipe enroll people/            folders named like the people in them
+    facepipe identify photo.jpg        who is in this picture?
+    facepipe batch photos/ --out results.jsonl
+    """
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and exit with the code that the error tree (`facepipe.errors`) asks for."""
+    with protect_stdout():
+        code = exit_code_of(lambda: cli.main(args=argv, prog_name="facepipe", standalone_mode=False))
+    sys.exit(code)

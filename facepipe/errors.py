@@ -1,0 +1,103 @@
+"""Everything that facepipe raises on purpose, and the exit code that each leaves behind.
+
+    FacepipeError                 1  unplanned, and the base of all others
+    ├── UsageError                2  the request itself is wrong (click uses 2 as well)
+    ├── InputError                3  a file or folder cannot be read
+    │   └── ImageError            3  ... because it is no picture, damaged, or too large
+    ├── NoFaceError               4  no face where one was needed
+    │   └── AmbiguousFaceError    4  several faces where exactly one was needed
+    ├── GalleryError              5  the gallery is missing or damaged
+    │   ├── GalleryMissingError   5
+    │   ├── GalleryLockedError    5  another process holds the gallery
+    │   └── GalleryModelError     5  the gallery was made by another embedder
+    ├── ModelError                6  a model is missing or its hash is wrong
+    │   └── DeviceError           6  the device that was asked for is not there
+    └── PartialFailureError       7  some files of a batch failed
+
+A message is one line: which input, what is wrong, what to do next. `facepipe.cli` is the only place that turns an
+error into an exit code.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every command, as published in the README."""
+
+    OK = 0
+    UNPLANNED = 1
+    USAGE = 2
+    INPUT = 3
+    NO_FACE = 4
+    GALLERY = 5
+    MODEL = 6
+    PARTIAL = 7
+    INTERRUPTED = 130
+
+
+class FacepipeError(Exception):
+    """Base of all planned errors."""
+
+    exit_code: ExitCode = ExitCode.UNPLANNED
+
+
+class UsageError(FacepipeError):
+    """The request contradicts itself or names something that does not exist."""
+
+    exit_code = ExitCode.USAGE
+
+
+class InputError(FacepipeError):
+    """A file or folder is missing or cannot be read."""
+
+    exit_code = ExitCode.INPUT
+
+
+class ImageError(InputError):
+    """A file is no picture, is damaged, or is larger than the limit."""
+
+
+class NoFaceError(FacepipeError):
+    """No usable face where one was needed."""
+
+    exit_code = ExitCode.NO_FACE
+
+
+class AmbiguousFaceError(NoFaceError):
+    """Several faces where exactly one was needed."""
+
+
+class GalleryError(FacepipeError):
+    """The gallery is damaged or cannot be used."""
+
+    exit_code = ExitCode.GALLERY
+
+
+class GalleryMissingError(GalleryError):
+    """There is no gallery at this place."""
+
+
+class GalleryLockedError(GalleryError):
+    """Another process holds the gallery for longer than the time-out."""
+
+
+class GalleryModelError(GalleryError):
+    """The gallery holds embeddings of another network."""
+
+
+class ModelError(FacepipeError):
+    """A model is unknown, is not on this machine, or its file is not the recorded one."""
+
+    exit_code = ExitCode.MODEL
+
+
+class DeviceError(ModelError):
+    """The device that was asked for is not there."""
+
+
+class PartialFailureError(FacepipeError):
+    """The batch ended; some of its files failed."""
+
+    exit_code = ExitCode.PARTIAL

@@ -1,0 +1,1 @@
+"""How often facepipe is right: verification and identification protocols, calibration, plots."""

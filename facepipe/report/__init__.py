@@ -1,0 +1,1 @@
+"""Predictions as table, JSON, CSV, Parquet, drawn picture, and HTML page."""

@@ -1,0 +1,283 @@
+"""The values that flow between the stages, and the protocols of the engines that make them.
+
+One colour order (RGB), one box convention (xyxy, float32, displayed pixels), one norm (unit). Shapes and ranges are
+checked when a value is built, so that whoever holds one need not check again; arrays inside are read-only views.
+
+    Image ──detect──▶ Face ──embed──▶ Embeddings ──match──▶ Candidate ──predict──▶ Prediction
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+UInt8 = NDArray[np.uint8]
+Int64 = NDArray[np.int64]
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+#: A vector's length may differ from 1 by this much (float32 rounding, half-precision networks).
+UNIT_TOLERANCE = 1e-3
+
+
+def _frozen(
+    array: NDArray[_Scalar], dtype: type[_Scalar], shape: tuple[int | None, ...], name: str
+) -> NDArray[_Scalar]:
+    """Return a read-only view of `array`; ValueError when its dtype or shape is not the expected one (None: any)."""
+    if array.dtype != dtype:
+        raise ValueError(f"{name}: expected dtype {np.dtype(dtype)}, got {array.dtype}")
+    if array.ndim != len(shape) or any(
+        want is not None and want != got for want, got in zip(shape, array.shape, strict=True)
+    ):
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """A picture as displayed: the EXIF turn is applied.
+
+    rgb: uint8 (H, W, 3). path: where it came from. scale: rgb pixels per displayed pixel, below 1 when it was decoded
+    reduced; `width` and `height` are the size as displayed, and every box refers to that size.
+    """
+
+    rgb: UInt8
+    path: str = "<array>"
+    size: tuple[int, int] | None = None  # displayed (width, height); None: that of rgb
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rgb", _frozen(self.rgb, np.uint8, (None, None, 3), "Image.rgb"))
+        if min(self.rgb.shape[:2]) < 1:
+            raise ValueError(f"Image.rgb: expected at least one pixel, got shape {self.rgb.shape}")
+        if self.size is None:
+            object.__setattr__(self, "size", (self.rgb.shape[1], self.rgb.shape[0]))
+
+    @property
+    def width(self) -> int:
+        """Displayed width in pixels."""
+        assert self.size is not None
+        return self.size[0]
+
+    @property
+    def height(self) -> int:
+        """Displayed height in pixels."""
+        assert self.size is not None
+        return self.size[1]
+
+    @property
+    def scale(self) -> float:
+        """Pixels of `rgb` per displayed pixel, 0 < scale <= 1."""
+        return float(self.rgb.shape[1] / self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How usable a face is.
+
+    size: shorter side of the box in displayed pixels. sharpness: variance of the Laplacian of the grey face at 112x112
+    (0 blurred, some thousands sharp). yaw, pitch, roll: degrees, from the landmarks, 0 is frontal and upright.
+    edge_density: share of strong-gradient pixels in the box, 0..1.
+    """
+
+    size: float
+    sharpness: float
+    yaw: float
+    pitch: float
+    roll: float
+    edge_density: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """A face found in a picture.
+
+    box: float32 (4,), x1 y1 x2 y2 in displayed pixels, may reach over the border. score: 0..1.
+    landmarks: float32 (5, 2), x y of the eye on the image's left, the eye on its right, nose, mouth corner left, right.
+    """
+
+    box: Float32
+    score: float
+    landmarks: Float32
+    quality: Quality
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "box", _frozen(self.box, np.float32, (4,), "Face.box"))
+        object.__setattr__(self, "landmarks", _frozen(self.landmarks, np.float32, (5, 2), "Face.landmarks"))
+        if not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
+            raise ValueError(f"Face.box: expected x1 < x2 and y1 < y2, got {self.box.tolist()}")
+        if not 0.0 <= self.score <= 1.0:
+            raise ValueError(f"Face.score: expected 0..1, got {self.score}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Unit vectors, float32 (n, d), and the fingerprint of the embedder that made them."""
+
+    vectors: Float32
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vectors", _frozen(self.vectors, np.float32, (None, None), "Embeddings.vectors"))
+        norms = np.linalg.norm(self.vectors, axis=1)
+        if not np.all(np.abs(norms - 1.0) <= UNIT_TOLERANCE):
+            raise ValueError(
+                f"Embeddings.vectors: expected unit length, got lengths {norms.min():.4f} to {norms.max():.4f}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A person that a probe may be: cosine similarity -1..1 with the person's template, nearest enrolled face."""
+
+    person: str
+    similarity: float
+    face_id: int | None = None
+
+
+class Status(StrEnum):
+    """The answer about one face."""
+
+    KNOWN = "known"
+    AMBIGUOUS = "ambiguous"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What facepipe says about one face.
+
+    person: the name, only when status is known. similarity: of the best candidate, None in an empty gallery.
+    probability: that the best candidate's name is right, 0..1, None when nothing is calibrated. candidates: best first.
+    """
+
+    face: Face
+    status: Status
+    person: str | None
+    similarity: float | None
+    probability: float | None
+    threshold: float
+    candidates: tuple[Candidate, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.status is Status.KNOWN) != (self.person is not None):
+            raise ValueError(
+                f"Prediction: a person is named exactly when the status is known, got {self.status} {self.person}"
+            )
+        if self.probability is not None and not 0.0 <= self.probability <= 1.0:
+            raise ValueError(f"Prediction.probability: expected 0..1, got {self.probability}")
+
+
+@dataclass(frozen=True, slots=True)
+class ProbabilityCurve:
+    """Probability that the best candidate is right as a function of its similarity: a monotone, piecewise linear curve.
+
+    similarity: rising. probability: not falling, each 0..1. Outside the knots the end values hold.
+    """
+
+    similarity: tuple[float, ...]
+    probability: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.similarity) != len(self.probability) or not self.similarity:
+            raise ValueError("ProbabilityCurve: expected as many probabilities as similarities, at least one")
+        if any(a > b for a, b in zip(self.similarity, self.similarity[1:], strict=False)):
+            raise ValueError("ProbabilityCurve.similarity: expected rising values")
+        if any(a > b for a, b in zip(self.probability, self.probability[1:], strict=False)):
+            raise ValueError("ProbabilityCurve.probability: expected values that do not fall")
+        if self.probability[0] < 0.0 or self.probability[-1] > 1.0:
+            raise ValueError("ProbabilityCurve.probability: expected values in 0..1")
+
+    def __call__(self, similarity: float) -> float:
+        """Return the probability at this similarity."""
+        return float(np.interp(similarity, self.similarity, self.probability))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How stage 4 decides.
+
+    threshold: cosine at and above which the best candidate is known. margin: the second person must be this much less
+    similar, else the face is ambiguous. exclusive: one person at most once in one photo. top_k: candidates shown.
+    """
+
+    threshold: float
+    margin: float
+    exclusive: bool = True
+    top_k: int = 3
+    curve: ProbabilityCurve | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        if not -1.0 <= self.threshold <= 1.0:
+            raise ValueError(f"Policy.threshold: expected -1..1, got {self.threshold}")
+        if self.margin < 0.0:
+            raise ValueError(f"Policy.margin: expected 0 or more, got {self.margin}")
+        if self.top_k < 1:
+            raise ValueError(f"Policy.top_k: expected 1 or more, got {self.top_k}")
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoResult:
+    """What came out for one picture: its predictions, or why there are none.
+
+    width, height: displayed pixels, None when it could not be read. error: one line, None when all went well; a picture
+    without a face is no error. model: fingerprint of the embedder.
+    """
+
+    path: str
+    width: int | None
+    height: int | None
+    predictions: tuple[Prediction, ...]
+    model: str
+    error: str | None = None
+
+
+class Detector(Protocol):
+    """Stage 1 as an engine: finds faces in pictures of any sizes."""
+
+    @property
+    def name(self) -> str:
+        """What `models` calls it, for records and messages."""
+        ...
+
+    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+        """Return the faces of each picture, best score first; an empty tuple for a picture without a face."""
+        ...
+
+
+class Embedder(Protocol):
+    """Stage 2's network as an engine: turns aligned chips into unit vectors."""
+
+    @property
+    def name(self) -> str:
+        """What `models` calls it."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Names network and weights: vectors are comparable exactly when their fingerprints are equal."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        ...
+
+    @property
+    def template(self) -> str:
+        """Name of the alignment template in `facepipe.alignment` that its chips are cut with."""
+        ...
+
+    def embed(self, chips: UInt8) -> Embeddings:
+        """Embed chips, uint8 RGB (n, H, W, 3) with the template's H and W; n may be 0."""
+        ...
