@@ -1,0 +1,108 @@
+"""An embedder from a record and its files: the right definition, the right numbers in, unit vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from facepipe.errors import ModelError
+from facepipe.networks import mini
+from facepipe.networks.devices import resolve_device
+from facepipe.networks.engines import Engine, TorchEngine
+from facepipe.networks.registry import ModelRecord
+from facepipe.types import Embeddings, Float32, UInt8
+
+#: Chips per pass through the network.
+BATCH = 32
+
+
+class NetworkEmbedder:
+    """Serves the Embedder protocol with any engine: normalises pixels, runs batches, centres, scales to unit length."""
+
+    def __init__(self, record: ModelRecord, engine: Engine) -> None:
+        if record.template is None or record.dim is None or record.input is None:
+            raise ModelError(f"model {record.name!r}: an embedder's record needs template, input and dim")
+        self._record = record
+        self._engine = engine
+        self._template = record.template
+        self._dim = record.dim
+        self._size = record.input
+        self._fingerprint = record.fingerprint
+        # The network sees channels in its own order; mean and std are recorded in that order.
+        self._channels = slice(None) if record.colour == "rgb" else slice(None, None, -1)
+        self._mean = np.asarray(record.mean, np.float32)
+        self._factor = np.float32(1) / np.asarray(record.std, np.float32)
+        self._centre = None if record.centre is None else np.asarray(record.centre, np.float32)
+
+    @property
+    def name(self) -> str:
+        """Name of the record."""
+        return self._record.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The record's fingerprint; the same on every device and in every number format."""
+        return self._fingerprint
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self._dim
+
+    @property
+    def template(self) -> str:
+        """Template of the chips."""
+        return self._template
+
+    def embed(self, chips: UInt8) -> Embeddings:
+        """Embed chips, uint8 RGB (n, size, size, 3).
+
+        Raises ValueError for another shape or dtype, ModelError when the network does not answer with `dim` finite
+        numbers for each chip.
+        """
+        if chips.dtype != np.uint8 or chips.shape[1:] != (self._size, self._size, 3):
+            raise ValueError(
+                f"chips: expected uint8 (n, {self._size}, {self._size}, 3), got {chips.dtype} {chips.shape}"
+            )
+        vectors = np.empty((len(chips), self._dim), np.float32)
+        for start in range(0, len(chips), BATCH):
+            batch = chips[start : start + BATCH, :, :, self._channels]
+            x = (batch.astype(np.float32) - self._mean) * self._factor
+            vectors[start : start + BATCH] = self._unit(self._engine.run(x.transpose(0, 3, 1, 2))[0], len(batch))
+        return Embeddings(vectors, self._fingerprint)
+
+    def _unit(self, out: Float32, n: int) -> Float32:
+        """Check what the network gave, centre it, and scale it to unit length."""
+        if out.shape != (n, self._dim):
+            raise ModelError(f"model {self.name!r}: expected an output of shape {(n, self._dim)}, got {out.shape}")
+        if self._centre is not None:
+            out = out - self._centre
+        norms = np.linalg.norm(out, axis=1, keepdims=True)
+        if not np.isfinite(norms).all() or not (norms > 0).all():
+            raise ModelError(f"model {self.name!r}: the network gave a vector that is zero or not finite")
+        unit: Float32 = out / norms
+        return unit
+
+
+def build_embedder(record: ModelRecord, contents: Sequence[bytes], device: str) -> NetworkEmbedder:
+    """Build the embedder of a record from the checked contents of its files.
+
+    Raises ModelError when the files do not fit the definition, DeviceError when the device is not there.
+    """
+    where = resolve_device(device)
+    if record.network == "mini":
+        network: torch.nn.Module = _mini(record, contents[0])
+    else:
+        raise ModelError(f"model {record.name!r}: facepipe has no network {record.network!r}")
+    return NetworkEmbedder(record, TorchEngine(network, where))
+
+
+def _mini(record: ModelRecord, data: bytes) -> torch.nn.Module:
+    try:
+        return mini.build(safetensors.torch.load(data))
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(f"model {record.name!r}: its weights do not fit the network: {error}") from error
