@@ -1,0 +1,79 @@
+"""Boxes as float32 (n, 4) arrays, x1 y1 x2 y2: overlap, non-maximum suppression, squaring, regression.
+
+The arithmetic, its "+ 1" included, is that of MTCNN (Zhang et al., "Joint Face Detection and Alignment using Multi-task
+Cascaded Convolutional Networks", 2016) as facenet-pytorch runs it, so that boxes agree to the pixel.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from facepipe.types import Float32, Int64
+
+
+def iou(a: Float32, b: Float32) -> Float32:
+    """Return the intersection over union of every box of a (n, 4) with every box of b (m, 4): float32 (n, m)."""
+    corner = np.maximum(a[:, None, :2], b[None, :, :2])
+    opposite = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    inter = np.prod(np.maximum(opposite - corner, 0), axis=2)
+    area_a = np.prod(a[:, 2:] - a[:, :2], axis=1)
+    area_b = np.prod(b[:, 2:] - b[:, :2], axis=1)
+    union = area_a[:, None] + area_b[None, :] - inter
+    return np.asarray(np.divide(inter, union, out=np.zeros_like(inter), where=union > 0), np.float32)
+
+
+def nms(boxes: Float32, scores: Float32, groups: Int64, threshold: float) -> Int64:
+    """Return the indices of the boxes that no better box of the same group overlaps by more than `threshold` IoU.
+
+    Best score first. groups: int64 (n,), boxes of different groups never suppress each other.
+    """
+    if len(boxes) == 0:
+        return np.zeros(0, np.int64)
+    rectangles = boxes.astype(np.float64)
+    # Groups are moved apart, so that one pass handles all of them.
+    rectangles += (groups * (float(boxes.max()) - float(boxes.min()) + 1.0))[:, None]
+    rectangles[:, 2:] -= rectangles[:, :2]
+    # OpenCV drops scores at or below its own threshold, and ours are probabilities above 0.
+    keep = cv2.dnn.NMSBoxes(rectangles, scores, 0.0, threshold)  # type: ignore[arg-type]
+    return np.asarray(keep, np.int64).reshape(-1)
+
+
+def nms_contained(boxes: Float32, scores: Float32, groups: Int64, threshold: float) -> Int64:
+    """Like `nms`, with the overlap measured against the smaller box: a box inside a better one goes ("Min" in MTCNN)."""
+    extent = boxes[:, 2:] - boxes[:, :2] + 1
+    area = extent[:, 0] * extent[:, 1]
+    order = np.argsort(-scores, kind="stable")
+    keep: list[int] = []
+    # One turn for each face that stays; a turn drops every box that it covers.
+    while order.size:
+        best, rest = order[0], order[1:]
+        keep.append(int(best))
+        corner = np.maximum(boxes[best, :2], boxes[rest, :2])
+        opposite = np.minimum(boxes[best, 2:], boxes[rest, 2:])
+        inter = np.prod(np.maximum(opposite - corner + 1, 0), axis=1)
+        covered = (inter > threshold * np.minimum(area[best], area[rest])) & (groups[rest] == groups[best])
+        order = rest[~covered]
+    return np.array(keep, np.int64)
+
+
+def square(boxes: Float32) -> Float32:
+    """Return squares around the same centres, as long as the longer side."""
+    extent = boxes[:, 2:] - boxes[:, :2]
+    side = extent.max(axis=1, keepdims=True)
+    corner = boxes[:, :2] + extent * np.float32(0.5) - side * np.float32(0.5)
+    return np.concatenate([corner, corner + side], axis=1).astype(np.float32)
+
+
+def regress(boxes: Float32, offsets: Float32, plus: float) -> Float32:
+    """Move each edge by its offset times the box's extent; `plus` is 1 in MTCNN's second and third networks, else 0."""
+    extent = boxes[:, 2:] - boxes[:, :2] + np.float32(plus)
+    return np.asarray(boxes + offsets * np.concatenate([extent, extent], axis=1), np.float32)
+
+
+def clip_to_pixels(boxes: Float32, width: Int64, height: Int64) -> Int64:
+    """Return whole-pixel crops inside the pictures, int64 (n, 4), last-plus-one; an empty one has x1 >= x2 or y1 >= y2."""
+    whole = np.trunc(boxes).astype(np.int64)
+    x1 = np.maximum(whole[:, 0], 1) - 1
+    y1 = np.maximum(whole[:, 1], 1) - 1
+    return np.stack([x1, y1, np.minimum(whole[:, 2], width), np.minimum(whole[:, 3], height)], axis=1)

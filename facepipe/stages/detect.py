@@ -1,0 +1,291 @@
+"""Stage 1, detect: find the faces in pictures.
+
+An edge map says where a face can be at all; MTCNN's three networks confirm, refine the box, and give five landmarks. All pyramid
+levels and all crops of a picture are cut from one integral image, candidates are arrays throughout, and pictures of different
+sizes share their batches.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from facepipe.detection.boxes import clip_to_pixels, nms, nms_contained, regress, square
+from facepipe.detection.edges import EdgeMap, edge_map, looked_at
+from facepipe.detection.pyramid import crop_area, integral_image, pyramid_scales, resize_area
+from facepipe.detection.quality import assess
+from facepipe.networks.mtcnn import CascadeNetworks
+from facepipe.types import Face, Float32, Image, Int64, UInt8
+
+_CELL, _STRIDE = 12, 2
+_NO_BOXES = np.zeros((0, 4), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectOptions:
+    """How to look for faces.
+
+    min_face: smallest face in pixels of the picture after `max_side`. max_side: larger pictures are reduced to this many pixels
+    on their longer side, None never. thresholds: least probability that each of the three networks must give. factor: ratio of
+    neighbouring pyramid scales. edge_gate: let the edge map rule out regions and scales before any network looks.
+    """
+
+    min_face: float = 40.0
+    max_side: int | None = 1280
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
+    factor: float = 0.709
+    edge_gate: bool = True
+
+    def __post_init__(self) -> None:
+        if self.min_face < _CELL:
+            raise ValueError(f"min_face: expected {_CELL} pixels or more, got {self.min_face}")
+        if not 0.0 < self.factor < 1.0:
+            raise ValueError(f"factor: expected a value between 0 and 1, got {self.factor}")
+        if not all(0.0 < threshold < 1.0 for threshold in self.thresholds):
+            raise ValueError(f"thresholds: expected values between 0 and 1, got {self.thresholds}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """A picture on the bench: its sums, its finest pyramid level, and where its edges are."""
+
+    height: int
+    width: int
+    scale: float  # working pixels per displayed pixel
+    integral: NDArray[np.integer]
+    scales: list[float]
+    finest: Float32 | None
+    edges: EdgeMap
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Level:
+    """The part of one pyramid level that PNet is to look at; corner: where it lies in the level, in level pixels."""
+
+    image: int
+    scale: float
+    pixels: Float32
+    corner: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidates:
+    """Boxes of all pictures, float32 (n, 4) in working pixels; scores (n,); image: int64 (n,), which picture."""
+
+    boxes: Float32
+    scores: Float32
+    image: Int64
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def take(self, keep: NDArray[np.integer] | NDArray[np.bool_]) -> _Candidates:
+        return _Candidates(self.boxes[keep], self.scores[keep], self.image[keep])
+
+
+class MtcnnDetector:
+    """`Detector` over MTCNN's networks."""
+
+    name = "mtcnn"
+    #: Pixels of pyramid in one forward pass of PNet: activations stay in the cache of a CPU core.
+    batch_pixels = 150_000
+    #: Levels are padded to multiples of this, so that pictures of different sizes share batches.
+    pad_to = 16
+
+    def __init__(self, networks: CascadeNetworks, options: DetectOptions | None = None) -> None:
+        self._networks = networks
+        self.options = options or DetectOptions()
+
+    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+        """Return the faces of each picture, best score first; an empty tuple for a picture without a face."""
+        works = [self._prepare(image) for image in images]
+        candidates = self._propose(works)
+        candidates = self._refine(works, candidates)
+        return self._finish(works, candidates)
+
+    def edges(self, image: Image) -> EdgeMap:
+        """Return the edge map that `detect` uses for this picture."""
+        return self._prepare(image).edges
+
+    # -- the picture on the bench ------------------------------------------------------------------------------------------
+
+    def _prepare(self, image: Image) -> _Work:
+        rgb = self._reduce(image.rgb)
+        height, width = rgb.shape[:2]
+        integral = integral_image(rgb)
+        scales = pyramid_scales(height, width, self.options.min_face, self.options.factor, _CELL)
+        base = scales[0] if scales else 1.0
+        finest = resize_area(integral, int(height * base + 1), int(width * base + 1))
+        grey = np.ascontiguousarray(finest @ np.array([0.299, 0.587, 0.114], np.float32))
+        return _Work(height, width, width / image.width, integral, scales, finest, edge_map(grey, base))
+
+    def _reduce(self, rgb: UInt8) -> UInt8:
+        longer = max(rgb.shape[:2])
+        if self.options.max_side is None or longer <= self.options.max_side:
+            return rgb
+        ratio = self.options.max_side / longer
+        size = (max(1, round(rgb.shape[1] * ratio)), max(1, round(rgb.shape[0] * ratio)))
+        return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    # -- first network: proposals -------------------------------------------------------------------------------------------
+
+    def _levels(self, index: int, work: _Work) -> Iterable[_Level]:
+        for number, scale in enumerate(work.scales):
+            height, width = int(work.height * scale + 1), int(work.width * scale + 1)
+            region: tuple[int, int, int, int] | None = (0, 0, width, height)
+            if self.options.edge_gate:
+                rows, columns = int(_cells(height)), int(_cells(width))
+                region = looked_at(work.edges.windows(scale, rows, columns, _CELL, _STRIDE), _CELL, _STRIDE)
+                if region is None:
+                    continue
+                # A window at the border may be cut by the picture; what is left of it belongs to the level.
+                x1, y1, x2, y2 = region
+                region = (
+                    x1,
+                    y1,
+                    width if x2 >= width - _STRIDE else x2,
+                    height if y2 >= height - _STRIDE else y2,
+                )
+            assert region is not None
+            if number == 0 and work.finest is not None:
+                pixels = work.finest[region[1] : region[3], region[0] : region[2]]
+            else:
+                pixels = resize_area(work.integral, height, width, region)
+            yield _Level(index, scale, pixels, (region[0], region[1]))
+
+    def _propose(self, works: Sequence[_Work]) -> _Candidates:
+        groups: dict[tuple[int, int], list[_Level]] = defaultdict(list)
+        for index, work in enumerate(works):
+            for level in self._levels(index, work):
+                height, width = level.pixels.shape[:2]
+                groups[-(-height // self.pad_to) * self.pad_to, -(-width // self.pad_to) * self.pad_to].append(level)
+        found: list[tuple[Float32, Float32, Int64, NDArray[np.float64]]] = []
+        for (height, width), levels in groups.items():
+            at_once = max(1, self.batch_pixels // (height * width))
+            for start in range(0, len(levels), at_once):
+                found.append(self._propose_batch(levels[start : start + at_once]))
+        if not found:
+            return _Candidates(_NO_BOXES, np.zeros(0, np.float32), np.zeros(0, np.int64))
+        boxes, scores, image, scale = (np.concatenate([part[i] for part in found]) for i in range(4))
+        return self._suppress_proposals(boxes, scores, image, scale, len(works))
+
+    def _propose_batch(self, levels: Sequence[_Level]) -> tuple[Float32, Float32, Int64, NDArray[np.float64]]:
+        sizes = np.array([level.pixels.shape[:2] for level in levels], np.int64)
+        height, width = sizes.max(axis=0)
+        batch = np.full((len(levels), height, width, 3), 127.5, np.float32)
+        for slot, level in zip(batch, levels, strict=True):
+            slot[: level.pixels.shape[0], : level.pixels.shape[1]] = level.pixels
+        _normalise(batch)
+        same = bool((sizes == sizes[0]).all())
+        logits, offsets = self._networks.propose(batch, None if same else sizes)
+        threshold = self.options.thresholds[0]
+        which, y, x = np.nonzero(logits >= np.log(threshold / (1 - threshold)))
+        if not same:
+            inside = (y < _cells(sizes[which, 0])) & (x < _cells(sizes[which, 1]))
+            which, y, x = which[inside], y[inside], x[inside]
+        scores = 1.0 / (1.0 + np.exp(-logits[which, y, x]))
+        corners = np.array([level.corner for level in levels], np.int64)[which]
+        scale = np.array([level.scale for level in levels])[which]
+        cell = np.stack([x, y], axis=1) * _STRIDE + corners
+        # The cell's window in the picture, rounded down in float32 as in MTCNN's training code, then moved by the offsets.
+        divisor = scale.astype(np.float32)[:, None]
+        corner = np.floor((cell + 1).astype(np.float32) / divisor)
+        boxes = np.concatenate([corner, np.floor((cell + _CELL).astype(np.float32) / divisor)], axis=1)
+        packed = np.concatenate([boxes, offsets[which, :, y, x]], axis=1).astype(np.float32)
+        image = np.array([level.image for level in levels], np.int64)[which]
+        return packed, scores.astype(np.float32), image, scale
+
+    def _suppress_proposals(
+        self, packed: Float32, scores: Float32, image: Int64, scale: NDArray[np.float64], count: int
+    ) -> _Candidates:
+        keep: list[Int64] = []
+        for index in range(count):
+            rows = np.flatnonzero(image == index)
+            _, scale_group = np.unique(scale[rows], return_inverse=True)
+            rows = rows[nms(packed[rows, :4], scores[rows], scale_group.astype(np.int64), 0.5)]
+            rows = rows[nms(packed[rows, :4], scores[rows], np.zeros(len(rows), np.int64), 0.7)]
+            keep.append(rows)
+        rows = np.concatenate(keep)
+        boxes = square(regress(packed[rows, :4], packed[rows, 4:], plus=0.0))
+        return _Candidates(boxes, scores[rows], image[rows])
+
+    # -- second and third network --------------------------------------------------------------------------------------------
+
+    def _crops(self, works: Sequence[_Work], candidates: _Candidates, size: int) -> tuple[Float32, _Candidates]:
+        """Cut all candidates; those that lie outside their picture drop out."""
+        heights = np.array([work.height for work in works], np.int64)[candidates.image]
+        widths = np.array([work.width for work in works], np.int64)[candidates.image]
+        pixels = clip_to_pixels(candidates.boxes, widths, heights)
+        inside = (pixels[:, 0] < pixels[:, 2]) & (pixels[:, 1] < pixels[:, 3])
+        candidates, pixels = candidates.take(inside), pixels[inside]
+        crops = np.empty((len(candidates), size, size, 3), np.float32)
+        for index in np.unique(candidates.image):
+            rows = np.flatnonzero(candidates.image == index)
+            crops[rows] = crop_area(works[index].integral, pixels[rows], size)
+        return crops, candidates
+
+    def _refine(self, works: Sequence[_Work], candidates: _Candidates) -> _Candidates:
+        crops, candidates = self._crops(works, candidates, 24)
+        if not len(candidates):
+            return candidates
+        scores, offsets = self._networks.refine(_normalise(crops))
+        passed = scores > self.options.thresholds[1]
+        offsets = offsets[passed]
+        candidates = _Candidates(candidates.boxes[passed], scores[passed], candidates.image[passed])
+        keep = np.concatenate(
+            [
+                rows[nms(candidates.boxes[rows], candidates.scores[rows], np.zeros(len(rows), np.int64), 0.7)]
+                for rows in (np.flatnonzero(candidates.image == index) for index in range(len(works)))
+            ]
+        )
+        kept = candidates.take(keep)
+        return _Candidates(square(regress(kept.boxes, offsets[keep], plus=1.0)), kept.scores, kept.image)
+
+    def _finish(self, works: Sequence[_Work], candidates: _Candidates) -> list[tuple[Face, ...]]:
+        crops, candidates = self._crops(works, candidates, 48)
+        if not len(candidates):
+            return [() for _ in works]
+        scores, offsets, points = self._networks.finish(_normalise(crops))
+        passed = scores > self.options.thresholds[2]
+        boxes, offsets, points = candidates.boxes[passed], offsets[passed], points[passed]
+        extent = boxes[:, 2:] - boxes[:, :2] + 1
+        landmarks = points * extent[:, None, :] + boxes[:, None, :2] - 1
+        found = _Candidates(regress(boxes, offsets, plus=1.0), scores[passed], candidates.image[passed])
+        keep = nms_contained(found.boxes, found.scores, found.image, 0.7)
+        # A box turned inside out by its regression is no face.
+        keep = keep[(found.boxes[keep, 0] < found.boxes[keep, 2]) & (found.boxes[keep, 1] < found.boxes[keep, 3])]
+        found, landmarks = found.take(keep), landmarks[keep].astype(np.float32)
+        return [self._faces(work, found, landmarks, np.flatnonzero(found.image == i)) for i, work in enumerate(works)]
+
+    def _faces(self, work: _Work, found: _Candidates, landmarks: Float32, rows: Int64) -> tuple[Face, ...]:
+        if not rows.size:
+            return ()
+        boxes = found.boxes[rows]
+        count = np.full(len(rows), 1, np.int64)
+        pixels = clip_to_pixels(boxes, count * work.width, count * work.height)
+        pixels[:, 2:] = np.maximum(pixels[:, 2:], pixels[:, :2] + 1)
+        crops = crop_area(work.integral, pixels, 112)
+        shown = (boxes / work.scale).astype(np.float32)
+        points = (landmarks[rows] / work.scale).astype(np.float32)
+        qualities = assess(shown, points, crops, work.edges.density(boxes))
+        return tuple(
+            Face(box, min(1.0, float(score)), point, quality)
+            for box, score, point, quality in zip(shown, found.scores[rows], points, qualities, strict=True)
+        )
+
+
+def _cells(length: Int64 | int) -> Int64:
+    """Return how many windows PNet has along a level of this length."""
+    return np.asarray(-(-(np.asarray(length, np.int64) - 2) // 2) - 4, np.int64)
+
+
+def _normalise(pixels: Float32) -> Float32:
+    """Bring 0..255 to about -1..1 in place, as MTCNN was trained."""
+    pixels -= 127.5
+    pixels *= 0.0078125
+    return pixels

@@ -1,0 +1,58 @@
+"""Stage 4, predict: known, unknown or ambiguous."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from facepipe.types import Candidate, Face, Policy, Prediction, Status
+
+
+def predict(
+    faces: Sequence[Face], candidates: Sequence[tuple[Candidate, ...]], policy: Policy
+) -> tuple[Prediction, ...]:
+    """Decide about all faces of one photo; candidates: of each face, best first.
+
+    A face is known when its best candidate reaches the threshold and leads the next person by the margin; ambiguous when it
+    reaches the threshold but does not lead; else unknown. With `policy.exclusive` a person is named at most once in a photo:
+    the most similar face gets the name, and the others are judged by the people who are still free.
+    """
+    names = _assign(candidates, policy) if policy.exclusive else [c[0] if c else None for c in candidates]
+    return tuple(
+        _decide(face, offered, name, policy) for face, offered, name in zip(faces, candidates, names, strict=True)
+    )
+
+
+def _assign(candidates: Sequence[tuple[Candidate, ...]], policy: Policy) -> list[Candidate | None]:
+    """Give each person to the face that is most similar, greedily by similarity.
+
+    Greedy, not optimal in the sum: a name must never move to a less similar face for the sake of a stranger's score.
+    """
+    pairs = sorted(
+        (
+            (candidate.similarity, number, candidate)
+            for number, offered in enumerate(candidates)
+            for candidate in offered
+        ),
+        key=lambda pair: (-pair[0], pair[1]),
+    )
+    given: list[Candidate | None] = [None] * len(candidates)
+    taken: set[str] = set()
+    for similarity, number, candidate in pairs:
+        if given[number] is None and candidate.person not in taken:
+            given[number] = candidate
+            if similarity >= policy.threshold:
+                taken.add(candidate.person)
+    return given
+
+
+def _decide(face: Face, offered: tuple[Candidate, ...], chosen: Candidate | None, policy: Policy) -> Prediction:
+    status, person = Status.UNKNOWN, None
+    if chosen is not None and chosen.similarity >= policy.threshold:
+        rivals = [other.similarity for other in offered if other.person != chosen.person]
+        # A rival above the chosen one has been given to another face of this photo; it casts no doubt here.
+        close = [value for value in rivals if 0.0 <= chosen.similarity - value < policy.margin]
+        status = Status.AMBIGUOUS if close else Status.KNOWN
+        person = chosen.person if status is Status.KNOWN else None
+    similarity = chosen.similarity if chosen else (offered[0].similarity if offered else None)
+    probability = policy.curve(similarity) if policy.curve and similarity is not None else None
+    return Prediction(face, status, person, similarity, probability, policy.threshold, offered[: policy.top_k])

@@ -1,0 +1,100 @@
+"""Stage 1 on real faces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from facepipe.detection.boxes import iou
+from facepipe.networks.mtcnn import TorchCascade
+from facepipe.stages.detect import DetectOptions, MtcnnDetector
+from facepipe.types import Image
+
+pytestmark = pytest.mark.models
+
+
+@pytest.fixture(scope="module")
+def networks() -> TorchCascade:
+    return TorchCascade(torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def detector(networks: TorchCascade) -> MtcnnDetector:
+    return MtcnnDetector(networks)
+
+
+def test_the_portraits_hold_one_face_each_where_it_is(detector: MtcnnDetector, astronaut: Image, hopper: Image) -> None:
+    for image, expected in ((astronaut, [177, 69, 270, 191]), (hopper, [178, 73, 354, 297])):
+        faces = detector.detect([image])[0]
+        assert faces[0].score > 0.99
+        assert iou(faces[0].box[None], np.array([expected], np.float32))[0, 0] > 0.6
+        assert len([face for face in faces if face.score > 0.9]) == 1
+
+
+def test_landmarks_lie_where_a_face_has_them(detector: MtcnnDetector, astronaut: Image) -> None:
+    left_eye, right_eye, nose, left_mouth, right_mouth = detector.detect([astronaut])[0][0].landmarks
+    assert left_eye[0] < nose[0] < right_eye[0]
+    assert left_mouth[0] < right_mouth[0]
+    assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
+
+
+def test_a_mirrored_face_looks_the_other_way(detector: MtcnnDetector, astronaut: Image) -> None:
+    pose = detector.detect([astronaut])[0][0].quality
+    mirrored = detector.detect([Image(np.ascontiguousarray(astronaut.rgb[:, ::-1]))])[0][0].quality
+    assert mirrored.yaw == pytest.approx(-pose.yaw, abs=6)
+    assert mirrored.roll == pytest.approx(-pose.roll, abs=4)
+
+
+def test_a_blurred_face_is_less_sharp(detector: MtcnnDetector, hopper: Image) -> None:
+    import cv2
+
+    sharp = detector.detect([hopper])[0][0].quality.sharpness
+    blurred = detector.detect([Image(np.asarray(cv2.GaussianBlur(hopper.rgb, (0, 0), 6), np.uint8))])[0][
+        0
+    ].quality.sharpness
+    assert blurred < 0.2 * sharp
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (11, 300), (12, 12), (40, 40), (480, 640)])
+def test_pictures_without_a_face_are_empty_results(detector: MtcnnDetector, shape: tuple[int, int]) -> None:
+    assert detector.detect([Image(np.full((*shape, 3), 70, np.uint8))]) == [()]
+    assert detector.detect([]) == []
+
+
+def test_a_batch_of_mixed_sizes_gives_what_each_picture_gives_alone(
+    detector: MtcnnDetector, astronaut: Image, hopper: Image
+) -> None:
+    flat = Image(np.full((90, 700, 3), 120, np.uint8))
+    small = Image(np.ascontiguousarray(hopper.rgb[40:333, 120:421]))
+    images = [flat, astronaut, hopper, small, flat]
+    together = detector.detect(images)
+    alone = [detector.detect([image])[0] for image in images]
+    assert [len(faces) for faces in together] == [len(faces) for faces in alone]
+    assert not together[0] and not together[4]
+    for a, b in zip(together, alone, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_allclose(x.box, y.box, atol=0.05)
+            np.testing.assert_allclose(x.landmarks, y.landmarks, atol=0.05)
+
+
+def test_boxes_of_a_picture_decoded_smaller_refer_to_the_picture_as_displayed(
+    detector: MtcnnDetector, astronaut: Image
+) -> None:
+    half = Image(np.ascontiguousarray(astronaut.rgb[::2, ::2]), size=(512, 512))
+    whole, reduced = detector.detect([astronaut, half])
+    assert iou(whole[0].box[None], reduced[0].box[None])[0, 0] > 0.7
+    assert reduced[0].quality.size == pytest.approx(whole[0].quality.size, rel=0.25)
+
+
+def test_edges_rule_out_regions_without_losing_a_face(networks: TorchCascade, astronaut: Image, hopper: Image) -> None:
+    gated = MtcnnDetector(networks, DetectOptions(edge_gate=True)).detect([astronaut, hopper])
+    ungated = MtcnnDetector(networks, DetectOptions(edge_gate=False)).detect([astronaut, hopper])
+    for a, b in zip(gated, ungated, strict=True):
+        np.testing.assert_allclose(a[0].box, b[0].box, atol=0.05)
+
+
+def test_options_refuse_what_makes_no_sense() -> None:
+    for wrong in ({"min_face": 5}, {"factor": 1.0}, {"thresholds": (0.0, 0.7, 0.7)}):
+        with pytest.raises(ValueError, match="expected"):
+            DetectOptions(**wrong)  # type: ignore[arg-type]

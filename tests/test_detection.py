@@ -1,0 +1,155 @@
+"""The arithmetic of stage 1: resampling, suppression, edges, pose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from facepipe.detection.boxes import clip_to_pixels, iou, nms, nms_contained, square
+from facepipe.detection.edges import edge_map, looked_at
+from facepipe.detection.pyramid import crop_area, integral_image, pyramid_scales, resize_area
+from facepipe.detection.quality import head_pose, sharpness
+from facepipe.types import Float32
+
+PICTURES = arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3)))
+
+
+def torch_area(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
+    tensor = torch.from_numpy(rgb.astype(np.float32)).permute(2, 0, 1)[None]
+    return torch.nn.functional.interpolate(tensor, size=(height, width), mode="area")[0].permute(1, 2, 0).numpy()
+
+
+@settings(max_examples=50, deadline=None)
+@given(PICTURES, st.integers(1, 60), st.integers(1, 60))
+def test_resize_is_adaptive_average_pooling(rgb: np.ndarray, height: int, width: int) -> None:
+    np.testing.assert_allclose(
+        resize_area(integral_image(rgb), height, width), torch_area(rgb, height, width), atol=1e-3
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(PICTURES, st.data())
+def test_crops_are_what_cutting_and_pooling_gives(rgb: np.ndarray, data: st.DataObject) -> None:
+    height, width = rgb.shape[:2]
+    x1, y1 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    x2, y2 = data.draw(st.integers(x1 + 1, width)), data.draw(st.integers(y1 + 1, height))
+    crop = crop_area(integral_image(rgb), np.array([[x1, y1, x2, y2]]), 24)[0]
+    np.testing.assert_allclose(crop, torch_area(rgb[y1:y2, x1:x2], 24, 24), atol=1e-3)
+
+
+def test_a_region_of_a_level_is_the_cut_out_level() -> None:
+    rgb = np.random.default_rng(1).integers(0, 256, (50, 70, 3), np.uint8)
+    whole = resize_area(integral_image(rgb), 30, 40)
+    np.testing.assert_array_equal(resize_area(integral_image(rgb), 30, 40, (4, 6, 20, 30)), whole[6:30, 4:20])
+
+
+def test_a_picture_too_large_for_32_bits_sums_right() -> None:
+    rgb = np.full((3000, 3000, 3), 255, np.uint8)
+    integral = integral_image(rgb)
+    assert int(integral[-1, -1, 0]) == 3000 * 3000 * 255
+    assert resize_area(integral, 2, 2).tolist() == np.full((2, 2, 3), 255.0).tolist()
+
+
+def test_scales_reach_from_the_smallest_face_to_the_whole_picture() -> None:
+    scales = pyramid_scales(480, 640, 40, 0.709)
+    assert scales[0] == pytest.approx(12 / 40)
+    assert 480 * scales[-1] >= 12 > 480 * scales[-1] * 0.709
+    assert pyramid_scales(30, 640, 40, 0.709) == []
+
+
+def boxes_strategy(count: int) -> st.SearchStrategy[np.ndarray]:
+    corner = arrays(np.float32, (count, 2), elements=st.floats(0, 100, width=32))
+    extent = arrays(np.float32, (count, 2), elements=st.floats(1, 50, width=32))
+    return st.tuples(corner, extent).map(lambda pair: np.concatenate([pair[0], pair[0] + pair[1]], axis=1))
+
+
+@settings(max_examples=50, deadline=None)
+@given(boxes_strategy(12), st.permutations(range(1, 13)), st.lists(st.integers(0, 2), min_size=12, max_size=12))
+def test_suppression_keeps_the_best_and_nothing_that_overlaps_it(
+    boxes: Float32, ranks: list[int], groups: list[int]
+) -> None:
+    scores = np.array(ranks, np.float32) / 13
+    group = np.array(groups, np.int64)
+    keep = nms(boxes, scores, group, 0.5)
+    assert list(scores[keep]) == sorted(scores[keep], reverse=True)
+    overlap = iou(boxes, boxes)
+    for i in range(12):
+        better = [j for j in keep if scores[j] > scores[i] and group[j] == group[i]]
+        if i in keep:
+            assert all(overlap[i, j] <= 0.5 + 1e-4 for j in better)
+        else:
+            assert any(overlap[i, j] > 0.5 - 1e-4 for j in better)
+
+
+def test_a_face_inside_a_better_face_is_dropped_but_not_in_another_picture() -> None:
+    boxes = np.array([[0, 0, 100, 100], [40, 40, 60, 60], [40, 40, 60, 60]], np.float32)
+    scores = np.array([0.9, 0.8, 0.7], np.float32)
+    assert nms_contained(boxes, scores, np.array([0, 0, 1]), 0.7).tolist() == [0, 2]
+    assert nms_contained(boxes[:0], scores[:0], np.zeros(0, np.int64), 0.7).tolist() == []
+
+
+def test_squares_keep_their_centre() -> None:
+    assert square(np.array([[10, 20, 30, 60]], np.float32)).tolist() == [[0.0, 20.0, 40.0, 60.0]]
+
+
+def test_crops_never_leave_the_picture() -> None:
+    boxes = np.array([[-20, -5, 400, 300], [500, 10, 600, 50]], np.float32)
+    size = np.array([320, 320]), np.array([240, 240])
+    pixels = clip_to_pixels(boxes, *size)
+    assert pixels[0].tolist() == [0, 0, 320, 240]
+    assert pixels[1, 0] >= pixels[1, 2]
+
+
+def test_flat_pictures_have_no_window_worth_a_look_and_textured_parts_do() -> None:
+    grey = np.full((100, 120), 90, np.float32)
+    assert looked_at(edge_map(grey, 1.0).windows(1.0, 45, 55)) is None
+    grey[40:60, 70:90] = np.random.default_rng(0).uniform(0, 255, (20, 20))
+    region = looked_at(edge_map(grey, 1.0).windows(1.0, 45, 55))
+    assert region is not None
+    x1, y1, x2, y2 = region
+    assert x1 <= 70 and y1 <= 40 and x2 >= 90 and y2 >= 60
+    assert (x2 - x1) * (y2 - y1) < 100 * 120 / 4
+    assert x1 % 2 == y1 % 2 == 0
+
+
+def test_density_counts_edges_inside_the_box_only() -> None:
+    grey = np.zeros((40, 80), np.float32)
+    grey[:, 40:] = np.tile([0, 0, 255, 255], 10)
+    edges = edge_map(grey, 0.5)
+    inside, outside = edges.density(np.array([[100, 0, 160, 80], [0, 0, 60, 80]], np.float32))
+    assert inside > 0.9
+    assert outside == 0.0
+
+
+def landmarks(yaw: float, pitch: float, roll: float) -> Float32:
+    """Project a head that was turned by the given degrees (weak perspective)."""
+    from facepipe.detection import quality
+
+    a, b, c = np.radians([yaw, pitch, roll])
+    about_y = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(b), np.sin(b)], [0, -np.sin(b), np.cos(b)]])
+    about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return np.asarray((quality._HEAD @ (about_z @ about_x @ about_y).T)[:, :2] * 1.7 + 50, np.float32)
+
+
+@pytest.mark.parametrize(
+    "pose", [(0, 0, 0), (30, 0, 0), (-30, 0, 0), (0, 20, 0), (0, -20, 0), (0, 0, 15), (0, 0, -40), (20, 0, 10)]
+)
+def test_the_pose_of_a_turned_head_is_found_again(pose: tuple[float, float, float]) -> None:
+    np.testing.assert_allclose(head_pose(landmarks(*pose)[None])[0], pose, atol=0.5)
+
+
+def test_a_head_that_looks_to_the_right_shows_its_nose_on_the_right() -> None:
+    turned = landmarks(30, 0, 0)
+    assert turned[2, 0] > turned[[0, 1], 0].mean()
+
+
+def test_blur_lowers_sharpness() -> None:
+    noise = np.random.default_rng(0).uniform(0, 255, (1, 112, 112, 3)).astype(np.float32)
+    blurred = (noise + np.roll(noise, 1, 1) + np.roll(noise, 1, 2) + np.roll(noise, (1, 1), (1, 2))) / 4
+    assert sharpness(np.zeros_like(noise))[0] == 0.0
+    assert sharpness(blurred)[0] < 0.3 * sharpness(noise)[0]
