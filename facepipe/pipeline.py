@@ -1,0 +1,73 @@
+"""The recipe: the four steps in order over photos. The only module that knows all four stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from facepipe.stages.match import Matcher
+from facepipe.stages.predict import predict
+from facepipe.types import Detector, Embedder, Embeddings, Face, Image, PhotoResult, Policy
+
+if TYPE_CHECKING:
+    from facepipe.stages.detect import DetectOptions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extracted:
+    """A photo after the first two steps: its faces, best score first, and a vector for each."""
+
+    image: Image
+    faces: tuple[Face, ...]
+    embeddings: Embeddings
+
+
+class Extractor:
+    """Steps 1 and 2: photos in, faces and embeddings out."""
+
+    def __init__(self, detector: Detector, embedder: Embedder) -> None:
+        self.detector = detector
+        self.embedder = embedder
+
+    def extract(self, images: Sequence[Image]) -> list[Extracted]:
+        """Find and embed the faces of all photos; the faces of all of them share the embedder's batches."""
+        from facepipe.stages.embed import embed_faces
+
+        faces = self.detector.detect(images)
+        embeddings = embed_faces(self.embedder, images, faces)
+        return [Extracted(*photo) for photo in zip(images, faces, embeddings, strict=True)]
+
+
+class Recognizer:
+    """All four steps: photos in, predictions out."""
+
+    def __init__(self, extractor: Extractor, matcher: Matcher, policy: Policy) -> None:
+        self.extractor = extractor
+        self.matcher = matcher
+        self.policy = policy
+
+    def recognize(self, images: Sequence[Image]) -> list[PhotoResult]:
+        """Say who is in each photo. Errors: GalleryModelError when gallery and embedder do not belong together."""
+        return [self.judge(photo) for photo in self.extractor.extract(images)]
+
+    def judge(self, photo: Extracted) -> PhotoResult:
+        """Steps 3 and 4 for one photo."""
+        # One more candidate than is shown: the margin needs a rival, and an assignment needs somebody to fall back on.
+        wanted = max(self.policy.top_k, len(photo.faces) if self.policy.exclusive else 1) + 1
+        candidates = self.matcher.search(photo.embeddings, wanted)
+        predictions = predict(photo.faces, candidates, self.policy)
+        return PhotoResult(
+            photo.image.path, photo.image.width, photo.image.height, predictions, self.matcher.fingerprint
+        )
+
+
+def load_extractor(model: str = "mini", device: str = "auto", options: DetectOptions | None = None) -> Extractor:
+    """Load detector and embedder. Errors: ModelError and DeviceError when one of them is not there."""
+    from facepipe.networks.devices import resolve_device
+    from facepipe.networks.mtcnn import TorchCascade
+    from facepipe.networks.registry import load_embedder
+    from facepipe.stages.detect import MtcnnDetector
+
+    detector = MtcnnDetector(TorchCascade(resolve_device(device)), options)
+    return Extractor(detector, load_embedder(model, device))
