@@ -71,13 +71,14 @@ def test_the_interval_covers_the_truth_when_people_differ() -> None:
     def sample(people: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         level = generator.normal(0.0, 0.15, people)
         owner = np.repeat(np.arange(people), 5)
-        sides = generator.integers(0, people, (500, 2))
-        noise = generator.normal(0.0, 0.2, 500)
+        sides = generator.integers(0, people, (6 * people, 2))
+        sides = sides[sides[:, 0] != sides[:, 1]]
+        noise = generator.normal(0.0, 0.2, len(sides))
         genuine = 0.5 + level[owner] + generator.normal(0, 0.1, len(owner))
         return genuine, owner, level[sides].sum(axis=1) + noise, sides
 
-    genuine, _, impostor, _ = sample(20000)
-    truth = metrics.auc(genuine[:20000], impostor)
+    genuine, _, impostor, _ = sample(40000)
+    truth = metrics.auc(genuine, impostor)
     inside = 0
     for _ in range(100):
         genuine, owner, impostor, sides = sample(80)

@@ -49,7 +49,7 @@ def test_the_allowed_errors_are_the_most_that_keep_the_target(
         assert trials >= bounds.strangers_needed(target, confidence)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1))
 def test_the_future_bound_holds_for_the_share_it_promises(seed: int) -> None:
     """200 strangers set a threshold that two pass; of 200 new ones at most `bound` pass in 95 % of draws or more."""

@@ -26,7 +26,7 @@ def person_weights(people: int, replicates: int, seed: int = 0) -> Iterator[Floa
 
 
 def interval(values: Float64, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval of replicates (n,); NaN replicates, in which a figure was undefined, are left out."""
+    """Return the percentile interval of replicates (n,), leaving out NaN: draws in which the figure was undefined."""
     known = values[~np.isnan(values)]
     if not len(known):
         return float("nan"), float("nan")
@@ -67,7 +67,7 @@ class WeightedRates:
     def thresholds(self, impostor_weights: Float64, fars: Float64) -> Float64:
         """Return the threshold for each FAR: just above the first impostor score that would break it."""
         padded = np.append(self._impostor, -np.inf)
-        return np.nextafter(padded[self._cut(impostor_weights, fars)], np.inf)
+        return np.asarray(np.nextafter(padded[self._cut(impostor_weights, fars)], np.inf), dtype=np.float64)
 
     def auc(self, genuine_weights: Float64, impostor_weights: Float64) -> float:
         """Return the area under the weighted ROC, ties counting half."""

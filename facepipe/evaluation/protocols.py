@@ -48,8 +48,8 @@ class PairList:
 def read_pairs(path: Path, images: Path, folds: int = 10, seed: int = 0) -> PairList:
     """Read LFW's `pairs.txt` or a CSV with the columns a, b, same and optionally group.
 
-    images: the folder that names in the file are relative to. In LFW's format the folds are the file's own. For a CSV the
-    people (photos joined by same = 1) are dealt into `folds` folds, and a pair lies in the fold of photo a's person.
+    images: the folder that names in the file are relative to. In LFW's format the folds are the file's own. For a CSV
+    the people (photos joined by same = 1) are dealt into `folds` folds; a pair lies in the fold of photo a's person.
     InputError names the line that cannot be read, or the first photo that is not there.
     """
     try:
@@ -228,8 +228,8 @@ def _photos(folder: Path) -> tuple[Path, ...]:
 class Split:
     """One open-set trial: who is enrolled, with which of their photos, and which photos search.
 
-    enrolled: indices of people, sorted. gallery[i], probes[i]: photo numbers of person i in its own list. A person who is
-    not enrolled has only probes: these are searches by a stranger. No photo is in both.
+    enrolled: indices of people, sorted. gallery[i], probes[i]: photo numbers of person i in its own list. A person who
+    is not enrolled has only probes: these are searches by a stranger. No photo is in both.
     """
 
     enrolled: tuple[int, ...]
@@ -288,7 +288,7 @@ def _divide(
 
 
 def read_groups(path: Path) -> dict[str, str]:
-    """Read a CSV with the columns path (or person) and group; keys are file names, relative paths, or people's names."""
+    """Read a CSV with path (or person) and group: a photo's file name or relative path, or a person's name."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
