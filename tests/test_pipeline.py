@@ -74,6 +74,18 @@ def test_arrays_that_do_not_fit_each_other_are_refused() -> None:
         )
 
 
+def test_a_face_said_not_to_be_somebody_is_not_offered_as_that_person() -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    owners = np.arange(2)
+    probe = np.array([[0.9, 0.3, 0.3]], np.float32)
+    probe /= np.linalg.norm(probe)
+    shared = ("m", ["a", "b"], vectors[:2], vectors[:2], owners, owners)
+    assert [c.person for c in Matcher(*shared).search(Embeddings(probe, "m"), 1)[0]] == ["a"]
+    refuting = Matcher(*shared, negatives=probe, negative_owners=np.array([0]))
+    assert [c.person for c in refuting.search(Embeddings(probe, "m"), 1)[0]] == ["b"]
+    assert [c.person for c in refuting.search(Embeddings(vectors[:1], "m"), 1)[0]] == ["a"]
+
+
 def decide(*offers: list[tuple[str, float]], policy: Policy = POLICY) -> list[tuple[str, str | None]]:
     faces = [face_at(20 * i, 0, 15) for i in range(len(offers))]
     candidates = [tuple(Candidate(*offer) for offer in offered) for offered in offers]

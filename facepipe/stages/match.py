@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import faiss
@@ -35,13 +35,16 @@ class Matcher:
         vectors: Float32,
         owners: Int64,
         face_ids: Int64,
+        *,
+        negatives: Float32 | None = None,
+        negative_owners: Int64 | None = None,
         index: Index | None = None,
     ) -> None:
         """Index the templates.
 
         persons: p names. templates: float32 (p, d), unit. vectors: float32 (n, d), unit. owners: int64 (n,), which person.
-        face_ids: int64 (n,). index: another index over `templates`; None: exact inner product. Errors: ValueError for arrays
-        that do not fit each other.
+        face_ids: int64 (n,). negatives: float32 (m, d), unit, faces that are not the person negative_owners, int64 (m,), says.
+        index: another index over `templates`; None: exact inner product. Errors: ValueError for arrays that do not fit each other.
         """
         if len(persons) != len(templates) or not len(vectors) == len(owners) == len(face_ids):
             raise ValueError(
@@ -56,6 +59,10 @@ class Matcher:
         self._by_owner = np.argsort(owners, kind="stable")
         self._starts = np.searchsorted(owners[self._by_owner], np.arange(len(persons) + 1))
         self._index = index or _exact(self._templates)
+        self._refuted: dict[int, list[int]] = {}
+        self._negatives = negatives
+        for row, owner in enumerate(() if negative_owners is None else negative_owners):
+            self._refuted.setdefault(int(owner), []).append(row)
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -72,15 +79,25 @@ class Matcher:
             )
         if not len(self) or not len(embeddings):
             return [() for _ in range(len(embeddings))]
-        similarity, rows = self._index.search(np.ascontiguousarray(embeddings.vectors), min(k, len(self)))
+        # People whom a probe is known not to be drop out of its list; a few more are asked for, so that it stays full.
+        wanted = min(k + min(len(self._refuted), 8), len(self))
+        similarity, rows = self._index.search(np.ascontiguousarray(embeddings.vectors), wanted)
         return [
-            tuple(
-                Candidate(self.persons[row], float(np.clip(value, -1.0, 1.0)), self._nearest(vector, int(row)))
-                for value, row in zip(values, found, strict=True)
-                if row >= 0
-            )
+            tuple(self._candidates(vector, values, found))[:k]
             for vector, values, found in zip(embeddings.vectors, similarity, rows, strict=True)
         ]
+
+    def _candidates(self, vector: Float32, values: Float32, found: Int64) -> Iterator[Candidate]:
+        for value, row in zip(values.tolist(), found.tolist(), strict=True):
+            if row >= 0 and not self._is_refuted(vector, row, value):
+                yield Candidate(self.persons[row], float(np.clip(value, -1.0, 1.0)), self._nearest(vector, row))
+
+    def _is_refuted(self, vector: Float32, person: int, similarity: float) -> bool:
+        """Say whether the probe is more like a face that was said not to be this person than like the person."""
+        rows = self._refuted.get(person)
+        if rows is None or self._negatives is None:
+            return False
+        return bool((self._negatives[rows] @ vector).max() > similarity)
 
     def _nearest(self, vector: Float32, person: int) -> int | None:
         rows = self._by_owner[self._starts[person] : self._starts[person + 1]]
