@@ -10,8 +10,9 @@ import torch
 from safetensors import SafetensorError
 
 from facepipe.errors import ModelError
-from facepipe.networks import mini
+from facepipe.networks import dlib_resnet, mini
 from facepipe.networks.devices import resolve_device
+from facepipe.networks.dlib_reader import read_network
 from facepipe.networks.engines import Engine, TorchEngine
 from facepipe.networks.registry import ModelRecord
 from facepipe.types import Embeddings, Float32, UInt8
@@ -96,6 +97,8 @@ def build_embedder(record: ModelRecord, contents: Sequence[bytes], device: str) 
     where = resolve_device(device)
     if record.network == "mini":
         network: torch.nn.Module = _mini(record, contents[0])
+    elif record.network == "dlib-resnet29":
+        network = dlib_resnet.build(read_network(contents[0]))
     else:
         raise ModelError(f"model {record.name!r}: facepipe has no network {record.network!r}")
     return NetworkEmbedder(record, TorchEngine(network, where))
