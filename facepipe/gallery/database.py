@@ -1,0 +1,370 @@
+"""The gallery's SQLite file: opening it, reading and writing transactions, generations, the journal.
+
+This module and `people` need no numpy: `gallery list` costs little more than Python's start.
+
+Durability: WAL with `synchronous=FULL`. In WAL mode NORMAL syncs only at checkpoints, so a power cut may take back
+the last transactions; FULL syncs the WAL at every commit, so what was reported is there. EXTRA would add nothing: it
+concerns the directory entry of a rollback journal, which WAL does not have. `secure_delete` overwrites what is deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import getpass
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import tempfile
+import time
+import unicodedata
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from facepipe.errors import GalleryError, GalleryMissingError, UsageError
+from facepipe.gallery.lock import WriterLock
+from facepipe.gallery.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_version
+from facepipe.gallery.sealing import Codec, PlainCodec, SealedCodec, Secret, unwrap_key, wrap_key
+
+DATABASE_NAME = "faces.sqlite"
+LOCK_TIMEOUT = 60.0
+_PAGE_SIZE = 8192
+
+_CRC_OF_PERSON = "checksum(id, name, name_key, created, changed)"
+_CRC_OF_FACE = (
+    "checksum(id, person_id, source, content, ordinal, x1, y1, x2, y2, score, landmarks, size, sharpness, yaw, pitch,"
+    " roll, edge_density, enrolled, expires, changed)"
+)
+
+
+def checksum(*values: Any) -> int:
+    """Return the CRC-32 of a row's values (numbers, text, bytes, None)."""
+    return zlib.crc32(repr(values).encode())
+
+
+def vector_checksum(row_id: int, data: bytes) -> int:
+    """Return the CRC-32 of a blob and the id of the row that it belongs to."""
+    return zlib.crc32(data, row_id & 0xFFFFFFFF)
+
+
+def normal_name(name: str) -> str:
+    """Return a person's name in NFC without outer blanks; UsageError when it cannot be a name."""
+    cleaned = unicodedata.normalize("NFC", name).strip()
+    if not cleaned or len(cleaned) > 200 or any(unicodedata.category(c) in {"Cc", "Cs"} for c in cleaned):
+        raise UsageError(f"{name!r} is no name: give 1 to 200 printable characters")
+    return cleaned
+
+
+@contextlib.contextmanager
+def sqlite_errors(place: Path) -> Iterator[None]:
+    """Turn SQLite's errors into a GalleryError that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        text = str(error)
+        if "full" in text or "disk I/O" in text:
+            advice = "the disk is full or failing: free space and try again; nothing of this step was stored"
+        elif "readonly" in text or "read-only" in text:
+            advice = "the gallery is read-only: give write permission, or copy it to a disk that can be written"
+        elif "locked" in text or "busy" in text:
+            advice = "another process reads or writes it: try again when it is done"
+        else:
+            advice = "the database is damaged: run facepipe gallery check, then gallery salvage or restore a copy"
+        raise GalleryError(f"{place}: {text}: {advice}") from error
+
+
+def _connect(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
+    mode = "mode=ro&immutable=1" if immutable else "mode=rw"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30.0, isolation_level=None)
+    connection.create_function("checksum", -1, checksum, deterministic=True)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA cache_size = -16384")
+    return connection
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Database:
+    """One open gallery database. Not to be shared between threads or over a fork."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, *, writable: bool, shadow: Any = None) -> None:
+        self.folder = folder
+        self.path = folder / DATABASE_NAME
+        self.connection = connection
+        self.writable = writable
+        self.lock_timeout = LOCK_TIMEOUT
+        self.codec: Codec = PlainCodec()
+        self._lock = WriterLock(folder)
+        self._shadow = shadow  # temporary copy of a database with unfinished writes on a read-only disk
+        self._reading = 0
+
+    @classmethod
+    def create(cls, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> Database:
+        """Make a gallery in `folder` (made when missing) for vectors of length `dim` of the embedder `fingerprint`.
+
+        It appears whole or not at all. GalleryError when there is one already or the folder cannot be written.
+        """
+        if not fingerprint or dim < 1:
+            raise ValueError(f"expected a fingerprint and a dimension of at least 1, got {fingerprint!r} and {dim}")
+        path = folder / DATABASE_NAME
+        draft = folder / f"{DATABASE_NAME}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = WriterLock(folder)
+            lock.acquire("create", LOCK_TIMEOUT)
+            try:
+                if path.exists():
+                    raise GalleryError(f"{folder}: there is a gallery already: open it, or give another folder")
+                with sqlite_errors(folder):
+                    _write_empty(draft, fingerprint, dim, secret)
+                draft.rename(path)
+                sync_folder(folder)
+            finally:
+                lock.release()
+        except OSError as error:
+            raise GalleryError(f"{folder}: a gallery cannot be made here ({error.strerror})") from error
+        finally:
+            draft.unlink(missing_ok=True)
+        return cls.open(folder, secret)
+
+    @classmethod
+    def open(cls, folder: Path, secret: Secret | None = None) -> Database:
+        """Open the gallery in `folder`, bringing an older schema up to date.
+
+        secret: opens a sealed gallery; None takes FACEPIPE_KEY_FILE or FACEPIPE_PASSPHRASE. A read-only disk is fine
+        as long as nothing is written. GalleryMissingError, GalleryError, WrongKeyError.
+        """
+        path = folder / DATABASE_NAME
+        if not path.is_file():
+            raise GalleryMissingError(f"{folder}: no gallery here: make one with facepipe enroll, or give --gallery")
+        with sqlite_errors(folder):
+            database = cls._open_writable(folder) or cls._open_readonly(folder)
+            try:
+                database._prepare(secret)
+            except BaseException:
+                database.close()
+                raise
+        return database
+
+    @classmethod
+    def _open_writable(cls, folder: Path) -> Database | None:
+        """Open for reading and writing, None when the disk does not allow it."""
+        connection = _connect(folder / DATABASE_NAME)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if "unable to open" in str(error) or "readonly" in str(error):
+                return None
+            raise
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return cls(folder, connection, writable=os.access(folder, os.W_OK))
+
+    @classmethod
+    def _open_readonly(cls, folder: Path) -> Database:
+        """Open where SQLite can make no WAL: as immutable, or, when the WAL holds transactions, from a copy."""
+        path = folder / DATABASE_NAME
+        wal = path.with_name(path.name + "-wal")
+        shadow = None
+        if wal.exists() and wal.stat().st_size:
+            shadow = tempfile.TemporaryDirectory(prefix="facepipe-")
+            shutil.copy(path, shadow.name)
+            shutil.copy(wal, shadow.name)
+            connection = _connect(Path(shadow.name) / path.name)
+        else:
+            connection = _connect(path, immutable=True)
+        return cls(folder, connection, writable=False, shadow=shadow)
+
+    def _prepare(self, secret: Secret | None) -> None:
+        if self.connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise GalleryError(f"{self.path}: not a facepipe gallery, or its header is damaged: restore a copy")
+        if schema_version(self.connection) != MIGRATIONS[-1][0]:
+            with self.lock("migrate"):
+                migrate(self.connection)
+        record = self.get_meta("key")
+        if record is not None:
+            key = unwrap_key(secret or Secret.from_environment(), record, str(self.folder))
+            self.codec = SealedCodec(key)
+
+    def close(self) -> None:
+        """Close the file. What was committed stays."""
+        self.connection.close()
+        if self._shadow is not None:
+            self._shadow.cleanup()
+            self._shadow = None
+
+    # ── transactions ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextlib.contextmanager
+    def lock(self, action: str) -> Iterator[None]:
+        """Hold the writer's lock, for work of several transactions that nobody may interleave with."""
+        if not self.writable:
+            raise GalleryError(f"{self.folder}: the gallery is read-only: copy it to a disk that can be written")
+        self._lock.acquire(action, self.lock_timeout)
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Read one consistent state, whatever others commit meanwhile. May be nested, also within `write`."""
+        if self._reading or self.connection.in_transaction:
+            yield self.connection
+            return
+        with sqlite_errors(self.folder):
+            self.connection.execute("BEGIN")
+            self._reading += 1
+            try:
+                yield self.connection
+            finally:
+                self._reading -= 1
+                self.connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def write(self, action: str) -> Iterator[int]:
+        """Write in one transaction of a new generation, which is yielded; durable when the block has ended.
+
+        Rows of `person` and `face` whose `changed` is the generation get their checksums at the end.
+        GalleryLockedError when another process writes for longer than `lock_timeout`.
+        """
+        with self.lock(action), sqlite_errors(self.folder):
+            connection = self.connection
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                generation = self.generation() + 1
+                connection.execute(
+                    "INSERT INTO stamp VALUES (?, ?, ?)", (generation, secrets.randbits(62), time.time())
+                )
+                yield generation
+                connection.execute(f"UPDATE person SET crc = {_CRC_OF_PERSON} WHERE changed = ?", (generation,))
+                connection.execute(f"UPDATE face SET crc = {_CRC_OF_FACE} WHERE changed = ?", (generation,))
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # a full disk rolls back by itself
+                    connection.execute("ROLLBACK")
+                raise
+
+    def generation(self) -> int:
+        """Return the number of the last write transaction."""
+        return int(self.connection.execute("SELECT coalesce(max(generation), 0) FROM stamp").fetchone()[0])
+
+    def token(self, generation: int) -> int | None:
+        """Return the random mark of a generation, None when this database never was there (restored, replaced)."""
+        row = self.connection.execute("SELECT token FROM stamp WHERE generation = ?", (generation,)).fetchone()
+        return None if row is None else int(row[0])
+
+    # ── meta ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def get_meta(self, key: str) -> str | None:
+        """Return a setting, None when it is not set; GalleryError when it is damaged."""
+        row = self.connection.execute("SELECT value, crc FROM meta WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        if checksum(key, row[0]) != row[1]:
+            raise GalleryError(f"{self.path}: the setting {key!r} is damaged: run facepipe gallery salvage")
+        return str(row[0])
+
+    def set_meta(self, key: str, value: str | None) -> None:
+        """Set or, with None, remove a setting; within `write`."""
+        if value is None:
+            self.connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+        else:
+            self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, value, checksum(key, value)))
+
+    def _required(self, key: str) -> str:
+        value = self.get_meta(key)
+        if value is None:
+            raise GalleryError(f"{self.path}: the setting {key!r} is missing: restore a copy")
+        return value
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the embedder that made the vectors."""
+        return self._required("fingerprint")
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self._required("dim"))
+
+    @property
+    def identity(self) -> str:
+        """Random name of this gallery, for derived files."""
+        return self._required("identity")
+
+    # ── journal ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def log(self, action: str, person_id: int | None = None, **details: Any) -> None:
+        """Append to the journal, within `write`. Details hold no names and no paths: an entry is never changed."""
+        last = self.connection.execute("SELECT digest FROM journal ORDER BY id DESC LIMIT 1").fetchone()
+        entry = (time.time(), actor(), action, person_id, json.dumps(details, sort_keys=True))
+        digest = journal_digest(last[0] if last else b"", entry)
+        self.connection.execute(
+            "INSERT INTO journal (at, actor, action, person_id, details, digest) VALUES (?, ?, ?, ?, ?, ?)",
+            (*entry, digest),
+        )
+
+
+def journal_digest(previous: bytes, entry: tuple[Any, ...]) -> bytes:
+    """Return the hash that chains an entry to the one before it."""
+    return hashlib.sha256(previous + repr(entry).encode()).digest()
+
+
+def actor() -> str:
+    """Return who acts: the user's name on this system."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user in a container
+        return f"uid {os.getuid()}"
+
+
+def _write_empty(path: Path, fingerprint: str, dim: int, secret: Secret | None) -> None:
+    """Write a gallery without faces to `path` and sync it."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA synchronous = FULL")
+        migrate(connection)
+        settings = {"fingerprint": fingerprint, "dim": str(dim), "identity": secrets.token_hex(16), "gone_since": "0"}
+        if secret is not None:
+            settings["key"] = wrap_key(secret, os.urandom(32))
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(
+            "INSERT INTO meta VALUES (?, ?, ?)", [(k, v, checksum(k, v)) for k, v in settings.items()]
+        )
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = WAL")
+    finally:
+        connection.close()
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fchmod(descriptor, 0o600)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def disk_error(error: OSError, place: Path) -> GalleryError:
+    """Return the GalleryError for a file that could not be written."""
+    if error.errno == errno.ENOSPC:
+        return GalleryError(f"{place}: the disk is full: free space and try again")
+    return GalleryError(f"{place}: cannot be written ({error.strerror})")

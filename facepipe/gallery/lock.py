@@ -1,0 +1,101 @@
+"""The writer's lock: one process writes at a time, and whoever waits in vain is told for whom.
+
+SQLite has a lock of its own, but a time-out of it cannot say who holds it. This one is an `flock` on the file `lock`:
+the kernel drops it when its holder dies, whatever the death, and its text says who holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+from facepipe.errors import GalleryError, GalleryLockedError
+
+LOCK_NAME = "lock"
+
+
+class WriterLock:
+    """The lock of one gallery folder, re-entrant within its owner. Readers do not need it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptor: int | None = None
+        self._depth = 0
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._depth > 0
+
+    def acquire(self, action: str, timeout: float) -> None:
+        """Wait up to `timeout` seconds for the lock; `action` (a verb, no names) is what others are told.
+
+        GalleryLockedError says which process holds it, what it does and since when.
+        """
+        if self._depth:
+            self._depth += 1
+            return
+        path = self._folder / LOCK_NAME
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise GalleryError(
+                f"{self._folder}: cannot be written ({error.strerror}): give write permission"
+            ) from error
+        try:
+            self._wait(descriptor, path, timeout)
+            holder = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "action": action,
+                "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+            }
+            # Advice for others, not state: a full disk must not turn it into an error.
+            with contextlib.suppress(OSError):
+                text = json.dumps(holder).encode()
+                os.pwrite(descriptor, text, 0)
+                os.ftruncate(descriptor, len(text))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        self._depth = 1
+
+    def _wait(self, descriptor: int, path: Path, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        pause = 0.001
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise GalleryLockedError(
+                        f"{self._folder}: locked for {timeout:g} s by {describe_holder(path)}: "
+                        "wait until it is done, or end that process, and try again"
+                    ) from None
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.02)
+
+    def release(self) -> None:
+        """Give the lock back (once for each acquire)."""
+        assert self._depth > 0
+        self._depth -= 1
+        if self._depth == 0:
+            assert self._descriptor is not None
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def describe_holder(path: Path) -> str:
+    """Return who holds the lock, in words: process, action, since when."""
+    try:
+        holder = json.loads(path.read_text())
+        return f"process {holder['pid']} on {holder['host']} ({holder['action']}, since {holder['since']})"
+    except (OSError, ValueError, KeyError):
+        return "another process"

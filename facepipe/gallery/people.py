@@ -1,0 +1,277 @@
+"""Verbs on people: list, show, rename, merge, split, remove, stats. Needs no numpy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from facepipe.errors import UsageError
+from facepipe.gallery.database import DATABASE_NAME, Database, normal_name
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person in the gallery. first, last: when the first and last of the faces was enrolled, seconds since 1970."""
+
+    id: int
+    name: str
+    faces: int
+    first: float | None
+    last: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FaceRecord:
+    """What the gallery knows about one enrolled face, without its vector.
+
+    box: x1 y1 x2 y2 in displayed pixels. size .. edge_density: see `facepipe.types.Quality`. None: not known.
+    """
+
+    id: int
+    person_id: int
+    source: str | None
+    box: tuple[float, float, float, float] | None
+    score: float | None
+    size: float | None
+    sharpness: float | None
+    yaw: float | None
+    pitch: float | None
+    roll: float | None
+    edge_density: float | None
+    enrolled: float
+    expires: float | None
+    chip: bool
+
+
+def name_key(database: Database, name: str) -> bytes:
+    """Return what finds a person's name in the database's indexes."""
+    return database.codec.lookup(normal_name(name).encode())
+
+
+def find_person(database: Database, name: str) -> int | None:
+    """Return a person's id, None when nobody has this name."""
+    row = database.connection.execute(
+        "SELECT id FROM person WHERE name_key = ?", (name_key(database, name),)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def require_person(database: Database, name: str) -> int:
+    """Return a person's id; UsageError when nobody has this name."""
+    found = find_person(database, name)
+    if found is None:
+        raise UsageError(f"nobody named {name!r} in {database.folder}: facepipe gallery list shows who is there")
+    return found
+
+
+def ensure_person(database: Database, name: str, generation: int) -> int:
+    """Return a person's id, adding the person when new; within `write`."""
+    found = find_person(database, name)
+    if found is not None:
+        return found
+    name = normal_name(name)
+    cursor = database.connection.execute(
+        "INSERT INTO person (name, name_key, created, changed) VALUES (?, ?, ?, ?)",
+        (database.codec.seal_text(name), name_key(database, name), time.time(), generation),
+    )
+    assert cursor.lastrowid is not None
+    _record_subject(database, cursor.lastrowid, name)
+    return cursor.lastrowid
+
+
+def _record_subject(database: Database, person_id: int, name: str) -> None:
+    """Keep who a journal entry is about; the only place of the journal with names, emptied by an erase."""
+    database.connection.execute(
+        "INSERT OR REPLACE INTO subject VALUES (?, ?, ?)",
+        (person_id, database.codec.seal_text(name), name_key(database, name)),
+    )
+
+
+def people(database: Database) -> list[Person]:
+    """Return everybody, sorted by name; expired faces are not counted."""
+    with database.read() as connection:
+        rows = connection.execute(
+            "SELECT p.id, p.name, count(f.id), min(f.enrolled), max(f.enrolled) FROM person p"
+            " LEFT JOIN face f ON f.person_id = p.id AND (f.expires IS NULL OR f.expires > ?) GROUP BY p.id",
+            (time.time(),),
+        ).fetchall()
+    opened = [Person(row[0], database.codec.open_text(row[1]), *row[2:]) for row in rows]
+    return sorted(opened, key=lambda person: (person.name.casefold(), person.name))
+
+
+def faces_of(database: Database, name: str) -> list[FaceRecord]:
+    """Return a person's faces that have not expired, as enrolled. UsageError when nobody has this name."""
+    with database.read() as connection:
+        person_id = require_person(database, name)
+        rows = connection.execute(
+            "SELECT f.id, f.person_id, f.source, f.x1, f.y1, f.x2, f.y2, f.score, f.size, f.sharpness, f.yaw, f.pitch,"
+            " f.roll, f.edge_density, f.enrolled, f.expires, c.face_id IS NOT NULL FROM face f"
+            " LEFT JOIN chip c ON c.face_id = f.id"
+            " WHERE f.person_id = ? AND (f.expires IS NULL OR f.expires > ?) ORDER BY f.id",
+            (person_id, time.time()),
+        ).fetchall()
+    return [_record(database, row) for row in rows]
+
+
+def _record(database: Database, row: tuple[Any, ...]) -> FaceRecord:
+    source = None if row[2] is None else database.codec.open_text(row[2])
+    box = None if row[3] is None else (row[3], row[4], row[5], row[6])
+    rest = (*row[7:16], bool(row[16]))
+    return FaceRecord(row[0], row[1], source, box, *rest)
+
+
+def rename(database: Database, name: str, new_name: str) -> None:
+    """Give a person another name. UsageError when nobody has the old one or somebody has the new one."""
+    with database.write("rename") as generation:
+        person_id = require_person(database, name)
+        new_name = normal_name(new_name)
+        other = find_person(database, new_name)
+        if other is not None and other != person_id:
+            raise UsageError(f"there is somebody named {new_name!r} already: facepipe gallery merge puts two together")
+        database.connection.execute(
+            "UPDATE person SET name = ?, name_key = ?, changed = ? WHERE id = ?",
+            (database.codec.seal_text(new_name), name_key(database, new_name), generation, person_id),
+        )
+        _record_subject(database, person_id, new_name)
+        database.log("rename", person_id)
+
+
+def merge(database: Database, names: Sequence[str], into: str) -> int:
+    """Move all faces of `names` to the person `into` (made when new); return how many moved.
+
+    A photo that both have is kept once. UsageError when a name is unknown.
+    """
+    with database.write("merge") as generation:
+        sources = [require_person(database, name) for name in names]
+        target = ensure_person(database, into, generation)
+        moved = 0
+        for source in sources:
+            if source == target:
+                continue
+            faces = [
+                row[0] for row in database.connection.execute("SELECT id FROM face WHERE person_id = ?", (source,))
+            ]
+            moved += _move(database, faces, target, generation)
+            database.connection.execute("UPDATE anchor SET person_id = ? WHERE person_id = ?", (target, source))
+            _drop_person(database, source)
+            database.log("merge", source, into=target)
+        touch(database, [target], generation)
+        return moved
+
+
+def split(database: Database, name: str, face_ids: Sequence[int], new_name: str) -> int:
+    """Move some faces of a person to another (made when new); return how many moved.
+
+    UsageError when a face is not this person's.
+    """
+    with database.write("split") as generation:
+        source = require_person(database, name)
+        _check_owner(database, name, source, face_ids)
+        target = ensure_person(database, new_name, generation)
+        moved = _move(database, face_ids, target, generation)
+        touch(database, [source, target], generation)
+        database.log("split", source, into=target, faces=moved)
+        return moved
+
+
+def remove(database: Database, name: str, face_ids: Sequence[int] | None = None) -> int:
+    """Remove a person, or some of the person's faces; return how many faces went.
+
+    The name stays in the journal's list of names, and bytes may stay in derived files until `compact`; `erase` leaves
+    nothing. UsageError when nobody has this name or a face is not this person's.
+    """
+    with database.write("remove") as generation:
+        person_id = require_person(database, name)
+        if face_ids is None:
+            ids = [
+                row[0] for row in database.connection.execute("SELECT id FROM face WHERE person_id = ?", (person_id,))
+            ]
+        else:
+            ids = list(face_ids)
+            _check_owner(database, name, person_id, ids)
+        drop_faces(database, ids, generation)
+        if face_ids is None:
+            _drop_person(database, person_id)
+        else:
+            touch(database, [person_id], generation)
+        database.log("remove", person_id, faces=len(ids), person=face_ids is None)
+        return len(ids)
+
+
+def _check_owner(database: Database, name: str, person_id: int, face_ids: Sequence[int]) -> None:
+    for face_id in face_ids:
+        row = database.connection.execute("SELECT person_id FROM face WHERE id = ?", (face_id,)).fetchone()
+        if row is None or row[0] != person_id:
+            raise UsageError(f"face {face_id} is not one of {name!r}: facepipe gallery show lists the person's faces")
+
+
+def _move(database: Database, face_ids: Sequence[int], target: int, generation: int) -> int:
+    """Move faces to another person; a face whose photo the other has already is dropped. Return how many moved."""
+    moved = 0
+    for face_id in face_ids:
+        twin = database.connection.execute(
+            "SELECT 1 FROM face a JOIN face b ON b.content = a.content AND b.ordinal = a.ordinal"
+            " WHERE a.id = ? AND b.person_id = ? AND b.id != a.id",
+            (face_id, target),
+        ).fetchone()
+        if twin:
+            drop_faces(database, [face_id], generation)
+            continue
+        database.connection.execute(
+            "UPDATE face SET person_id = ?, changed = ? WHERE id = ?", (target, generation, face_id)
+        )
+        moved += 1
+    return moved
+
+
+def drop_faces(database: Database, face_ids: Sequence[int], generation: int) -> None:
+    """Delete faces with their vectors and chips, leaving their ids in `gone`; within `write`."""
+    ids = [(face_id,) for face_id in face_ids]
+    connection = database.connection
+    connection.executemany("DELETE FROM face WHERE id = ?", ids)
+    connection.executemany("INSERT OR REPLACE INTO gone VALUES (?, ?)", [(i, generation) for (i,) in ids])
+
+
+def _drop_person(database: Database, person_id: int) -> None:
+    database.connection.execute("DELETE FROM person WHERE id = ?", (person_id,))
+
+
+def touch(database: Database, person_ids: Sequence[int], generation: int) -> None:
+    """Note that the people's templates changed."""
+    database.connection.executemany(
+        "UPDATE person SET changed = ? WHERE id = ?", [(generation, person_id) for person_id in person_ids]
+    )
+
+
+def stats(database: Database) -> dict[str, Any]:
+    """Return counts, sizes in bytes, model, seal and expiry of the gallery."""
+    with database.read() as connection:
+        now = time.time()
+        faces, expired, expiring = connection.execute(
+            "SELECT count(*), count(*) FILTER (WHERE expires <= ?), count(expires) FROM face", (now,)
+        ).fetchone()
+        people_count = connection.execute("SELECT count(*) FROM person").fetchone()[0]
+        per_person = connection.execute(
+            "SELECT min(n), max(n) FROM (SELECT count(*) AS n FROM face GROUP BY person_id)"
+        ).fetchone()
+        return {
+            "people": people_count,
+            "faces": faces,
+            "faces_per_person": None if per_person[0] is None else {"min": per_person[0], "max": per_person[1]},
+            "expired": expired,
+            "expiring": expiring,
+            "chips": connection.execute("SELECT count(*) FROM chip").fetchone()[0],
+            "anchors": connection.execute("SELECT count(*) FROM anchor").fetchone()[0],
+            "model": database.fingerprint,
+            "dim": database.dim,
+            "generation": database.generation(),
+            "sealed": database.codec.sealed,
+            "calibrated": database.get_meta("calibration") is not None,
+            "bytes": {
+                path.name: path.stat().st_size
+                for path in sorted(database.folder.iterdir())
+                if path.is_file() and (path.name.startswith(DATABASE_NAME) or path.suffix in {".f32", ".faiss"})
+            },
+        }

@@ -1,0 +1,218 @@
+"""How names, sources, vectors and chips are stored: as they are, or sealed with a key.
+
+A plain gallery stores them as they are. A sealed one stores AES-256-GCM ciphertext under a random data key, and keyed
+hashes where the database must find a name or a photo again. The data key itself lies in the database, sealed with a key
+from a passphrase (scrypt) or from a key file; without it nothing opens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from facepipe.errors import GalleryError, InputError
+
+#: scrypt: 64 MiB of memory and about a quarter of a second for each guess at the passphrase.
+SCRYPT = {"n": 2**16, "r": 8, "p": 1}
+KEY_BYTES = 32
+_NONCE_BYTES = 12
+
+
+class WrongKeyError(GalleryError):
+    """The passphrase or key file does not open this gallery, or none was given."""
+
+
+class Codec(Protocol):
+    """How a value goes into the database and comes back."""
+
+    @property
+    def sealed(self) -> bool:
+        """Whether values are encrypted."""
+        ...
+
+    def seal(self, value: bytes) -> bytes:
+        """Return what is stored for bytes."""
+        ...
+
+    def open(self, stored: bytes) -> bytes:
+        """Return the bytes again; WrongKeyError when they do not verify."""
+        ...
+
+    def seal_text(self, value: str) -> str | bytes:
+        """Return what is stored for text."""
+        ...
+
+    def open_text(self, stored: str | bytes) -> str:
+        """Return the text again."""
+        ...
+
+    def lookup(self, value: bytes) -> bytes:
+        """Return what stands in an index for a value that must be found again."""
+        ...
+
+
+class PlainCodec:
+    """Values as they are."""
+
+    sealed = False
+
+    def seal(self, value: bytes) -> bytes:
+        """Return the value."""
+        return value
+
+    def open(self, stored: bytes) -> bytes:
+        """Return the value."""
+        return stored
+
+    def seal_text(self, value: str) -> str:
+        """Return the value."""
+        return value
+
+    def open_text(self, stored: str | bytes) -> str:
+        """Return the value; GalleryError for what no plain gallery holds."""
+        if isinstance(stored, bytes):
+            raise GalleryError("expected text, found bytes: the database is damaged; run facepipe gallery check")
+        return stored
+
+    def lookup(self, value: bytes) -> bytes:
+        """Return the value."""
+        return value
+
+
+class SealedCodec:
+    """Values under AES-256-GCM with a fresh nonce each; lookups are HMAC-SHA-256 under a key derived from the same."""
+
+    sealed = True
+
+    def __init__(self, data_key: bytes) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        self._cipher = AESGCM(data_key)
+        self._lookup_key = hmac.digest(data_key, b"facepipe lookup", "sha256")
+
+    def seal(self, value: bytes) -> bytes:
+        """Return nonce and ciphertext, 28 bytes longer than the value."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, value, None)
+
+    def open(self, stored: bytes) -> bytes:
+        """Return the value; GalleryError when it was altered."""
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            return self._cipher.decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], None)
+        except (InvalidTag, ValueError, TypeError) as error:
+            raise GalleryError("a sealed value is damaged: run facepipe gallery check") from error
+
+    def seal_text(self, value: str) -> bytes:
+        """Return the sealed UTF-8 of the text."""
+        return self.seal(value.encode())
+
+    def open_text(self, stored: str | bytes) -> str:
+        """Return the text."""
+        if isinstance(stored, str):
+            raise GalleryError("expected sealed bytes, found text: the database is damaged; run facepipe gallery check")
+        return self.open(stored).decode()
+
+    def lookup(self, value: bytes) -> bytes:
+        """Return a keyed hash, 16 bytes."""
+        return hmac.digest(self._lookup_key, value, "sha256")[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What opens a sealed gallery: a passphrase, or the 32 bytes of a key file."""
+
+    kind: str  # "passphrase" or "key-file"
+    value: bytes
+
+    def __repr__(self) -> str:
+        return f"Secret({self.kind})"
+
+    @classmethod
+    def passphrase(cls, text: str) -> Secret:
+        """Return the secret of a passphrase; InputError when it is empty."""
+        if not text:
+            raise InputError("the passphrase is empty: give one")
+        return cls("passphrase", text.encode())
+
+    @classmethod
+    def key_file(cls, path: Path) -> Secret:
+        """Read a key file: 64 hexadecimal digits or 32 bytes. InputError when it is neither."""
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: the key file cannot be read ({error.strerror})") from error
+        if len(data) == KEY_BYTES:
+            return cls("key-file", data)
+        try:
+            key = bytes.fromhex(data.decode("ascii").strip())
+        except ValueError:
+            key = b""
+        if len(key) != KEY_BYTES:
+            raise InputError(
+                f"{path}: no key file: expected 64 hexadecimal digits or 32 bytes; openssl rand -hex 32 makes one"
+            )
+        return cls("key-file", key)
+
+    @classmethod
+    def from_environment(cls) -> Secret | None:
+        """Return the secret of FACEPIPE_KEY_FILE or FACEPIPE_PASSPHRASE, None when neither is set."""
+        path = os.environ.get("FACEPIPE_KEY_FILE")
+        if path:
+            return cls.key_file(Path(path))
+        text = os.environ.get("FACEPIPE_PASSPHRASE")
+        return cls.passphrase(text) if text else None
+
+
+def _wrapping_key(secret: Secret, record: dict[str, Any]) -> bytes:
+    if secret.kind == "key-file":
+        return hashlib.sha256(b"facepipe wrap" + secret.value).digest()
+    return hashlib.scrypt(
+        secret.value,
+        salt=bytes.fromhex(record["salt"]),
+        n=record["n"],
+        r=record["r"],
+        p=record["p"],
+        maxmem=2**28,
+        dklen=KEY_BYTES,
+    )
+
+
+def wrap_key(secret: Secret, data_key: bytes) -> str:
+    """Return the record, JSON, from which `unwrap_key` gets the data key back with the same secret."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    record: dict[str, Any] = {"kind": secret.kind}
+    if secret.kind == "passphrase":
+        record |= SCRYPT | {"salt": os.urandom(16).hex()}
+    nonce = os.urandom(_NONCE_BYTES)
+    sealed = AESGCM(_wrapping_key(secret, record)).encrypt(nonce, data_key, b"facepipe key")
+    return json.dumps(record | {"key": (nonce + sealed).hex()})
+
+
+def unwrap_key(secret: Secret | None, text: str, place: str) -> bytes:
+    """Return the data key; WrongKeyError when the secret is missing, of the other kind, or wrong."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    record = json.loads(text)
+    wanted = "FACEPIPE_PASSPHRASE" if record["kind"] == "passphrase" else "FACEPIPE_KEY_FILE"
+    if secret is None:
+        raise WrongKeyError(f"{place}: the gallery is sealed with a {record['kind']}: give it in {wanted}")
+    if secret.kind != record["kind"]:
+        raise WrongKeyError(
+            f"{place}: the gallery is sealed with a {record['kind']}, not a {secret.kind}: use {wanted}"
+        )
+    sealed = bytes.fromhex(record["key"])
+    try:
+        return AESGCM(_wrapping_key(secret, record)).decrypt(
+            sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], b"facepipe key"
+        )
+    except InvalidTag as error:
+        raise WrongKeyError(f"{place}: wrong {record['kind']}: nothing was opened or changed") from error

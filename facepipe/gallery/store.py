@@ -1,0 +1,210 @@
+"""The gallery: people and their faces on disk.
+
+with Gallery.open(Path("gallery")) as gallery:
+    gallery.add([NewFace("Ann", vector)])
+    snapshot = gallery.snapshot()
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from facepipe.errors import GalleryModelError
+from facepipe.gallery import people
+from facepipe.gallery.database import Database, vector_checksum
+from facepipe.gallery.sealing import Secret
+from facepipe.gallery.snapshot import GallerySnapshot
+from facepipe.gallery.vectors import load_snapshot
+from facepipe.types import UNIT_TOLERANCE, Face, Float32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredChip:
+    """A piece of the photo around a face, as an encoded picture, for reembed and audit pages.
+
+    x, y: displayed pixel of the photo at the chip's upper left corner. scale: chip pixels per displayed pixel.
+    """
+
+    data: bytes
+    x: float
+    y: float
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewFace:
+    """A face to be enrolled.
+
+    person: name. vector: float32 (d,), unit. source: path of the photo. content: SHA-256 of the photo's bytes, hex; the
+    same photo is enrolled once for a person. ordinal: which face of the photo. expires: seconds since 1970.
+    """
+
+    person: str
+    vector: Float32
+    source: str | None = None
+    content: str | None = None
+    ordinal: int = 0
+    face: Face | None = None
+    chip: StoredChip | None = None
+    expires: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.vector.ndim != 1 or self.vector.dtype != np.float32:
+            raise ValueError(f"NewFace.vector: expected float32 (d,), got {self.vector.dtype} {self.vector.shape}")
+        length = float(np.linalg.norm(self.vector))
+        if not abs(length - 1.0) <= UNIT_TOLERANCE:
+            raise ValueError(f"NewFace.vector: expected unit length, got {length:.4f}")
+
+
+class Gallery:
+    """An open gallery. Several processes may have it open; each write is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @classmethod
+    def create(cls, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> Gallery:
+        """Make an empty gallery in `folder`; see `Database.create`."""
+        return cls(Database.create(Path(folder), fingerprint, dim, secret))
+
+    @classmethod
+    def open(cls, folder: Path, secret: Secret | None = None) -> Gallery:
+        """Open the gallery in `folder`; see `Database.open`."""
+        return cls(Database.open(Path(folder), secret))
+
+    def close(self) -> None:
+        """Close it. What was added stays."""
+        self.database.close()
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.database.folder
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the embedder whose vectors it holds."""
+        return self.database.fingerprint
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self.database.dim
+
+    def generation(self) -> int:
+        """Return the number of the last write; a snapshot of a lower one is out of date. Cheap."""
+        return self.database.generation()
+
+    def require_model(self, fingerprint: str) -> None:
+        """GalleryModelError when the gallery holds vectors of another embedder."""
+        if fingerprint != self.fingerprint:
+            raise GalleryModelError(
+                f"{self.folder}: made by the embedder {self.fingerprint}, not {fingerprint}: choose the gallery's own "
+                "with --model, or move it over with facepipe gallery reembed"
+            )
+
+    def snapshot(self, *, cache: bool = True) -> GallerySnapshot:
+        """Return the gallery as arrays, as of now; faces that have expired are not in it.
+
+        cache: a large gallery's derived file of vectors is written again, when it is missing, damaged or far behind.
+        """
+        return load_snapshot(self.database, cache=cache)
+
+    def add(self, faces: Sequence[NewFace], action: str = "enroll") -> list[int | None]:
+        """Enrol faces in one transaction, durable on return; return their ids, None for a photo enrolled before.
+
+        GalleryError (disk full, damaged), GalleryLockedError, ValueError for another dimension.
+        """
+        if not faces:
+            return []
+        dim = self.dim
+        for face in faces:
+            if face.vector.shape != (dim,):
+                raise ValueError(f"NewFace.vector: expected ({dim},), got {face.vector.shape}")
+        database = self.database
+        with database.write(action) as generation:
+            persons = {
+                name: people.ensure_person(database, name, generation)
+                for name in dict.fromkeys(f.person for f in faces)
+            }
+            ids = [self._insert(face, persons[face.person], generation) for face in faces]
+            added = Counter(persons[f.person] for f, i in zip(faces, ids, strict=True) if i is not None)
+            people.touch(database, list(added), generation)
+            for person_id, count in added.items():
+                database.log(action, person_id, faces=count)
+        return ids
+
+    def _insert(self, new: NewFace, person_id: int, generation: int) -> int | None:
+        database = self.database
+        codec = database.codec
+        content = None if new.content is None else codec.lookup(bytes.fromhex(new.content)[:16])
+        face = new.face
+        quality: tuple[Any, ...] = (None,) * 12
+        if face is not None:
+            q = face.quality
+            quality = (
+                *map(float, face.box),
+                float(face.score),
+                face.landmarks.tobytes(),
+                *map(float, (q.size, q.sharpness, q.yaw, q.pitch, q.roll, q.edge_density)),
+            )
+        cursor = database.connection.execute(
+            "INSERT INTO face (person_id, source, content, ordinal, x1, y1, x2, y2, score, landmarks, size, sharpness,"
+            " yaw, pitch, roll, edge_density, enrolled, expires, changed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                person_id,
+                None if new.source is None else codec.seal_text(new.source),
+                content,
+                new.ordinal,
+                *quality,
+                time.time(),
+                None if new.expires is None else float(new.expires),
+                generation,
+            ),
+        )
+        if not cursor.rowcount:
+            return None
+        face_id = cursor.lastrowid
+        assert face_id is not None
+        data = codec.seal(new.vector.tobytes())
+        database.connection.execute(
+            "INSERT INTO vector VALUES (?, ?, ?)", (face_id, data, vector_checksum(face_id, data))
+        )
+        if new.chip is not None:
+            chip = codec.seal(new.chip.data)
+            database.connection.execute(
+                "INSERT INTO chip VALUES (?, ?, ?, ?, ?, ?)",
+                (face_id, chip, new.chip.x, new.chip.y, new.chip.scale, vector_checksum(face_id, chip)),
+            )
+        return face_id
+
+    def calibration(self) -> dict[str, Any] | None:
+        """Return the calibration that was measured on this gallery, None when there is none."""
+        text = self.database.get_meta("calibration")
+        return None if text is None else dict(json.loads(text))
+
+    def set_calibration(self, calibration: dict[str, Any] | None) -> None:
+        """Store a calibration (JSON values only), or remove it with None."""
+        with self.database.write("calibrate"):
+            self.database.set_meta(
+                "calibration", None if calibration is None else json.dumps(calibration, sort_keys=True)
+            )
+            self.database.log("calibrate")

@@ -1,0 +1,270 @@
+"""The gallery's database: what is added is there, as one consistent picture."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facepipe.errors import GalleryError, GalleryLockedError, GalleryMissingError, GalleryModelError, UsageError
+from facepipe.gallery import people, vectors
+from facepipe.gallery.lock import WriterLock
+from facepipe.gallery.schema import MIGRATIONS, migrate, schema_version
+from facepipe.gallery.snapshot import GallerySnapshot, unit_means
+from facepipe.gallery.store import Gallery, NewFace
+from facepipe.types import Float32
+
+DIM = 8
+
+
+def unit(seed: int, dim: int = DIM) -> Float32:
+    vector = np.random.default_rng(seed).standard_normal(dim).astype(np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def new(person: str, seed: int, **more: object) -> NewFace:
+    return NewFace(person, unit(seed), content=hashlib.sha256(b"%d" % seed).hexdigest(), **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    return Gallery.create(tmp_path / "gallery", "model-1", DIM)
+
+
+def content(snapshot: GallerySnapshot) -> dict[str, set[tuple[int, bytes]]]:
+    """What a snapshot says, whatever the order of its rows."""
+    found: dict[str, set[tuple[int, bytes]]] = {name: set() for name in snapshot.persons}
+    for face_id, owner, vector in zip(snapshot.face_ids, snapshot.owners, snapshot.vectors, strict=True):
+        found[snapshot.persons[owner]].add((int(face_id), vector.tobytes()))
+    return found
+
+
+def assert_templates_are_means(snapshot: GallerySnapshot) -> None:
+    for row in range(len(snapshot.persons)):
+        mean = snapshot.vectors[snapshot.faces_of(row)].mean(axis=0)
+        np.testing.assert_allclose(snapshot.templates[row], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_an_empty_gallery_gives_an_empty_snapshot(gallery: Gallery) -> None:
+    snapshot = gallery.snapshot()
+    assert snapshot.persons == ()
+    assert snapshot.vectors.shape == snapshot.templates.shape == (0, DIM)
+    assert snapshot.fingerprint == "model-1"
+
+
+def test_added_faces_are_there_after_opening_again(gallery: Gallery) -> None:
+    ids = gallery.add([new("Ann", 1), new("Bob", 2), new("Ann", 3)])
+    gallery.close()
+    snapshot = Gallery.open(gallery.folder).snapshot()
+    assert content(snapshot) == {
+        "Ann": {(ids[0], unit(1).tobytes()), (ids[2], unit(3).tobytes())},
+        "Bob": {(ids[1], unit(2).tobytes())},
+    }
+    assert_templates_are_means(snapshot)
+
+
+def test_the_same_photo_is_enrolled_once_for_a_person(gallery: Gallery) -> None:
+    assert gallery.add([new("Ann", 1)]) != [None]
+    assert gallery.add([new("Ann", 1)]) == [None]
+    assert gallery.add([new("Bob", 1)]) != [None]
+    assert len(gallery.snapshot().vectors) == 2
+
+
+def test_every_write_raises_the_generation_and_no_snapshot_changes(gallery: Gallery) -> None:
+    gallery.add([new("Ann", 1)])
+    before = gallery.snapshot()
+    generation = gallery.generation()
+    people.rename(gallery.database, "Ann", "Anna")
+    assert gallery.generation() == generation + 1 > before.generation
+    assert before.persons == ("Ann",)
+    assert gallery.snapshot().persons == ("Anna",)
+    with pytest.raises(ValueError, match="read-only"):
+        before.vectors[0] = 0
+
+
+def test_a_failed_write_leaves_nothing(gallery: Gallery) -> None:
+    gallery.add([new("Ann", 1)])
+    with pytest.raises(RuntimeError), gallery.database.write("test") as generation:
+        people.ensure_person(gallery.database, "Bob", generation)
+        raise RuntimeError
+    assert gallery.snapshot().persons == ("Ann",)
+    assert gallery.generation() == 1
+
+
+def test_calibration_comes_back(gallery: Gallery) -> None:
+    assert gallery.calibration() is None
+    gallery.set_calibration({"threshold": 0.25})
+    assert gallery.calibration() == {"threshold": 0.25}
+
+
+def test_another_model_is_refused_with_a_way_out(gallery: Gallery) -> None:
+    gallery.require_model("model-1")
+    with pytest.raises(GalleryModelError, match="reembed"):
+        gallery.require_model("model-2")
+    with pytest.raises(ValueError, match=r"expected \(8,\)"):
+        gallery.add([NewFace("Ann", unit(1, 4))])
+
+
+def test_a_missing_and_a_foreign_file_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(GalleryMissingError, match="facepipe enroll"):
+        Gallery.open(tmp_path)
+    connection = sqlite3.connect(tmp_path / "faces.sqlite")
+    connection.execute("CREATE TABLE other (x)")
+    connection.close()
+    with pytest.raises(GalleryError, match="not a facepipe gallery"):
+        Gallery.open(tmp_path)
+
+
+def test_a_gallery_is_not_made_over_another(gallery: Gallery) -> None:
+    gallery.add([new("Ann", 1)])
+    with pytest.raises(GalleryError, match="already"):
+        Gallery.create(gallery.folder, "model-2", DIM)
+    assert gallery.snapshot().persons == ("Ann",)
+
+
+def test_rename_merge_split_remove(gallery: Gallery) -> None:
+    database = gallery.database
+    ids = gallery.add([new("Ann", 1), new("Bob", 2), new("Bob", 3), new("Cy", 4)])
+    with pytest.raises(UsageError, match="merge"):
+        people.rename(database, "Ann", "Bob")
+    with pytest.raises(UsageError, match="nobody named 'Zoe'"):
+        people.remove(database, "Zoe")
+    assert people.merge(database, ["Bob"], "Ann") == 2
+    assert {p.name: p.faces for p in people.people(database)} == {"Ann": 3, "Cy": 1}
+    face = ids[2]
+    assert face is not None
+    assert people.split(database, "Ann", [face], "Dee") == 1
+    with pytest.raises(UsageError, match="not one of"):
+        people.remove(database, "Cy", [face])
+    people.remove(database, "Cy")
+    snapshot = gallery.snapshot()
+    assert content(snapshot).keys() == {"Ann", "Dee"}
+    assert_templates_are_means(snapshot)
+
+
+def test_merge_keeps_a_photo_of_both_once(gallery: Gallery) -> None:
+    gallery.add([new("Ann", 1), new("Bob", 1), new("Bob", 2)])
+    assert people.merge(gallery.database, ["Bob"], "Ann") == 1
+    assert len(gallery.snapshot().vectors) == 2
+
+
+def test_names_are_compared_in_one_normal_form(gallery: Gallery) -> None:
+    gallery.add([new("Zoe\u0308", 1), new(" Zo\u00eb ", 2)])
+    assert gallery.snapshot().persons == ("Zo\u00eb",)
+    with pytest.raises(UsageError, match="no name"):
+        gallery.add([new("a\nb", 3)])
+
+
+def test_expired_faces_are_not_in_the_snapshot(gallery: Gallery) -> None:
+    gallery.add([new("Ann", 1, expires=1.0), new("Bob", 2, expires=4e9)])
+    assert gallery.snapshot().persons == ("Bob",)
+
+
+def test_a_lock_that_times_out_says_who_holds_it(gallery: Gallery) -> None:
+    other = WriterLock(gallery.folder)
+    other.acquire("reembed", 1.0)
+    gallery.database.lock_timeout = 0.05
+    with pytest.raises(GalleryLockedError, match=r"process \d+ on .+ \(reembed, since 20"):
+        gallery.add([new("Ann", 1)])
+    assert gallery.snapshot().persons == ()
+    other.release()
+    gallery.add([new("Ann", 1)])
+
+
+def test_the_journal_refuses_to_be_changed_and_holds_no_names(gallery: Gallery) -> None:
+    gallery.add([new("Ann", 1)])
+    people.remove(gallery.database, "Ann")
+    connection = gallery.database.connection
+    for statement in ("UPDATE journal SET actor = 'x'", "DELETE FROM journal"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute(statement)
+    rows = connection.execute("SELECT action, details FROM journal").fetchall()
+    assert [row[0] for row in rows] == ["enroll", "remove"]
+    assert "Ann" not in repr(rows)
+
+
+def test_migrations_run_once_each_from_any_older_schema() -> None:
+    for start in range(len(MIGRATIONS) + 1):
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        migrate(connection, upto=start)
+        assert migrate(connection) == [number for number, _, _ in MIGRATIONS if number > start]
+        assert migrate(connection) == []
+        assert schema_version(connection) == MIGRATIONS[-1][0]
+        connection.close()
+
+
+def test_a_gallery_of_a_newer_facepipe_is_refused(gallery: Gallery) -> None:
+    gallery.database.connection.execute("INSERT INTO migration VALUES (99, 'from the future', 0)")
+    gallery.close()
+    with pytest.raises(GalleryError, match="install a newer facepipe"):
+        Gallery.open(gallery.folder)
+
+
+@pytest.mark.parametrize("damage", ["nothing", "missing", "truncated", "one byte", "other gallery"])
+def test_the_derived_file_is_rebuilt_when_missing_or_damaged(
+    gallery: Gallery, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors, "SMALL", 8)
+    gallery.add([new(f"P{i % 7}", i) for i in range(30)])
+    expected = content(gallery.snapshot())
+    path = gallery.folder / vectors.VECTORS_NAME
+    good = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(good[:-100])
+    elif damage == "one byte":
+        path.write_bytes(good[:4100] + bytes([good[4100] ^ 1]) + good[4101:])
+    elif damage == "other gallery":
+        other = Gallery.create(tmp_path / "other", "model-1", DIM)
+        other.add([new("Q", 100 + i) for i in range(30)])
+        other.snapshot()
+        path.write_bytes((other.folder / vectors.VECTORS_NAME).read_bytes())
+    snapshot = gallery.snapshot()
+    assert content(snapshot) == expected
+    assert_templates_are_means(snapshot)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "remove", "move", "drop"]), st.integers(0, 40)), max_size=10))
+@settings(max_examples=15, deadline=None)
+def test_a_snapshot_over_a_derived_file_equals_one_from_the_rows(steps: list[tuple[str, int]]) -> None:
+    import tempfile
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(vectors, "SMALL", 8)
+    with tempfile.TemporaryDirectory() as folder, Gallery.create(Path(folder), "m", DIM) as gallery:
+        gallery.add([new(f"P{i % 5}", i) for i in range(20)])
+        gallery.snapshot()
+        assert (gallery.folder / vectors.VECTORS_NAME).exists()
+        for step, number in steps:
+            names = [p.name for p in people.people(gallery.database)]
+            if step == "add":
+                gallery.add([new(f"P{number % 8}", 1000 + number)])
+            elif names and step == "remove":
+                people.remove(gallery.database, names[number % len(names)])
+            elif names and step == "move":
+                people.merge(gallery.database, [names[number % len(names)]], f"P{number % 8}")
+            elif names:
+                faces = people.faces_of(gallery.database, names[number % len(names)])
+                if faces:
+                    people.remove(gallery.database, names[number % len(names)], [faces[0].id])
+        over = gallery.snapshot(cache=False)
+        vectors.drop_cache(gallery.database)
+        plain = gallery.snapshot(cache=False)
+        assert content(over) == content(plain)
+        order = [over.persons.index(name) for name in plain.persons]
+        np.testing.assert_allclose(over.templates[order], plain.templates, atol=1e-6)
+    patch.undo()
+
+
+def test_unit_means_keep_single_vectors_bit_for_bit() -> None:
+    rows = np.stack([unit(1), unit(2), unit(3), -unit(3)])
+    means = unit_means(rows, np.array([0, 1, 2]))
+    assert means[0].tobytes() == rows[0].tobytes()
+    assert means[2].tobytes() == rows[2].tobytes()
+    assert unit_means(np.zeros((0, 4), np.float32), np.zeros(0, np.int64)).shape == (0, 4)
