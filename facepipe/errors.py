@@ -4,6 +4,7 @@
     ├── UsageError                2  the request itself is wrong (click uses 2 as well)
     ├── InputError                3  a file or folder cannot be read
     │   └── ImageError            3  ... because it is no picture, damaged, or too large
+    ├── OutputError               3  a file cannot be written
     ├── NoFaceError               4  no face where one was needed
     │   └── AmbiguousFaceError    4  several faces where exactly one was needed
     ├── GalleryError              5  the gallery is missing or damaged
@@ -57,6 +58,12 @@ class InputError(FacepipeError):
 
 class ImageError(InputError):
     """A file is no picture, is damaged, or is larger than the limit."""
+
+
+class OutputError(FacepipeError):
+    """A file or folder cannot be written."""
+
+    exit_code = ExitCode.INPUT
 
 
 class NoFaceError(FacepipeError):
