@@ -117,14 +117,14 @@ def similarity_transforms(landmarks: NDArray[np.floating], points: NDArray[np.fl
     )
 
 
-def align(image: Image, faces: Sequence[Face], template: str) -> UInt8:
+def align(image: Image, faces: Sequence[Face], template: str | Template) -> UInt8:
     """Cut the aligned chips of the faces of one picture.
 
-    template: a name in `TEMPLATES`. Returns uint8 RGB (n, size, size, 3), one chip per face, in order; n may be 0. What
-    lies outside the picture is black. Raises UsageError for an unknown template, NoFaceError for a face whose landmarks
+    template: a name in `TEMPLATES`, or a template of one's own. Returns uint8 RGB (n, size, size, 3), one chip per face,
+    in order; n may be 0. What lies outside the picture is black. Raises UsageError for an unknown template, NoFaceError for a face whose landmarks
     coincide or are not finite.
     """
-    chosen = get_template(template)
+    chosen = template if isinstance(template, Template) else get_template(template)
     chips = np.zeros((len(faces), chosen.size, chosen.size, 3), np.uint8)
     if not faces:
         return chips

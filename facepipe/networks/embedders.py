@@ -107,5 +107,5 @@ def build_embedder(record: ModelRecord, contents: Sequence[bytes], device: str) 
 def _mini(record: ModelRecord, data: bytes) -> torch.nn.Module:
     try:
         return mini.build(safetensors.torch.load(data))
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(f"model {record.name!r}: its weights do not fit the network: {error}") from error
