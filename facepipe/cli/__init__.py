@@ -12,6 +12,7 @@ from facepipe.cli.common import exit_code_of, protect_stdout
 
 #: Command name -> (module, attribute, one-line help). The help stands here so that `--help` imports no command.
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "models": ("facepipe.cli.models", "models", "Show the networks, fetch more, register your own."),
     "doctor": ("facepipe.cli.doctor", "doctor", "Show what is installed here, and whether it works."),
 }
 

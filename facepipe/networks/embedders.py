@@ -10,15 +10,16 @@ import torch
 from safetensors import SafetensorError
 
 from facepipe.errors import ModelError
-from facepipe.networks import dlib_resnet, mini
+from facepipe.networks import dlib_resnet, inception, mini
 from facepipe.networks.devices import resolve_device
 from facepipe.networks.dlib_reader import read_network
 from facepipe.networks.engines import Engine, TorchEngine
+from facepipe.networks.onnx_engine import OnnxEngine
 from facepipe.networks.registry import ModelRecord
 from facepipe.types import Embeddings, Float32, UInt8
 
-#: Chips per pass through the network.
-BATCH = 32
+#: Chips per pass through the network: on one core with AMX `mini` takes 4.3 ms a face alone, 1.2 ms among 64.
+BATCH = 64
 
 
 class NetworkEmbedder:
@@ -94,11 +95,15 @@ def build_embedder(record: ModelRecord, contents: Sequence[bytes], device: str) 
 
     Raises ModelError when the files do not fit the definition, DeviceError when the device is not there.
     """
+    if record.network == "onnx":
+        return NetworkEmbedder(record, OnnxEngine(contents[0], record.name, device))
     where = resolve_device(device)
     if record.network == "mini":
         network: torch.nn.Module = _mini(record, contents[0])
     elif record.network == "dlib-resnet29":
         network = dlib_resnet.build(read_network(contents[0]))
+    elif record.network == "inception-resnet-v1":
+        network = inception.build(contents[0])
     else:
         raise ModelError(f"model {record.name!r}: facepipe has no network {record.network!r}")
     return NetworkEmbedder(record, TorchEngine(network, where))

@@ -1,0 +1,313 @@
+"""`facepipe models`: what networks there are, whose licence they carry, where they lie, and how to get more."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facepipe.cli.common import echo, err_console, json_option, note, out_console, quiet_option
+from facepipe.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from facepipe.networks.registry import ModelRecord
+
+SCHEMA_VERSION = 1
+
+
+@click.group()
+def models() -> None:
+    """Show the networks, fetch more of them, and register your own."""
+
+
+def _facts(record: ModelRecord) -> dict[str, Any]:
+    """Return a record and its state as JSON values."""
+    from facepipe.networks.registry import is_here, locate
+
+    here = is_here(record)
+    facts = record.as_dict()
+    facts["here"] = here
+    facts["paths"] = [str(path) for path in locate(record)] if here else []
+    facts["fingerprint"] = record.fingerprint if record.kind == "embedder" and here else None
+    return facts
+
+
+@models.command("list")
+@json_option
+def list_command(as_json: bool) -> None:
+    """List all known networks: which are on this machine, their licences and accuracy."""
+    from facepipe.networks.registry import is_here, records
+
+    known = records()
+    if as_json:
+        echo(json.dumps({"schema_version": SCHEMA_VERSION, "models": [_facts(record) for record in known]}, indent=2))
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in ("name", "kind", "here", "dim", "accuracy", "code"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("weights", "training data"):
+        table.add_column(heading, overflow="fold")
+    for record in known:
+        licence = record.licence
+        table.add_row(
+            record.name,
+            record.kind,
+            "yes" if is_here(record) else "no",
+            str(record.dim or ""),
+            record.accuracy[0].split(",")[0] if record.accuracy else "",
+            licence.code,
+            licence.weights,
+            licence.data,
+        )
+    out_console().print(table)
+
+
+@models.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show everything that is recorded about one network."""
+    from facepipe.networks.registry import get_record
+
+    record = get_record(name)
+    facts = _facts(record)
+    if as_json:
+        echo(json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2))
+        return
+    rows: list[tuple[str, object]] = [
+        ("name", record.name),
+        ("kind", record.kind),
+        ("network", record.network),
+        ("note", record.note),
+        ("on this machine", "yes" if facts["here"] else "no"),
+        *(("path", path) for path in facts["paths"]),
+        *((f"file {file.file}", _file_line(file.size, file.sha256)) for file in record.files),
+        *(("address", file.url) for file in record.files if file.url),
+        ("hash recorded by", record.hash_source),
+        ("licence of the code", record.licence.code),
+        ("licence of the weights", record.licence.weights),
+        ("training data", record.licence.data),
+        ("input", f"{record.input}x{record.input} {record.colour}" if record.input else f"any size, {record.colour}"),
+        ("normalisation", f"(pixel - {_numbers(record.mean)}) / {_numbers(record.std)}"),
+        ("alignment", record.template),
+        ("vector", f"{record.dim} numbers" if record.dim else None),
+        *(("accuracy", line) for line in record.accuracy),
+        ("threshold", record.threshold),
+        ("margin", record.margin),
+        ("fingerprint", facts["fingerprint"]),
+    ]
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        if value is not None:
+            echo(f"{label:<{width}}  {value}")
+
+
+def _file_line(size: int | None, sha256: str | None) -> str:
+    parts = [f"{size:,} bytes" if size else "size unknown", f"SHA-256 {sha256}" if sha256 else "no hash recorded"]
+    return ", ".join(parts)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return f"{values[0]:g}" if len(set(values)) == 1 else "(" + ", ".join(f"{v:g}" for v in values) + ")"
+
+
+@models.command()
+@click.argument("name")
+@click.option(
+    "--from", "source", metavar="FILE|URL", help="A local file, a folder, or a mirror's URL, not the address."
+)
+@click.option("--accept-licence", is_flag=True, help="Accept a licence that restricts use, without being asked.")
+@click.option("--accept-sha256", metavar="HEX", help="The hash to accept when none is recorded, without being asked.")
+@quiet_option
+def pull(name: str, source: str | None, accept_licence: bool, accept_sha256: str | None, quiet: bool) -> None:
+    """Fetch a network's file, check its SHA-256, and keep it.
+
+    Weights whose licence restricts use are fetched only when you accept it. FACEPIPE_OFFLINE=1 forbids any connection.
+    """
+    from facepipe.networks.registry import get_record
+    from facepipe.networks.store import pull as fetch
+
+    record = get_record(name)
+    if record.licence.consent and not accept_licence:
+        _ask_for_consent(record)
+    progress = _Bar(name) if sys.stderr.isatty() and not quiet else None
+    try:
+        place = fetch(record, source, confirm=_confirmation(record, accept_sha256), progress=progress)
+    finally:
+        if progress is not None:
+            progress.close()
+    echo(str(place))
+
+
+def _ask_for_consent(record: ModelRecord) -> None:
+    licence = record.licence
+    note(f"{record.name}: weights: {licence.weights}; training data: {licence.data}")
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"model {record.name!r} may be used under restrictions only; accept them with --accept-licence"
+        )
+    if not click.confirm("Do you accept that?", err=True):
+        raise UsageError(f"model {record.name!r}: its licence was not accepted; nothing was fetched")
+
+
+def _confirmation(record: ModelRecord, accepted: str | None) -> Callable[[str], bool]:
+    """Return what decides about a hash that nobody has recorded: the option, else the user."""
+
+    def decide(sha256: str) -> bool:
+        if accepted is not None:
+            return sha256 == accepted.strip().lower()
+        note(f"{record.name}: nobody has recorded a hash for this file. What arrived has SHA-256 {sha256}")
+        if not sys.stdin.isatty():
+            raise ModelError(
+                f"model {record.name!r}: confirm its hash: compare it with a source you trust, then "
+                f"pull again with --accept-sha256 {sha256}"
+            )
+        return click.confirm(
+            "Does a source you trust say the same? Keep it and insist on this hash from now on?", err=True
+        )
+
+    return decide
+
+
+class _Bar:
+    """A progress bar on stderr for a download (serves `store.Progress`)."""
+
+    def __init__(self, name: str) -> None:
+        from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+        self._bar = Progress(
+            "{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=err_console()
+        )
+        self._task = self._bar.add_task(name, total=None)
+        self._started = False
+        self.total = 0
+
+    def update(self, count: int) -> None:
+        """`count` more bytes."""
+        if not self._started:
+            self._bar.start()
+            self._started = True
+        self._bar.update(self._task, advance=count, total=self.total or None)
+
+    def reset(self) -> None:
+        """From nothing."""
+        self._bar.reset(self._task)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._started:
+            self._bar.stop()
+            self._started = False
+
+
+@models.command()
+@click.argument("names", nargs=-1)
+@json_option
+def verify(names: tuple[str, ...], as_json: bool) -> None:
+    """Check the files of the networks on this machine against their recorded hashes; all of them, or those named."""
+    from facepipe.networks.registry import get_record, records
+    from facepipe.networks.store import verify_model
+
+    chosen = [get_record(name) for name in names] if names else records()
+    results = [(record.name, *verify_model(record)) for record in chosen]
+    if as_json:
+        rows = [{"name": name, "state": state, "reason": reason} for name, state, reason in results]
+        echo(json.dumps({"schema_version": SCHEMA_VERSION, "models": rows}, indent=2))
+    else:
+        width = max(len(name) for name, _, _ in results)
+        for name, state, reason in results:
+            echo(f"{name:<{width}}  {state}" + (f"  {reason}" if reason else ""))
+    bad = [name for name, state, _ in results if state == "bad"]
+    missing = [name for name, state, _ in results if state == "absent" and names]
+    if bad:
+        raise ModelError(f"not the recorded files: {', '.join(bad)}; pull or install them again")
+    if missing:
+        raise ModelError(f"not on this machine: {', '.join(missing)}; see `facepipe models show NAME`")
+
+
+def _three(text: str, option: str) -> tuple[float, float, float]:
+    """Read one number for all channels, or three with commas."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r}: give one number, or three with commas") from error
+    if len(values) == 1:
+        values *= 3
+    if len(values) != 3 or not all(abs(v) < 1e9 for v in values):
+        raise UsageError(f"{option} {text!r}: give one number, or three with commas")
+    return values[0], values[1], values[2]
+
+
+@models.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--name", required=True, help="What to call it.")
+@click.option(
+    "--template", required=True, metavar="TEMPLATE", help="How faces are cut: arcface112, dlib150, margin160."
+)
+@click.option("--mean", default="127.5", show_default=True, help="Subtracted from each pixel; one number or R,G,B.")
+@click.option("--std", default="127.5", show_default=True, help="What the result is divided by; one number or R,G,B.")
+@click.option("--dim", type=click.IntRange(1, 65536), help="Length of its vectors; default: as the network says.")
+@click.option(
+    "--bgr", is_flag=True, help="The network wants blue, green, red; mean and std are then in that order too."
+)
+@click.option("--threshold", type=click.FloatRange(-1, 1), help="Cosine at which two faces are the same person.")
+@click.option(
+    "--margin", type=click.FloatRange(0, 2), default=0.03, show_default=True, help="By which the best person must lead."
+)
+@click.option("--licence", default="not stated", help="Licence of its weights, for `models list`.")
+def add(
+    file: Path,
+    name: str,
+    template: str,
+    mean: str,
+    std: str,
+    dim: int | None,
+    bgr: bool,
+    threshold: float | None,
+    margin: float,
+    licence: str,
+) -> None:
+    """Register your own ONNX embedder: FILE is copied, tried on two chips, and known by its hash from then on."""
+    from facepipe.alignment import get_template
+    from facepipe.networks.registry import Licence, ModelFile, ModelRecord
+    from facepipe.networks.store import add_model
+
+    divisor = _three(std, "--std")
+    if 0.0 in divisor:
+        raise UsageError(f"--std {std!r}: must not be zero")
+    record = ModelRecord(
+        name=name,
+        kind="embedder",
+        network="onnx",
+        note=f"Added by the user from {file.name}.",
+        place="folder",
+        files=(ModelFile(file.name, None, None),),
+        licence=Licence(code="not stated", weights=licence, data="not stated", consent=False),
+        hash_source="measured when it was added",
+        input=get_template(template).size,
+        template=template,
+        mean=_three(mean, "--mean"),
+        std=divisor,
+        colour="bgr" if bgr else "rgb",
+        dim=dim,
+        threshold=threshold,
+        margin=margin if threshold is not None else None,
+        user=True,
+    )
+    added = add_model(record, file)
+    echo(f"{added.name}: {added.dim} numbers, fingerprint {added.fingerprint}")
+
+
+@models.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Remove a network that was fetched or added."""
+    from facepipe.networks.store import remove_model
+
+    echo(f"removed {remove_model(name)}")
