@@ -186,18 +186,13 @@ class _Bar:
         )
         self._task = self._bar.add_task(name, total=None)
         self._started = False
-        self.total = 0
 
-    def update(self, count: int) -> None:
-        """`count` more bytes."""
+    def advance(self, count: int, total: int) -> None:
+        """`count` more bytes of `total`."""
         if not self._started:
             self._bar.start()
             self._started = True
-        self._bar.update(self._task, advance=count, total=self.total or None)
-
-    def reset(self) -> None:
-        """From nothing."""
-        self._bar.reset(self._task)
+        self._bar.update(self._task, advance=count, total=total or None)
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -49,20 +49,10 @@ _PART = ".part"
 
 
 class Progress(Protocol):
-    """How far a download is; the kind of object that pooch reports to."""
+    """Told how far a download is."""
 
-    total: int
-
-    def update(self, count: int) -> None:
-        """`count` more bytes have arrived."""
-        ...
-
-    def reset(self) -> None:
-        """Start again from nothing."""
-        ...
-
-    def close(self) -> None:
-        """The end."""
+    def advance(self, count: int, total: int) -> None:
+        """`count` more bytes of `total` have arrived; total is 0 when the server does not say."""
         ...
 
 
@@ -245,9 +235,6 @@ class _Limited:
             raise ModelError(f"{self._name} sends more bytes than the recorded file has; nothing was kept")
         return self._handle.write(data)
 
-    def flush(self) -> None:
-        self._handle.flush()
-
 
 def _fetch(
     record: ModelRecord, file: ModelFile, source: str | None, handle: BinaryIO, progress: Progress | None
@@ -275,16 +262,21 @@ def _fetch(
 
 
 def _download(url: str, sink: _Limited, progress: Progress | None) -> None:
-    """Download over HTTP(S) with pooch; every failure becomes one line that says what to do."""
+    """Download over HTTP(S); every failure becomes one line that says what to do."""
     if os.environ.get("FACEPIPE_OFFLINE", "") not in {"", "0"}:
         raise ModelError(f"FACEPIPE_OFFLINE is set: {url} is not opened; give --from FILE")
-    import pooch
     import requests
 
-    downloader = pooch.HTTPDownloader(progressbar=progress or False, chunk_size=_CHUNK, timeout=TIMEOUT)
     try:
-        downloader(url, sink, None)
-    except (requests.RequestException, OSError) as error:
+        # As it is: a server that compresses on the way would make the bytes differ from Content-Length.
+        with requests.get(url, stream=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}) as response:
+            response.raise_for_status()
+            total = int(response.headers.get("Content-Length", 0))
+            for chunk in response.iter_content(_CHUNK):
+                sink.write(chunk)
+                if progress is not None:
+                    progress.advance(len(chunk), total)
+    except (requests.RequestException, ValueError) as error:
         raise ModelError(
             f"{url} cannot be downloaded ({' '.join(str(error).split())[:200]}); nothing was kept; "
             "try again, or give --from FILE or the URL of a mirror"
