@@ -1,0 +1,198 @@
+"""`facepipe gallery list|show|rename|merge|split|remove|stats`. None of them loads numpy before it needs it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facepipe.cli.common import echo, gallery_option, json_option, note, out_console, quiet_option
+
+if TYPE_CHECKING:
+    from facepipe.gallery.database import Database
+
+SCHEMA_VERSION = 1
+
+
+@contextmanager
+def open_database(folder: Path) -> Iterator[Database]:
+    """Open a gallery's database for the length of a command."""
+    from facepipe.gallery.database import Database
+
+    database = Database.open(folder)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def echo_json(**document: Any) -> None:
+    """Print one JSON document."""
+    echo(json.dumps({"schema_version": SCHEMA_VERSION, **document}, indent=2, ensure_ascii=False))
+
+
+def day(seconds: float | None) -> str:
+    """Return a time as a date, a dash for None."""
+    return "-" if seconds is None else time.strftime("%Y-%m-%d", time.localtime(seconds))
+
+
+def table(headings: list[str], rows: list[list[str]]) -> None:
+    """Print rows under headings; names are shown as they are, not as markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False)
+    for heading in headings:
+        made.add_column(heading, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    out_console().print(made)
+
+
+@click.command("list")
+@gallery_option
+@json_option
+def list_people(gallery: Path, as_json: bool) -> None:
+    """List the people, how many faces each has, and when the last was added."""
+    from facepipe.gallery.people import people
+
+    with open_database(gallery) as database:
+        found = people(database)
+    if as_json:
+        echo_json(
+            people=[{"name": p.name, "faces": p.faces, "first": p.first, "last": p.last} for p in found],
+        )
+        return
+    table(["person", "faces", "last added"], [[p.name, str(p.faces), day(p.last)] for p in found])
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--sheet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a contact sheet of the faces (PNG or JPEG): from stored chips, else from the photos.",
+)
+@gallery_option
+@json_option
+def show(name: str, sheet: Path | None, gallery: Path, as_json: bool) -> None:
+    """Show a person's faces: ids, photos, sizes."""
+    from facepipe.gallery.people import faces_of
+
+    with open_database(gallery) as database:
+        faces = faces_of(database, name)
+        if sheet is not None:
+            from facepipe.gallery.sheet import write_sheet
+
+            missing = write_sheet(database, faces, sheet)
+            note(f"{sheet}: {len(faces) - missing} faces" + (f", {missing} without chip or photo" if missing else ""))
+    if as_json:
+        echo_json(name=name, faces=[asdict(face) for face in faces])
+        return
+    rows = [
+        [
+            str(face.id),
+            "-" if face.size is None else f"{face.size:.0f}",
+            "-" if face.sharpness is None else f"{face.sharpness:.0f}",
+            "-" if face.yaw is None else f"{face.yaw:.0f}",
+            day(face.enrolled),
+            day(face.expires),
+            "yes" if face.chip else "no",
+            face.source or "-",
+        ]
+        for face in faces
+    ]
+    table(["id", "size", "sharpness", "yaw", "added", "expires", "chip", "photo"], rows)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("new_name")
+@gallery_option
+@json_option
+@quiet_option
+def rename(name: str, new_name: str, gallery: Path, as_json: bool, quiet: bool) -> None:
+    """Give the person NAME the name NEW_NAME."""
+    from facepipe.gallery import people
+
+    with open_database(gallery) as database:
+        people.rename(database, name, new_name)
+    _done(as_json, quiet, f"{name} is now {new_name}", renamed=name, to=new_name)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--into", required=True, metavar="NAME", help="Who they are; may be one of them, or new.")
+@gallery_option
+@json_option
+@quiet_option
+def merge(names: tuple[str, ...], into: str, gallery: Path, as_json: bool, quiet: bool) -> None:
+    """Make one person of NAMES. A photo that several of them have is kept once."""
+    from facepipe.gallery import people
+
+    with open_database(gallery) as database:
+        moved = people.merge(database, names, into)
+    _done(as_json, quiet, f"{moved} faces moved to {into}", merged=list(names), into=into, moved=moved)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("faces", nargs=-1, required=True, type=int)
+@click.option("--into", required=True, metavar="NAME", help="Who these faces are; may be new.")
+@gallery_option
+@json_option
+@quiet_option
+def split(name: str, faces: tuple[int, ...], into: str, gallery: Path, as_json: bool, quiet: bool) -> None:
+    """Move FACES (ids, as `gallery show NAME` lists them) of the person NAME to another person."""
+    from facepipe.gallery import people
+
+    with open_database(gallery) as database:
+        moved = people.split(database, name, faces, into)
+    _done(as_json, quiet, f"{moved} faces moved from {name} to {into}", split=name, into=into, moved=moved)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--face", "faces", multiple=True, type=int, help="Remove only this face (id); may be given several times.")
+@gallery_option
+@json_option
+@quiet_option
+def remove(name: str, faces: tuple[int, ...], gallery: Path, as_json: bool, quiet: bool) -> None:
+    """Remove the person NAME, or some faces. For removal without a trace: `facepipe gallery erase`."""
+    from facepipe.gallery import people
+
+    with open_database(gallery) as database:
+        count = people.remove(database, name, list(faces) or None)
+    _done(as_json, quiet, f"{name}: {count} faces removed", removed=name, faces=count)
+
+
+@click.command()
+@gallery_option
+@json_option
+def stats(gallery: Path, as_json: bool) -> None:
+    """Count people, faces and bytes; say which model made the gallery and whether it is sealed."""
+    from facepipe.gallery import people
+
+    with open_database(gallery) as database:
+        facts = people.stats(database)
+    if as_json:
+        echo_json(**facts)
+        return
+    facts["bytes"] = ", ".join(f"{name} {size:,}" for name, size in facts["bytes"].items())
+    spread = facts["faces_per_person"]
+    facts["faces_per_person"] = "-" if spread is None else f"{spread['min']} to {spread['max']}"
+    table(["", ""], [[key.replace("_", " "), str(value)] for key, value in facts.items()])
+
+
+def _done(as_json: bool, quiet: bool, text: str, **document: Any) -> None:
+    """Say that a change is on the disk."""
+    if as_json:
+        echo_json(**document)
+    elif not quiet:
+        note(text)

@@ -1,0 +1,53 @@
+"""The piece of a photo around a face, stored on request: what another network is fed with, what audit pages show.
+
+A chip is a plain cut, not aligned: any network's template can be cut from it, by landmarks or by box.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import PIL.Image
+
+from facepipe.gallery.store import StoredChip
+from facepipe.types import Face, Image
+
+#: Room on each side of the box, as a share of its longer side: what the widest alignment template sees of a turned face.
+MARGIN = 0.6
+#: Longer side of the face's box in a chip, in pixels at most: what the largest network's input can use.
+FACE_SIDE = 224
+_QUALITY = 95
+
+
+def cut_chip(image: Image, face: Face) -> StoredChip:
+    """Cut a face with room around it, reduced when it is large; JPEG with full colour."""
+    x1, y1, x2, y2 = (float(v) * image.scale for v in face.box)
+    side = max(x2 - x1, y2 - y1)
+    room = side * MARGIN
+    height, width = image.rgb.shape[:2]
+    left, top = max(0, int(x1 - room)), max(0, int(y1 - room))
+    right, bottom = min(width, int(np.ceil(x2 + room))), min(height, int(np.ceil(y2 + room)))
+    picture = PIL.Image.fromarray(np.ascontiguousarray(image.rgb[top:bottom, left:right]))
+    reduction = min(1.0, FACE_SIDE / side)
+    if reduction < 1.0:
+        size = (max(1, round(picture.width * reduction)), max(1, round(picture.height * reduction)))
+        reduction = size[0] / picture.width
+        picture = picture.resize(size, PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    return StoredChip(buffer.getvalue(), left / image.scale, top / image.scale, reduction * image.scale)
+
+
+def open_chip(chip: StoredChip) -> Image:
+    """Return the chip's picture."""
+    with PIL.Image.open(io.BytesIO(chip.data)) as picture:
+        return Image(np.asarray(picture.convert("RGB")), "<chip>")
+
+
+def face_in_chip(face: Face, chip: StoredChip) -> Face:
+    """Return the face as it lies in its chip."""
+    origin = np.array([chip.x, chip.y], np.float32)
+    box = ((face.box.reshape(2, 2) - origin) * np.float32(chip.scale)).reshape(4).astype(np.float32)
+    return replace(face, box=box, landmarks=((face.landmarks - origin) * np.float32(chip.scale)).astype(np.float32))

@@ -1,0 +1,415 @@
+"""The rules of enrolment: which face of a photo, whether it is good enough, and whether it can be this person.
+
+    photos ──▶ read ──▶ faces and vectors ──▶ which face? good enough? new? this person? ──▶ gallery, one transaction
+
+What was refused is reported with the figure and the limit, and stops nothing else. An outcome is yielded only when
+what it says is on the disk.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from facepipe.errors import FacepipeError, InputError, UsageError
+from facepipe.gallery.chips import cut_chip
+from facepipe.gallery.database import normal_name
+from facepipe.gallery.people import find_person
+from facepipe.gallery.snapshot import GallerySnapshot
+from facepipe.gallery.store import Gallery, NewFace
+from facepipe.images import IMAGE_SUFFIXES, content_hash, find_images, read_bytes, read_image_bytes
+from facepipe.types import Embeddings, Face, Float32, Image, Quality
+
+#: Photos that are read, embedded and committed together.
+BATCH = 32
+#: By default the largest face of a photo is taken when it is this many times as wide as the next.
+CLEARLY_LARGER = 2.0
+
+
+class Extracted(Protocol):
+    """A photo with its faces, best score first, and a vector for each."""
+
+    @property
+    def image(self) -> Image:
+        """The photo."""
+        ...
+
+    @property
+    def faces(self) -> tuple[Face, ...]:
+        """Its faces."""
+        ...
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """A vector for each face."""
+        ...
+
+
+class PhotoExtractor(Protocol):
+    """Finds and embeds faces: `facepipe.pipeline.Extractor`."""
+
+    def extract(self, images: Sequence[Image]) -> Sequence[Extracted]:
+        """Return each photo's faces and vectors."""
+        ...
+
+
+class FaceChoice(StrEnum):
+    """Which faces of a photo are enrolled."""
+
+    CLEAR = "clear"  # the only one, or one that is clearly larger than all others
+    ONLY = "only"
+    LARGEST = "largest"
+    ALL = "all"
+
+
+class EnrollStatus(StrEnum):
+    """What became of a photo."""
+
+    ENROLLED = "enrolled"
+    ALREADY = "already"  # this very file is enrolled for this person
+    DUPLICATE = "duplicate"  # nearly the same face is enrolled for this person
+    UNREADABLE = "unreadable"
+    NO_FACE = "no-face"
+    AMBIGUOUS = "ambiguous"  # several faces, and nothing says which
+    POOR = "poor"
+    LOOKALIKE = "lookalike"  # more like somebody else who is enrolled
+    REFUTED = "refuted"  # a face that was said not to be this person
+
+
+#: The photo's face is in the gallery.
+GOOD = frozenset({EnrollStatus.ENROLLED, EnrollStatus.ALREADY, EnrollStatus.DUPLICATE})
+
+
+@dataclass(frozen=True, slots=True)
+class QualityLimits:
+    """What a face must have to be enrolled.
+
+    size: shorter side of the box in pixels. sharpness: see `Quality`. yaw, pitch: degrees away from frontal at most.
+    Roll does no harm: alignment takes it out.
+    """
+
+    size: float = 40.0
+    sharpness: float = 20.0
+    yaw: float = 60.0
+    pitch: float = 45.0
+
+    def faults(self, quality: Quality) -> list[str]:
+        """Return what is wrong with a face, each with its figure and the limit."""
+        found = []
+        if quality.size < self.size:
+            found.append(f"small: {quality.size:.0f} pixels, at least {self.size:.0f} wanted")
+        if quality.sharpness < self.sharpness:
+            found.append(f"blurred: sharpness {quality.sharpness:.0f}, at least {self.sharpness:.0f} wanted")
+        if abs(quality.yaw) > self.yaw:
+            found.append(f"turned: yaw {quality.yaw:.0f} degrees, at most {self.yaw:.0f} wanted")
+        if abs(quality.pitch) > self.pitch:
+            found.append(f"tilted: pitch {quality.pitch:.0f} degrees, at most {self.pitch:.0f} wanted")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollRules:
+    """How to enrol.
+
+    lookalike: cosine from which on two people are confused: the model's threshold. duplicate: cosine from which on two
+    faces of a person are one picture. force: enrol what looks like somebody else or was refuted. accept_poor: enrol
+    what is below `limits`. retain: seconds until a face expires. keep_chips: store the piece of photo around the face.
+    max_side: a larger photo is read reduced.
+    """
+
+    lookalike: float
+    faces: FaceChoice = FaceChoice.CLEAR
+    limits: QualityLimits = field(default_factory=QualityLimits)
+    duplicate: float = 0.98
+    accept_poor: bool = False
+    force: bool = False
+    keep_chips: bool = False
+    retain: float | None = None
+    max_side: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo of a person, to be enrolled."""
+
+    path: Path
+    person: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollOutcome:
+    """What became of a photo, and why; ids of the faces that were enrolled."""
+
+    path: str
+    person: str
+    status: EnrollStatus
+    reason: str = ""
+    face_ids: tuple[int, ...] = ()
+
+
+def collect_photos(roots: Sequence[Path], name: str | None) -> tuple[list[Photo], list[EnrollOutcome]]:
+    """Return the photos that `roots` name, and what could not be assigned to anybody.
+
+    With a name everything is that person's. Without, a folder of folders holds a person in each (photos at any depth),
+    a folder of photos is one person, and a .csv file has lines `path,name`, paths relative to it. UsageError for a
+    photo without a name, InputError for what cannot be read or holds nothing.
+    """
+    photos: list[Photo] = []
+    astray: list[EnrollOutcome] = []
+    for root in roots:
+        if name is not None:
+            photos += [Photo(path, normal_name(name)) for path in find_images([root])]
+        elif root.is_dir():
+            _collect_folder(root, photos, astray)
+        elif root.suffix.lower() == ".csv":
+            photos += _read_csv(root)
+        elif not root.exists():
+            raise InputError(f"{root}: no such file or folder; check the path")
+        else:
+            raise UsageError(f"{root}: whose face is this? Give --name NAME, or a folder named like the person")
+    if not photos and not astray:
+        raise InputError(f"{', '.join(map(str, roots))}: no photos found; expected PERSON/*.jpg, or --name and photos")
+    return photos, astray
+
+
+def _collect_folder(root: Path, photos: list[Photo], astray: list[EnrollOutcome]) -> None:
+    try:
+        entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{root}: the folder cannot be read ({error.strerror}); check its permissions") from error
+    folders = [entry for entry in entries if entry.is_dir()]
+    loose = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
+    if not folders:
+        photos += [Photo(path, normal_name(root.resolve().name)) for path in loose]
+        return
+    for folder in folders:
+        photos += [Photo(path, normal_name(folder.name)) for path in find_images([folder])]
+    reason = "lies in no person's folder: move it into one, or enrol it with --name"
+    astray += [EnrollOutcome(str(path), "", EnrollStatus.UNREADABLE, reason) for path in loose]
+
+
+def _read_csv(path: Path) -> list[Photo]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({error}); expected lines path,name") from error
+    if rows and [cell.strip().lower() for cell in rows[0][:2]] == ["path", "name"]:
+        rows = rows[1:]
+    photos = []
+    for number, row in enumerate(rows, 1):
+        if len(row) < 2 or not row[0].strip() or not row[1].strip():
+            raise InputError(f"{path}: entry {number} is not path,name: {','.join(row)[:60]!r}")
+        photos.append(Photo(path.parent / row[0].strip(), normal_name(row[1])))
+    return photos
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A photo on its way through a batch."""
+
+    photo: Photo
+    content: str
+    image: Image
+
+
+class Enroller:
+    """Enrols photos into a gallery, batch by batch."""
+
+    def __init__(self, gallery: Gallery, extractor: PhotoExtractor, rules: EnrollRules) -> None:
+        self._gallery = gallery
+        self._extractor = extractor
+        self._rules = rules
+
+    def run(self, photos: Iterable[Photo]) -> Iterator[EnrollOutcome]:
+        """Yield an outcome for each photo, in order, once it is durable. GalleryError when the gallery cannot take it."""
+        source = iter(photos)
+        while batch := list(islice(source, BATCH)):
+            yield from self._batch(batch)
+
+    def _batch(self, photos: Sequence[Photo]) -> list[EnrollOutcome]:
+        outcomes: dict[int, EnrollOutcome] = {}
+        pending: dict[int, _Pending] = {}
+        seen: set[tuple[str, str]] = set()
+        for number, photo in enumerate(photos):
+            read = self._read(photo, seen)
+            if isinstance(read, EnrollOutcome):
+                outcomes[number] = read
+            else:
+                pending[number] = read
+        extracted = self._extractor.extract([item.image for item in pending.values()]) if pending else []
+        known = _Known(self._gallery.snapshot())
+        accepted: list[tuple[int, NewFace]] = []
+        for (number, item), result in zip(pending.items(), extracted, strict=True):
+            self._gallery.require_model(result.embeddings.fingerprint)
+            verdict = self._judge(item, result, known)
+            if isinstance(verdict, EnrollOutcome):
+                outcomes[number] = verdict
+            else:
+                accepted += [(number, face) for face in verdict]
+        ids = self._gallery.add([face for _, face in accepted])
+        for number in dict.fromkeys(number for number, _ in accepted):
+            mine = [i for (n, _), i in zip(accepted, ids, strict=True) if n == number and i is not None]
+            status = EnrollStatus.ENROLLED if mine else EnrollStatus.ALREADY
+            photo = photos[number]
+            outcomes[number] = EnrollOutcome(str(photo.path), photo.person, status, "", tuple(mine))
+        return [outcomes[number] for number in range(len(photos))]
+
+    def _read(self, photo: Photo, seen: set[tuple[str, str]]) -> EnrollOutcome | _Pending:
+        try:
+            _, data = read_bytes(photo.path)
+            content = content_hash(data)
+            if (content, photo.person) in seen or is_enrolled(self._gallery, photo.person, content):
+                return EnrollOutcome(str(photo.path), photo.person, EnrollStatus.ALREADY)
+            seen.add((content, photo.person))
+            image = read_image_bytes(data, str(photo.path), max_side=self._rules.max_side)
+        except InputError as error:
+            return EnrollOutcome(str(photo.path), photo.person, EnrollStatus.UNREADABLE, _without(error, photo.path))
+        return _Pending(photo, content, image)
+
+    def _judge(self, item: _Pending, result: Extracted, known: _Known) -> EnrollOutcome | list[NewFace]:
+        """Return the faces to be enrolled, or why there are none."""
+        rules = self._rules
+        photo = item.photo
+
+        def refuse(status: EnrollStatus, reason: str) -> EnrollOutcome:
+            return EnrollOutcome(str(photo.path), photo.person, status, reason)
+
+        if not result.faces:
+            return refuse(EnrollStatus.NO_FACE, "no face found")
+        chosen = choose_faces(result.faces, rules.faces)
+        if not chosen:
+            return refuse(
+                EnrollStatus.AMBIGUOUS,
+                f"{len(result.faces)} faces, and none is clearly the person's: choose with --faces largest or all",
+            )
+        found: list[NewFace] = []
+        refusals: list[EnrollOutcome] = []
+        for row in chosen:
+            face, vector = result.faces[row], result.embeddings.vectors[row]
+            faults = [] if rules.accept_poor else rules.limits.faults(face.quality)
+            if faults:
+                refusals.append(refuse(EnrollStatus.POOR, f"{'; '.join(faults)}: --accept-poor enrols it"))
+                continue
+            refusal = self._compare(photo, vector, known)
+            if refusal is not None:
+                refusals.append(refuse(*refusal))
+                continue
+            known.accept(photo.person, vector)
+            found.append(
+                NewFace(
+                    photo.person,
+                    vector,
+                    source=str(photo.path),
+                    content=item.content,
+                    ordinal=len(found),
+                    face=face,
+                    chip=cut_chip(item.image, face) if rules.keep_chips else None,
+                    expires=None if rules.retain is None else time.time() + rules.retain,
+                )
+            )
+        return found or refusals[0]
+
+    def _compare(self, photo: Photo, vector: Float32, known: _Known) -> tuple[EnrollStatus, str] | None:
+        """Return why a face should not be enrolled for this person: it is there already, or it is somebody else's."""
+        rules = self._rules
+        likeness = known.likeness(photo.person, vector)
+        if likeness.nearest_own >= rules.duplicate:
+            return EnrollStatus.DUPLICATE, f"nearly the same face is enrolled, {likeness.nearest_own:.2f}"
+        if rules.force:
+            return None
+        if likeness.refuted >= rules.lookalike and likeness.refuted > likeness.own:
+            return (
+                EnrollStatus.REFUTED,
+                f"looks like a face that is not {photo.person}, {likeness.refuted:.2f}: enrol anyway with --force",
+            )
+        if likeness.other >= rules.lookalike and likeness.other > likeness.own:
+            return EnrollStatus.LOOKALIKE, f"looks like {likeness.name}, {likeness.other:.2f}: enrol anyway with --force"
+        return None
+
+
+def choose_faces(faces: Sequence[Face], choice: FaceChoice) -> list[int]:
+    """Return which faces of a photo to enrol; none when the choice is not unambiguous. Largest first, but for ALL."""
+    if choice is FaceChoice.ALL:
+        return list(range(len(faces)))
+    widths = [min(float(f.box[2] - f.box[0]), float(f.box[3] - f.box[1])) for f in faces]
+    order = sorted(range(len(faces)), key=lambda row: -widths[row])
+    if len(faces) == 1 or choice is FaceChoice.LARGEST:
+        return order[:1]
+    if choice is FaceChoice.CLEAR and widths[order[0]] >= CLEARLY_LARGER * widths[order[1]]:
+        return order[:1]
+    return []
+
+
+def is_enrolled(gallery: Gallery, person: str, content: str) -> bool:
+    """Whether this very file is enrolled for this person. content: SHA-256 of its bytes, hex."""
+    database = gallery.database
+    with database.read() as connection:
+        person_id = find_person(database, person)
+        if person_id is None:
+            return False
+        key = database.codec.lookup(bytes.fromhex(content)[:16])
+        row = connection.execute("SELECT 1 FROM face WHERE content = ? AND person_id = ?", (key, person_id)).fetchone()
+        return row is not None
+
+
+def _without(error: FacepipeError, path: Path) -> str:
+    """Return an error's text without the path that stands beside it anyway."""
+    return str(error).removeprefix(f"{path}: ")
+
+
+@dataclass(frozen=True, slots=True)
+class _Likeness:
+    """Cosines of a face: with its person's template, with the person's nearest face, with the most similar other person
+    (and who that is), and with the nearest face that is not this person; -1 where there is none."""
+
+    own: float
+    nearest_own: float
+    other: float
+    name: str
+    refuted: float
+
+
+class _Known:
+    """Who is enrolled, and who was accepted since in the same batch."""
+
+    def __init__(self, snapshot: GallerySnapshot) -> None:
+        self._snapshot = snapshot
+        self._rows = {name: row for row, name in enumerate(snapshot.persons)}
+        self._fresh: list[tuple[str, Float32]] = []
+
+    def accept(self, person: str, vector: Float32) -> None:
+        """Note a face that will be enrolled."""
+        self._fresh.append((person, vector))
+
+    def likeness(self, person: str, vector: Float32) -> _Likeness:
+        """Compare a face with everybody."""
+        snapshot = self._snapshot
+        scores = snapshot.templates @ vector
+        row = self._rows.get(person)
+        own = nearest = refuted = -1.0
+        if row is not None:
+            own = float(scores[row])
+            nearest = float((snapshot.vectors[snapshot.faces_of(row)] @ vector).max())
+            negatives = snapshot.negatives[snapshot.negative_owners == row]
+            refuted = float((negatives @ vector).max()) if len(negatives) else -1.0
+            scores[row] = -1.0
+        other, name = -1.0, ""
+        if len(scores):
+            best = int(np.argmax(scores))
+            other, name = float(scores[best]), snapshot.persons[best]
+        for fresh, known in self._fresh:
+            score = float(known @ vector)
+            if fresh == person:
+                own, nearest = max(own, score), max(nearest, score)
+            elif score > other:
+                other, name = score, fresh
+        return _Likeness(own, nearest, other, name, refuted)

@@ -1,0 +1,66 @@
+"""Faces as pictures: chips from the gallery, or cut from the photos again; contact sheets of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from facepipe.errors import InputError
+from facepipe.gallery.chips import open_chip
+from facepipe.gallery.database import Database
+from facepipe.gallery.people import FaceRecord
+from facepipe.gallery.store import StoredChip
+from facepipe.images import read_image, write_image
+from facepipe.types import UInt8
+
+TILE = 160
+_COLUMNS = 6
+_GAP = 6
+_MARGIN = 0.25
+
+
+def read_chip(database: Database, face_id: int) -> StoredChip | None:
+    """Return a face's stored chip, None when it has none."""
+    row = database.connection.execute("SELECT data, x, y, scale FROM chip WHERE face_id = ?", (face_id,)).fetchone()
+    return None if row is None else StoredChip(database.codec.open(row[0]), *row[1:])
+
+
+def face_picture(database: Database, face: FaceRecord) -> UInt8 | None:
+    """Return the face as a square picture, uint8 (TILE, TILE, 3); None without chip and photo."""
+    if face.box is None:
+        return None
+    chip = read_chip(database, face.id)
+    if chip is not None:
+        rgb, left, top, scale = open_chip(chip).rgb, chip.x, chip.y, chip.scale
+    elif face.source is not None:
+        try:
+            image = read_image(face.source, max_side=2048)
+        except InputError:  # moved, deleted or damaged since
+            return None
+        rgb, left, top, scale = image.rgb, 0.0, 0.0, image.scale
+    else:
+        return None
+    x1, y1, x2, y2 = face.box
+    half = max(x2 - x1, y2 - y1) * (0.5 + _MARGIN)
+    middle = ((x1 + x2) / 2 - left, (y1 + y2) / 2 - top)
+    corners = [round(v * scale) for v in (middle[0] - half, middle[1] - half, middle[0] + half, middle[1] + half)]
+    square = PIL.Image.fromarray(np.ascontiguousarray(rgb)).crop((corners[0], corners[1], corners[2], corners[3]))
+    return np.asarray(square.resize((TILE, TILE), PIL.Image.Resampling.LANCZOS))
+
+
+def write_sheet(database: Database, faces: Sequence[FaceRecord], path: Path) -> int:
+    """Write a picture with all faces side by side, in the given order; return how many had neither chip nor photo."""
+    tiles = [face_picture(database, face) for face in faces]
+    columns = max(1, min(_COLUMNS, len(tiles)))
+    rows = max(1, ceil(len(tiles) / columns))
+    step = TILE + _GAP
+    sheet = np.full((rows * step + _GAP, columns * step + _GAP, 3), 255, np.uint8)
+    for number, tile in enumerate(tiles):
+        y, x = _GAP + number // columns * step, _GAP + number % columns * step
+        sheet[y : y + TILE, x : x + TILE] = 224 if tile is None else tile
+    write_image(path, sheet)
+    return sum(tile is None for tile in tiles)

@@ -1,0 +1,191 @@
+"""What enrolment accepts and refuses, and that refusals say why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FakeDetector, FakeEmbedder, face_at, picture
+
+from facepipe.errors import InputError, UsageError
+from facepipe.gallery import people
+from facepipe.gallery.chips import cut_chip, face_in_chip, open_chip
+from facepipe.gallery.enroll import (
+    Enroller,
+    EnrollRules,
+    EnrollStatus,
+    FaceChoice,
+    Photo,
+    QualityLimits,
+    choose_faces,
+    collect_photos,
+)
+from facepipe.gallery.store import Gallery
+from facepipe.images import write_image
+from facepipe.pipeline import Extractor
+from facepipe.types import Quality
+
+RULES = EnrollRules(lookalike=0.6)
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    return Gallery.create(tmp_path / "gallery", "fake:1", 8)
+
+
+def paint(path: Path, *colours: str, side: int = 60) -> Path:
+    write_image(path, picture(*colours, side=side).rgb)
+    return path
+
+
+def enrol(gallery: Gallery, photos: Sequence[Photo], rules: EnrollRules = RULES) -> list[EnrollStatus]:
+    extractor = Extractor(FakeDetector(), FakeEmbedder())
+    return [outcome.status for outcome in Enroller(gallery, extractor, rules).run(photos)]
+
+
+def names(gallery: Gallery) -> dict[str, int]:
+    return {person.name: person.faces for person in people.people(gallery.database)}
+
+
+def test_folders_name_people_at_any_depth(tmp_path: Path) -> None:
+    paint(tmp_path / "Ann" / "1.png", "red")
+    paint(tmp_path / "Ann" / "2019" / "summer" / "2.png", "red")
+    paint(tmp_path / "Bob" / "1.png", "blue")
+    paint(tmp_path / "loose.png", "green")
+    photos, astray = collect_photos([tmp_path], None)
+    assert sorted((photo.person, photo.path.name) for photo in photos) == [
+        ("Ann", "1.png"),
+        ("Ann", "2.png"),
+        ("Bob", "1.png"),
+    ]
+    assert [(Path(o.path).name, o.status) for o in astray] == [("loose.png", EnrollStatus.UNREADABLE)]
+    photos, _ = collect_photos([tmp_path / "Bob"], None)
+    assert [photo.person for photo in photos] == ["Bob"]
+
+
+def test_a_csv_names_photos_relative_to_itself(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text('path,name\nphotos/1.png,"Ann, the elder"\n')
+    photos, _ = collect_photos([path], None)
+    assert photos == [Photo(tmp_path / "photos" / "1.png", "Ann, the elder")]
+    path.write_text("1.png\n")
+    with pytest.raises(InputError, match="entry 1 is not path,name"):
+        collect_photos([path], None)
+
+
+def test_a_photo_without_a_name_is_a_usage_error(tmp_path: Path) -> None:
+    photo = paint(tmp_path / "1.png", "red")
+    with pytest.raises(UsageError, match="--name"):
+        collect_photos([photo], None)
+    assert collect_photos([photo], "Ann")[0] == [Photo(photo, "Ann")]
+    with pytest.raises(InputError, match="no such file"):
+        collect_photos([tmp_path / "nowhere"], None)
+
+
+def test_one_bad_photo_stops_nothing(gallery: Gallery, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    photos = [
+        Photo(paint(tmp_path / "1.png", "red"), "Ann"),
+        Photo(tmp_path / "broken.png", "Ann"),
+        Photo(tmp_path / "missing.png", "Ann"),
+        Photo(paint(tmp_path / "empty.png"), "Ann"),
+        Photo(paint(tmp_path / "two.png", "red", "blue"), "Ann"),
+        Photo(paint(tmp_path / "small.png", "green", side=30), "Cy"),
+        Photo(paint(tmp_path / "2.png", "blue"), "Bob"),
+    ]
+    assert enrol(gallery, photos) == [
+        EnrollStatus.ENROLLED,
+        EnrollStatus.UNREADABLE,
+        EnrollStatus.UNREADABLE,
+        EnrollStatus.NO_FACE,
+        EnrollStatus.AMBIGUOUS,
+        EnrollStatus.POOR,
+        EnrollStatus.ENROLLED,
+    ]
+    assert names(gallery) == {"Ann": 1, "Bob": 1}
+
+
+def test_the_same_file_and_nearly_the_same_face_are_not_piled_up(gallery: Gallery, tmp_path: Path) -> None:
+    first = paint(tmp_path / "1.png", "red")
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(first.read_bytes())
+    moved = paint(tmp_path / "moved.png", "red", side=64)
+    photos = [Photo(first, "Ann"), Photo(copy, "Ann"), Photo(moved, "Ann")]
+    expected = [EnrollStatus.ENROLLED, EnrollStatus.ALREADY, EnrollStatus.DUPLICATE]
+    assert enrol(gallery, photos) == expected
+    assert enrol(gallery, photos) == [EnrollStatus.ALREADY, EnrollStatus.ALREADY, EnrollStatus.DUPLICATE]
+    assert names(gallery) == {"Ann": 1}
+
+
+def test_a_face_of_somebody_else_is_refused_by_name_and_figure(gallery: Gallery, tmp_path: Path) -> None:
+    bob = Photo(paint(tmp_path / "bob.png", "blue"), "Bob")
+    ann = Photo(paint(tmp_path / "ann.png", "blue", side=64), "Ann")
+    extractor = Extractor(FakeDetector(), FakeEmbedder())
+    outcomes = list(Enroller(gallery, extractor, RULES).run([bob, ann]))
+    assert outcomes[1].status is EnrollStatus.LOOKALIKE
+    assert outcomes[1].reason.startswith("looks like Bob, 1.00")
+    assert "--force" in outcomes[1].reason
+    assert enrol(gallery, [ann]) == [EnrollStatus.LOOKALIKE], "also against what is on the disk"
+    assert enrol(gallery, [ann], EnrollRules(lookalike=0.6, force=True)) == [EnrollStatus.ENROLLED]
+
+
+def test_all_faces_of_a_photo_can_be_enrolled(gallery: Gallery, tmp_path: Path) -> None:
+    photo = Photo(paint(tmp_path / "1.png", "red", "blue"), "Twins")
+    assert enrol(gallery, [photo], EnrollRules(lookalike=0.6, faces=FaceChoice.ALL)) == [EnrollStatus.ENROLLED]
+    assert names(gallery) == {"Twins": 2}
+
+
+@pytest.mark.parametrize(
+    ("sides", "choice", "expected"),
+    [
+        ([60], FaceChoice.ONLY, [0]),
+        ([60, 20], FaceChoice.ONLY, []),
+        ([20, 60], FaceChoice.CLEAR, [1]),
+        ([40, 60], FaceChoice.CLEAR, []),
+        ([40, 60], FaceChoice.LARGEST, [1]),
+        ([40, 60], FaceChoice.ALL, [0, 1]),
+    ],
+)
+def test_which_face(sides: list[int], choice: FaceChoice, expected: list[int]) -> None:
+    assert choose_faces([face_at(0, 0, side) for side in sides], choice) == expected
+
+
+def test_each_fault_names_its_figure_and_its_limit() -> None:
+    faults = QualityLimits().faults(Quality(31, 5, -80, 50, 170, 0.1))
+    assert len(faults) == 4
+    assert faults[0] == "small: 31 pixels, at least 40 wanted"
+    assert faults[2] == "turned: yaw -80 degrees, at most 60 wanted"
+    assert QualityLimits().faults(Quality(100, 500, 0, 0, 170, 0.1)) == []
+
+
+def test_faces_expire(gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = Photo(paint(tmp_path / "1.png", "red"), "Ann")
+    enrol(gallery, [photo], EnrollRules(lookalike=0.6, retain=3600.0))
+    assert gallery.snapshot().persons == ("Ann",)
+    import time
+
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3601)
+    assert gallery.snapshot().persons == ()
+
+
+def test_a_chip_shows_the_face_where_it_says() -> None:
+    image = picture("red", size=(900, 700), side=400)
+    face = FakeDetector().detect([image])[0][0]
+    chip = cut_chip(image, face)
+    small = open_chip(chip)
+    inside = face_in_chip(face, chip)
+    assert max(inside.box[2] - inside.box[0], inside.box[3] - inside.box[1]) <= 225
+    x, y = inside.box.reshape(2, 2).mean(axis=0)
+    assert np.allclose(small.rgb[int(y), int(x)], (255, 0, 0), atol=6)
+    found = FakeDetector().detect([small])[0][0]
+    np.testing.assert_allclose(found.box, inside.box, atol=3)
+
+
+def test_chips_are_stored_only_on_request(gallery: Gallery, tmp_path: Path) -> None:
+    enrol(gallery, [Photo(paint(tmp_path / "1.png", "red"), "Ann")])
+    assert people.stats(gallery.database)["chips"] == 0
+    enrol(gallery, [Photo(paint(tmp_path / "2.png", "blue"), "Bob")], EnrollRules(lookalike=0.6, keep_chips=True))
+    assert people.stats(gallery.database)["chips"] == 1
