@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_gallery_store import DIM, new
-from test_walls import HEAVY
 
 from facepipe.cli import main
 from facepipe.cli.gallery import VERBS
 from facepipe.gallery.store import Gallery
+from tests.test_gallery_store import DIM, new
+from tests.test_walls import HEAVY
 
 
 @pytest.fixture

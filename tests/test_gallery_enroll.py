@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FakeDetector, FakeEmbedder, face_at, picture
 
 from facepipe.errors import InputError, UsageError
 from facepipe.gallery import people
@@ -26,6 +25,7 @@ from facepipe.gallery.store import Gallery
 from facepipe.images import write_image
 from facepipe.pipeline import Extractor
 from facepipe.types import Quality
+from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
 
 RULES = EnrollRules(lookalike=0.6)
 

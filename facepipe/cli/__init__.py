@@ -12,7 +12,7 @@ from facepipe.cli.common import exit_code_of, protect_stdout
 
 #: Command name -> (module, attribute, one-line help). The help stands here so that `--help` imports no command.
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "gallery": ("facepipe.cli.gallery", "gallery", "Look after the enrolled people: list, rename, audit, erase and more."),
+    "gallery": ("facepipe.cli.gallery", "gallery", "Look after the enrolled people: list, rename, audit, erase."),
     "models": ("facepipe.cli.models", "models", "Show the networks, fetch more, register your own."),
     "doctor": ("facepipe.cli.doctor", "doctor", "Show what is installed here, and whether it works."),
 }

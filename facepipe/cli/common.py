@@ -48,6 +48,8 @@ def protect_stdout() -> Iterator[None]:
             os.dup2(devnull, saved)
             os.close(devnull)
         os.dup2(saved, 1)
+        if _answer is not None:
+            _answer.close()
         _answer = None
 
 

@@ -159,7 +159,9 @@ def split(name: str, faces: tuple[int, ...], into: str, gallery: Path, as_json: 
 
 @click.command()
 @click.argument("name")
-@click.option("--face", "faces", multiple=True, type=int, help="Remove only this face (id); may be given several times.")
+@click.option(
+    "--face", "faces", multiple=True, type=int, help="Remove only this face (id); may be given several times."
+)
 @gallery_option
 @json_option
 @quiet_option

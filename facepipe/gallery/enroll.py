@@ -332,7 +332,10 @@ class Enroller:
                 f"looks like a face that is not {photo.person}, {likeness.refuted:.2f}: enrol anyway with --force",
             )
         if likeness.other >= rules.lookalike and likeness.other > likeness.own:
-            return EnrollStatus.LOOKALIKE, f"looks like {likeness.name}, {likeness.other:.2f}: enrol anyway with --force"
+            return (
+                EnrollStatus.LOOKALIKE,
+                f"looks like {likeness.name}, {likeness.other:.2f}: enrol anyway with --force",
+            )
         return None
 
 
