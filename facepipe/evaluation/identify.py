@@ -11,8 +11,9 @@ enrolled in this repetition, and the strangers. Errors:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,10 @@ class PeopleFaces:
         pairs = zip(self.owner.tolist(), self.number.tolist(), strict=True)
         return np.asarray([row for row, pair in enumerate(pairs) if pair in wanted], np.int64)
 
+    def named_photos(self, rows: Iterable[int]) -> list[tuple[Path, str]]:
+        """Return path and person of rows."""
+        return [(self.photos.paths[row], self.people.people[int(self.owner[row])]) for row in rows]
+
 
 def faces_of(people: PeopleSet, photos: PhotoSet) -> PeopleFaces:
     """Join people and the embeddings of all their photos in order."""
@@ -76,6 +81,14 @@ class Trials:
     not_enrollable: int
     failed_probes: int
     units: int
+    probe_photos: list[tuple[Path, str]]
+
+    def group_names(self, groups: Mapping[str, str]) -> list[str]:
+        """Return the group of each search: looked up by the photo's path, its last two parts, its name, then the person."""
+        return [
+            next((groups[key] for key in (str(path), f"{person}/{path.name}", path.name, person) if key in groups), "(none)")
+            for path, person in self.probe_photos
+        ]
 
 
 def run_trials(
@@ -96,6 +109,8 @@ def run_trials(
     parts: dict[str, list[Searches]] = {fusion: [] for fusion in FUSIONS}
     relatives: list[Searches] = []
     galleries = []
+    photos: list[tuple[Path, str]] = []
+    outside = [photo for _, s in strangers for photo in s.named_photos(range(len(s.photos)))]
     generator = np.random.default_rng(seed)
     failed_people: set[int] = set()
     for trial, split in enumerate(splits):
@@ -118,6 +133,7 @@ def run_trials(
             ]
         )
         owners = column[known.owner[gallery]]
+        photos += [*known.named_photos(probes), *outside]
         for fusion in FUSIONS:
             scores = person_scores(
                 probe_vectors, vectors[gallery], owners, len(split.enrolled), fusion, quality[gallery]
@@ -131,7 +147,7 @@ def run_trials(
                 relatives.append(one)
     joined = {fusion: join(list_) for fusion, list_ in parts.items()}
     failed = int((~found).sum()) + sum(int((~s.photos.found).sum()) for _, s in strangers)
-    trials = Trials(joined, galleries, len(splits[0].enrolled), len(failed_people), failed, int(starts[-1]))
+    trials = Trials(joined, galleries, len(splits[0].enrolled), len(failed_people), failed, int(starts[-1]), photos)
     return trials, join(relatives) if relatives else None
 
 

@@ -47,6 +47,19 @@ class PhotoSet:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def part(self, start: int, stop: int) -> PhotoSet:
+        """Return the photos from start to stop."""
+        paths = self.paths[start:stop]
+        return PhotoSet(
+            paths,
+            self.vectors[start:stop],
+            self.found[start:stop],
+            self.boxes[start:stop],
+            self.quality[start:stop],
+            {path: self.failures[path] for path in paths if path in self.failures},
+            self.fingerprint,
+        )
+
 
 def choose_face(image: Image, faces: Sequence[Face], rule: str) -> int | None:
     """Return the position of the face that the photo is about, None without a face.
@@ -72,12 +85,14 @@ def embed_photos(
     cache: Path | None = None,
     progress: Progress | None = None,
     options: str = "",
+    max_side: int | None = 1280,
 ) -> PhotoSet:
     """Embed the chosen face of each photo.
 
     cache: an .npz file that is read when it is there and written when something was added; a row counts while the
     photo's size and time of change, the embedder, the detector and `options` are the same. progress: called with the number of
-    photos just done. A photo that cannot be read or has no face is a failure to enrol, never an error.
+    photos just done. max_side: larger photos may be reduced while they are decoded.
+    A photo that cannot be read or has no face is a failure to enrol, never an error.
     """
     embedder = extractor.embedder
     key = f"{_LAYOUT}|{embedder.fingerprint}|{extractor.detector.name}|{options}|{rule}"
@@ -94,7 +109,7 @@ def embed_photos(
         progress(len(rows))
     for start in range(0, len(waiting), _BATCH):
         part = waiting[start : start + _BATCH]
-        rows.update(_embed(part, extractor, rule))
+        rows.update(_embed(part, extractor, rule, max_side))
         if progress:
             progress(len(part))
     if cache and waiting:
@@ -127,12 +142,12 @@ def _identity(path: Path) -> str:
     return f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
-def _embed(part: Sequence[tuple[Path, str]], extractor: Extractor, rule: str) -> dict[str, _Row]:
+def _embed(part: Sequence[tuple[Path, str]], extractor: Extractor, rule: str, max_side: int | None) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     images: list[tuple[str, Image]] = []
     for path, name in part:
         try:
-            images.append((name, read_image(path)))
+            images.append((name, read_image(path, max_side=max_side)))
         except ImageError as error:
             rows[name] = _failed(extractor.embedder.dim, f"unreadable: {error}")
     for (name, image), out in zip(images, extractor.extract([image for _, image in images]), strict=True):
