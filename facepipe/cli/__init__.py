@@ -15,7 +15,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "gallery": ("facepipe.cli.gallery", "gallery", "Look after the enrolled people: list, rename, audit, erase."),
     "models": ("facepipe.cli.models", "models", "Show the networks, fetch more, register your own."),
     "evaluate": ("facepipe.cli.evaluate", "evaluate", "Measure error rates on your own labelled photos."),
-    "calibrate": ("facepipe.cli.calibrate", "calibrate", "Choose the gallery's threshold for a wanted false positive rate."),
+    "calibrate": (
+        "facepipe.cli.calibrate",
+        "calibrate",
+        "Choose the gallery's threshold for a wanted false positive rate.",
+    ),
     "doctor": ("facepipe.cli.doctor", "doctor", "Show what is installed here, and whether it works."),
 }
 

@@ -27,7 +27,9 @@ from facepipe.cli.common import device_option, echo, gallery_option, json_option
 @click.option("--min-face", type=click.IntRange(min=12), default=40, show_default=True, envvar="FACEPIPE_MIN_FACE",
               help="Smallest face in pixels.")  # fmt: skip
 @device_option
-@click.option("--cache", type=click.Path(path_type=Path, dir_okay=False), help="Keep the strangers' embeddings in this .npz.")
+@click.option(
+    "--cache", type=click.Path(path_type=Path, dir_okay=False), help="Keep the strangers' embeddings in this .npz."
+)
 @click.option("--dry-run", is_flag=True, help="Measure and print, store nothing.")
 @click.option("--clear", is_flag=True, help="Remove the gallery's calibration; the model's record holds again.")
 @json_option
@@ -68,7 +70,9 @@ def calibrate(
         snapshot = opened.snapshot()
         record = next((r for r in records() if r.fingerprint == snapshot.fingerprint), None)
         statistics = load_statistics(record) if record else None
-        outside = _embed_strangers(strangers, record.name if record else None, snapshot.fingerprint, device, min_face, cache, quiet)
+        outside = _embed_strangers(
+            strangers, record.name if record else None, snapshot.fingerprint, device, min_face, cache, quiet
+        )
         gap = margin if margin is not None else statistics.margin if statistics else (record.margin if record else None)
         known = 0.001 <= fpir <= 0.1
         found = calibrate_gallery(
@@ -83,7 +87,9 @@ def calibrate(
             strict,
             not no_enrolled,
             known_share,
-            policy_for(record, len(snapshot.persons), target_fpir=fpir).threshold if record and statistics and known else None,
+            policy_for(record, len(snapshot.persons), target_fpir=fpir).threshold
+            if record and statistics and known
+            else None,
         ).as_dict()
         if not dry_run:
             opened.set_calibration(found)

@@ -103,8 +103,12 @@ def verify(
 
 @evaluate.command()
 @click.option("--people", type=_FOLDER, required=True, help="Folder with a folder of photos for each person.")
-@click.option("--enroll", "enroll_pattern", metavar="PATTERN", help="File names to enrol, such as 'enroll-*'; default: random.")
-@click.option("--probe", "probe_pattern", metavar="PATTERN", help="File names to search with; default: all that are not enrolled.")
+@click.option(
+    "--enroll", "enroll_pattern", metavar="PATTERN", help="File names to enrol, such as 'enroll-*'; default: random."
+)
+@click.option(
+    "--probe", "probe_pattern", metavar="PATTERN", help="File names to search with; default: all that are not enrolled."
+)
 @click.option("--enroll-count", type=click.IntRange(min=1), default=3, show_default=True,
               help="Photos enrolled for each person, without --enroll.")  # fmt: skip
 @click.option("--known", type=click.FloatRange(0.0, 1.0, min_open=True), default=1.0, show_default=True,
@@ -112,7 +116,9 @@ def verify(
 @click.option("--repeats", type=click.IntRange(min=1), default=None,
               help="Draw who is enrolled (and which photos) this often. [default: 10 when anything is random, else 1]")  # fmt: skip
 @click.option("--strangers", type=_FOLDER, multiple=True, help="Folder of people who are in no gallery; repeatable.")
-@click.option("--relatives", type=_FOLDER, help="FAMILY/MEMBER/photos: how often are relatives of an enrolled person named?")
+@click.option(
+    "--relatives", type=_FOLDER, help="FAMILY/MEMBER/photos: how often are relatives of an enrolled person named?"
+)
 @click.option("--groups", "groups_file", type=_FILE, help="CSV path,group or person,group: break the errors down.")
 @click.option("--fpir", type=click.FloatRange(0.0, 1.0, min_open=True), default=0.01, show_default=True,
               help="FPIR of the tables by source, group, fusion and gallery size.")  # fmt: skip
@@ -163,11 +169,15 @@ def identify(
     group_of = read_groups(groups_file) if groups_file else {}
     sets = [known_people, *(s for _, s in outsiders), *families]
     extractor, options = load_engines(model, device, min_face)
-    photos = embed([path for one in sets for own in one.photos for path in own], extractor, "largest", cache, options, quiet)
+    photos = embed(
+        [path for one in sets for own in one.photos for path in own], extractor, "largest", cache, options, quiet
+    )
     parts = iter(_divide(sets, photos))
     whole = faces_of(known_people, next(parts))
     stranger_faces = [(name, faces_of(one, next(parts))) for name, one in outsiders]
-    trials, related = run_trials(whole, trials_of, stranger_faces, [faces_of(one, next(parts)) for one in families], seed)
+    trials, related = run_trials(
+        whole, trials_of, stranger_faces, [faces_of(one, next(parts)) for one in families], seed
+    )
     report = evaluate_people(
         trials,
         related,
@@ -188,7 +198,10 @@ def identify(
     else:
         _print_identification(report)
     if not quiet:
-        for warning in (*(r.warning for r in (*report.sources, report.relatives) if r), *(g.warning for g in report.groups)):
+        for warning in (
+            *(r.warning for r in (*report.sources, report.relatives) if r),
+            *(g.warning for g in report.groups),
+        ):
             if warning:
                 note(f"facepipe: warning: {warning}")
     _note_sheet(sheet, quiet)
@@ -213,7 +226,9 @@ def embed(
         photos = embed_photos(paths, extractor, rule, cache, advance, options)
     if photos.failures and not quiet:
         first, reason = next(iter(photos.failures.items()))
-        note(f"facepipe: {len(photos.failures)} of {len(set(paths))} photos failed to enrol, the first: {first}: {reason}")
+        note(
+            f"facepipe: {len(photos.failures)} of {len(set(paths))} photos failed to enrol, the first: {first}: {reason}"
+        )
     return photos
 
 
@@ -302,7 +317,9 @@ def _print_verification(report: VerificationReport) -> None:
 def _print_identification(report: IdentificationReport) -> None:
     console = out_console()
     found = report.intervals
-    title = f"Open-set identification: {report.enrolled} of {report.people} people enrolled, {report.strangers} strangers"
+    title = (
+        f"Open-set identification: {report.enrolled} of {report.people} people enrolled, {report.strangers} strangers"
+    )
     table = _table(title, "figure", "value", "95 % over people", "threshold")
     table.add_row("rank-1", _percent(report.rank1), _span(found["rank1"]), "")
     for rank in (5, 10):
@@ -324,14 +341,18 @@ def _print_identification(report: IdentificationReport) -> None:
     for row in (*report.sources, *((report.relatives,) if report.relatives else ())):
         table.add_row(row.name, str(row.people), str(row.searches), _percent(row.fpir), _span(row.interval))
     console.print(table)
-    table = _table("Fusion of a person's faces, and margin", "fusion", "margin", "threshold", "FNIR", "rank-1", "ambiguous")
+    table = _table(
+        "Fusion of a person's faces, and margin", "fusion", "margin", "threshold", "FNIR", "rank-1", "ambiguous"
+    )
     for one in report.fusions:
         table.add_row(
             one.fusion, f"{one.margin:.2f}", f"{one.threshold:.4f}", _percent(one.fnir), _percent(one.rank1),
             _percent(one.ambiguous),
         )  # fmt: skip
     console.print(table)
-    table = _table("By gallery size", "people", "threshold", "FNIR", "rank-1", "FPIR at last threshold", "if independent")
+    table = _table(
+        "By gallery size", "people", "threshold", "FNIR", "rank-1", "FPIR at last threshold", "if independent"
+    )
     for size in report.sizes:
         table.add_row(
             str(size.gallery_size), f"{size.threshold:.4f}", _percent(size.fnir), _percent(size.rank1),

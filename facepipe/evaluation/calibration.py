@@ -194,8 +194,8 @@ def with_strangers(mated: NamedSearches, impostors: Sequence[Impostors]) -> Name
 def fit_curve(searches: NamedSearches, known_share: float = 0.5) -> tuple[ProbabilityCurve, str]:
     """Fit the probability that the best candidate is right, rising with its similarity; return curve and method.
 
-    Isotonic regression from 1,000 people on, a logistic curve with one bend (after Platt) below. ValueError when all searches had the same
-    outcome.
+    Isotonic regression from 1,000 people on, a logistic curve with one bend (after Platt) below. ValueError when all
+    searches had the same outcome.
     """
     if searches.right.all() or not searches.right.any():
         raise ValueError("fit_curve: expected right and wrong candidates")

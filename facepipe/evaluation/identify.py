@@ -35,6 +35,9 @@ MARGINS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
 #: FPIRs at which the DET's band is drawn.
 GRID: Float64 = np.logspace(-3, 0, 61)
 _LONGEST_CMC = 20
+_WORST = 8
+#: Smaller galleries drawn from each repetition's.
+_DRAWS = 5
 #: No family has as many members: numbers the relatives apart.
 _FAMILY = 10_000
 
@@ -69,10 +72,23 @@ def faces_of(people: PeopleSet, photos: PhotoSet) -> PeopleFaces:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """Two photos that were taken for one person, or were not: their paths, their faces' boxes, their score."""
+
+    first: Path
+    second: Path
+    first_box: Float32 | None
+    second_box: Float32 | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Trials:
     """The searches of all repetitions, for each fusion, and what the gallery-size curve needs.
 
-    galleries: for each repetition the scores of the default fusion, (probes, enrolled), and each probe's column.
+    probe_photos, rivals: for each search of the default fusion the probe's photo and person, and an enrolled photo of
+    the person who came first. galleries: for each repetition the scores of the default fusion, (probes, enrolled), each
+    probe's column, and whether it has a face. boxes: for each photo that of its face.
     """
 
     searches: dict[str, Searches]
@@ -82,11 +98,16 @@ class Trials:
     failed_probes: int
     units: int
     probe_photos: list[tuple[Path, str]]
+    rivals: list[Path]
+    boxes: dict[Path, Float32]
 
     def group_names(self, groups: Mapping[str, str]) -> list[str]:
         """Return the group of each search: looked up by the photo's path, its last two parts, its name, then the person."""
         return [
-            next((groups[key] for key in (str(path), f"{person}/{path.name}", path.name, person) if key in groups), "(none)")
+            next(
+                (groups[key] for key in (str(path), f"{person}/{path.name}", path.name, person) if key in groups),
+                "(none)",
+            )
             for path, person in self.probe_photos
         ]
 
@@ -110,6 +131,7 @@ def run_trials(
     relatives: list[Searches] = []
     galleries = []
     photos: list[tuple[Path, str]] = []
+    rivals: list[Path] = []
     outside = [photo for _, s in strangers for photo in s.named_photos(range(len(s.photos)))]
     generator = np.random.default_rng(seed)
     failed_people: set[int] = set()
@@ -140,14 +162,23 @@ def run_trials(
             )
             parts[fusion].append(rank_searches(scores, probe_found, mates, unit, source, sources, trial))
             if fusion == FUSIONS[0]:
+                face = {int(owners[i]): known.photos.paths[row] for i, row in reversed(list(enumerate(gallery)))}
+                rivals += [face.get(int(column_), Path()) for column_ in parts[fusion][-1].best]
                 galleries.append((np.where(probe_found[:, None], scores, -np.inf), mates, probe_found))
         for number, family in enumerate(families):
             one = _search_relatives(family, number, vectors[gallery], owners, len(split.enrolled), generator, trial)
             if one is not None:
                 relatives.append(one)
+    boxes = {
+        path: box
+        for s in (known, *(s for _, s in strangers))
+        for path, box in zip(s.photos.paths, s.photos.boxes, strict=True)
+    }
     joined = {fusion: join(list_) for fusion, list_ in parts.items()}
     failed = int((~found).sum()) + sum(int((~s.photos.found).sum()) for _, s in strangers)
-    trials = Trials(joined, galleries, len(splits[0].enrolled), len(failed_people), failed, int(starts[-1]), photos)
+    trials = Trials(
+        joined, galleries, len(splits[0].enrolled), len(failed_people), failed, int(starts[-1]), photos, rivals
+    )
     return trials, join(relatives) if relatives else None
 
 
@@ -231,7 +262,11 @@ class GroupErrors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IdentificationReport:
-    """All figures of one open-set run. Rates are shares 0..1, intervals are 95 % over people and repetitions."""
+    """All figures of one open-set run. Rates are shares 0..1, intervals are 95 % over people and repetitions.
+
+    false_names: the strangers with the highest scores, each photo once: probe, enrolled photo of the name, score. missed:
+    the enrolled people whose searches missed by most, with the photo of who came first.
+    """
 
     rank1: float
     cmc: Float64
@@ -257,6 +292,8 @@ class IdentificationReport:
     model: str
     searches: Searches
     relative_searches: Searches | None
+    false_names: tuple[Case, ...]
+    missed: tuple[Case, ...]
     grid_band: tuple[Float64, Float64] | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -385,8 +422,27 @@ def evaluate_people(
         model=model,
         searches=searches,
         relative_searches=relatives,
+        false_names=_worst(trials, searches.impostor, -searches.top),
+        missed=_worst(
+            trials, searches.mated & np.isfinite(searches.top), np.where(searches.right, searches.top, searches.top - 2)
+        ),
         grid_band=curves,
     )
+
+
+def _worst(trials: Trials, chosen: NDArray[np.bool_], order: Float64) -> tuple[Case, ...]:
+    """Return the first few chosen searches in rising order, each probe photo once."""
+    searches = trials.searches[FUSIONS[0]]
+    seen: dict[Path, Case] = {}
+    for at in np.flatnonzero(chosen)[np.argsort(order[chosen], kind="stable")]:
+        probe = trials.probe_photos[at][0]
+        rival = trials.rivals[at]
+        seen.setdefault(
+            probe, Case(probe, rival, trials.boxes[probe], trials.boxes.get(rival), float(searches.top[at]))
+        )
+        if len(seen) == _WORST:
+            break
+    return tuple(seen.values())
 
 
 def _bootstrap(
@@ -483,7 +539,9 @@ def _sizes(trials: Trials, fpir: float, seed: int) -> tuple[SizeRow, ...]:
     rows = []
     for size in sizes:
         drawn = []
-        for scores, mates, found in trials.galleries:
+        for scores, mates, found in [
+            gallery for gallery in trials.galleries for _ in range(_DRAWS if size < full else 1)
+        ]:
             columns = np.sort(generator.permutation(scores.shape[1])[:size])
             place = np.full(scores.shape[1], -2, np.int64)
             place[columns] = np.arange(len(columns))

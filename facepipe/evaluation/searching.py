@@ -77,13 +77,14 @@ class Searches:
     """Searches and what came first.
 
     top, second: float64 (n,), scores of the first and second candidate, -inf where there is none (no face in the probe,
-    an empty gallery). right: bool (n,), the first candidate is the person. rank: float64 (n,), of the person, inf when
-    it cannot be found. mated: bool (n,), the person is enrolled. unit: int64 (n,), which person searched, over the whole
-    evaluation. source: int64 (n,), index into `sources`. trial: int64 (n,), which repetition.
+    an empty gallery). best: int64 (n,), who came first. right: bool (n,), that is the person. rank: float64 (n,), of the
+    person, inf when it cannot be found. mated: bool (n,), the person is enrolled. unit: int64 (n,), which person searched,
+    over the whole evaluation. source: int64 (n,), index into `sources`. trial: int64 (n,), which repetition.
     """
 
     top: Float64
     second: Float64
+    best: Index
     right: NDArray[np.bool_]
     rank: Float64
     mated: NDArray[np.bool_]
@@ -119,6 +120,7 @@ class Searches:
         return Searches(
             self.top[chosen],
             self.second[chosen],
+            self.best[chosen],
             self.right[chosen],
             self.rank[chosen],
             self.mated[chosen],
@@ -156,6 +158,7 @@ def rank_searches(
     return Searches(
         top,
         second,
+        best.astype(np.int64),
         (best == mates) & np.isfinite(own) & (rank == 1.0),
         rank,
         mates >= 0,
@@ -172,6 +175,7 @@ def join(parts: Sequence[Searches]) -> Searches:
     return Searches(
         np.concatenate([p.top for p in parts]),
         np.concatenate([p.second for p in parts]),
+        np.concatenate([p.best for p in parts]),
         np.concatenate([p.right for p in parts]),
         np.concatenate([p.rank for p in parts]),
         np.concatenate([p.mated for p in parts]),
