@@ -177,7 +177,7 @@ def run_trials(
     joined = {fusion: join(list_) for fusion, list_ in parts.items()}
     failed = int((~found).sum()) + sum(int((~s.photos.found).sum()) for _, s in strangers)
     trials = Trials(
-        joined, galleries, len(splits[0].enrolled), len(failed_people), failed, int(starts[-1]), photos, rivals
+        joined, galleries, len(splits[0].enrolled), len(failed_people), failed, int(starts[-1]), photos, rivals, boxes
     )
     return trials, join(relatives) if relatives else None
 
