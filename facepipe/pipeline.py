@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from facepipe.stages.match import Matcher
 from facepipe.stages.predict import predict
 from facepipe.types import Detector, Embedder, Embeddings, Face, Image, PhotoResult, Policy
@@ -49,25 +51,35 @@ class Recognizer:
 
     def recognize(self, images: Sequence[Image]) -> list[PhotoResult]:
         """Say who is in each photo. Errors: GalleryModelError when gallery and embedder do not belong together."""
-        return [self.judge(photo) for photo in self.extractor.extract(images)]
+        return self.judge_all(self.extractor.extract(images))
 
     def judge(self, photo: Extracted) -> PhotoResult:
         """Steps 3 and 4 for one photo."""
+        return self.judge_all([photo])[0]
+
+    def judge_all(self, photos: Sequence[Extracted]) -> list[PhotoResult]:
+        """Steps 3 and 4 for many photos: their faces are searched together, each photo is decided for itself."""
+        if not photos:
+            return []
         # One more candidate than is shown: the margin needs a rival, and an assignment needs somebody to fall back on.
-        wanted = max(self.policy.top_k, len(photo.faces) if self.policy.exclusive else 1) + 1
-        candidates = self.matcher.search(photo.embeddings, wanted)
-        predictions = predict(photo.faces, candidates, self.policy)
-        return PhotoResult(
-            photo.image.path, photo.image.width, photo.image.height, predictions, self.matcher.fingerprint
-        )
+        crowd = max(len(photo.faces) for photo in photos) if self.policy.exclusive else 1
+        wanted = max(self.policy.top_k, crowd) + 1
+        vectors = np.concatenate([photo.embeddings.vectors for photo in photos])
+        candidates = iter(self.matcher.search(Embeddings(vectors, photos[0].embeddings.fingerprint), wanted))
+        results = []
+        for photo in photos:
+            predictions = predict(photo.faces, [next(candidates) for _ in photo.faces], self.policy)
+            size = photo.image.width, photo.image.height
+            results.append(PhotoResult(photo.image.path, *size, predictions, self.matcher.fingerprint))
+        return results
 
 
 def load_extractor(model: str = "mini", device: str = "auto", options: DetectOptions | None = None) -> Extractor:
     """Load detector and embedder. Errors: ModelError and DeviceError when one of them is not there."""
     from facepipe.networks.devices import resolve_device
-    from facepipe.networks.mtcnn import TorchCascade
+    from facepipe.networks.mtcnn import load_cascade
     from facepipe.networks.registry import load_embedder
     from facepipe.stages.detect import MtcnnDetector
 
-    detector = MtcnnDetector(TorchCascade(resolve_device(device)), options)
+    detector = MtcnnDetector(load_cascade(resolve_device(device)), options)
     return Extractor(detector, load_embedder(model, device))

@@ -25,6 +25,11 @@ _OUTSIDE = -1e4
 class CascadeNetworks(Protocol):
     """The three networks as functions of arrays. Pictures are float32, (x - 127.5) / 128, channels last."""
 
+    @property
+    def mixes_sizes(self) -> bool:
+        """Whether `propose` takes levels of different sizes, padded, in one batch."""
+        ...
+
     def propose(self, levels: Float32, sizes: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
         """PNet over pyramid levels (n, h, w, 3): face logits (n, h', w') and box offsets (n, 4, h', w').
 
@@ -32,12 +37,18 @@ class CascadeNetworks(Protocol):
         """
         ...
 
-    def refine(self, crops: Float32) -> tuple[Float32, Float32]:
-        """RNet over crops (n, 24, 24, 3): face probabilities (n,), box offsets (n, 4)."""
+    def refine(self, crops: Float32, least: float) -> tuple[Float32, Float32]:
+        """RNet over crops (n, 24, 24, 3): face probabilities (n,), box offsets (n, 4).
+
+        least: the probability that counts; of crops that are clearly below it the answer may be rough.
+        """
         ...
 
-    def finish(self, crops: Float32) -> tuple[Float32, Float32, Float32]:
-        """ONet over crops (n, 48, 48, 3): face probabilities (n,), box offsets (n, 4), landmarks (n, 5, 2) in box units."""
+    def finish(self, crops: Float32, least: float) -> tuple[Float32, Float32, Float32]:
+        """ONet over crops (n, 48, 48, 3): face probabilities (n,), box offsets (n, 4), landmarks (n, 5, 2) in box units.
+
+        least: as in `refine`.
+        """
         ...
 
 
@@ -146,7 +157,8 @@ def weights_folder() -> Path:
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
-def _load(network: _Network, name: str, device: torch.device) -> _Network:
+def load_network(network: _Network, name: str, device: torch.device) -> _Network:
+    """Return the network with its weights, on a device, channels last; ModelError when they are missing."""
     path = weights_folder() / f"{name}.pt"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -164,13 +176,14 @@ class TorchCascade:
 
     #: Crops in one forward pass: bounds the memory of crowded batches.
     crop_batch = 512
+    mixes_sizes = True
 
     def __init__(self, device: torch.device) -> None:
         """Load the weights; ModelError when they are missing."""
         self.device = device
-        self._pnet = _load(PNet(), "pnet", device)
-        self._rnet = _load(RNet(), "rnet", device)
-        self._onet = _load(ONet(), "onet", device)
+        self._pnet = load_network(PNet(), "pnet", device)
+        self._rnet = load_network(RNet(), "rnet", device)
+        self._onet = load_network(ONet(), "onet", device)
 
     def _tensor(self, pictures: Float32) -> Tensor:
         # (n, h, w, 3) in memory is (n, 3, h, w) channels-last: no copy.
@@ -183,14 +196,23 @@ class TorchCascade:
         return logits.cpu().numpy(), offsets.cpu().numpy()
 
     @torch.inference_mode()
-    def refine(self, crops: Float32) -> tuple[Float32, Float32]:
+    def refine(self, crops: Float32, least: float) -> tuple[Float32, Float32]:
         """See `CascadeNetworks.refine`."""
         parts = [self._rnet(part) for part in torch.split(self._tensor(crops), self.crop_batch)]
         return (torch.cat([p[0] for p in parts]).cpu().numpy(), torch.cat([p[1] for p in parts]).cpu().numpy())
 
     @torch.inference_mode()
-    def finish(self, crops: Float32) -> tuple[Float32, Float32, Float32]:
+    def finish(self, crops: Float32, least: float) -> tuple[Float32, Float32, Float32]:
         """See `CascadeNetworks.finish`."""
         parts = [self._onet(part) for part in torch.split(self._tensor(crops), self.crop_batch)]
         scores, offsets, points = (torch.cat([p[i] for p in parts]).cpu().numpy() for i in range(3))
         return scores, offsets, points.reshape(-1, 2, 5).transpose(0, 2, 1)
+
+
+def load_cascade(device: torch.device) -> CascadeNetworks:
+    """Return the networks in the form that is fastest on a device; all forms give the same answers."""
+    from facepipe.networks.onednn import OneDnnCascade, available
+
+    if device.type == "cpu" and available():
+        return OneDnnCascade()
+    return TorchCascade(device)

@@ -163,7 +163,9 @@ class MtcnnDetector:
         for index, work in enumerate(works):
             for level in self._levels(index, work):
                 height, width = level.pixels.shape[:2]
-                groups[-(-height // self.pad_to) * self.pad_to, -(-width // self.pad_to) * self.pad_to].append(level)
+                if self._networks.mixes_sizes:
+                    height, width = -(-height // self.pad_to) * self.pad_to, -(-width // self.pad_to) * self.pad_to
+                groups[height, width].append(level)
         found: list[tuple[Float32, Float32, Int64, NDArray[np.float64]]] = []
         for (height, width), levels in groups.items():
             at_once = max(1, self.batch_pixels // (height * width))
@@ -233,7 +235,7 @@ class MtcnnDetector:
         crops, candidates = self._crops(works, candidates, 24)
         if not len(candidates):
             return candidates
-        scores, offsets = self._networks.refine(_normalise(crops))
+        scores, offsets = self._networks.refine(_normalise(crops), self.options.thresholds[1])
         passed = scores > self.options.thresholds[1]
         offsets = offsets[passed]
         candidates = _Candidates(candidates.boxes[passed], scores[passed], candidates.image[passed])
@@ -250,7 +252,7 @@ class MtcnnDetector:
         crops, candidates = self._crops(works, candidates, 48)
         if not len(candidates):
             return [() for _ in works]
-        scores, offsets, points = self._networks.finish(_normalise(crops))
+        scores, offsets, points = self._networks.finish(_normalise(crops), self.options.thresholds[2])
         passed = scores > self.options.thresholds[2]
         boxes, offsets, points = candidates.boxes[passed], offsets[passed], points[passed]
         extent = boxes[:, 2:] - boxes[:, :2] + 1

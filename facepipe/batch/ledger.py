@@ -1,0 +1,202 @@
+"""The ledger of a batch: what was done, in SQLite beside the output, so that a run that was stopped goes on where it was.
+
+A result is kept with the content hash of its photo and the key of the run that made it: a digest of options, model and gallery
+generation. It counts as done when both are the same. The output is written from the ledger, whole, in the order of the input, so
+every photo appears in it once however often the run was stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from facepipe.batch.sources import MEMBER
+from facepipe.errors import InputError, OutputError
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE about (schema_version INTEGER NOT NULL, pass INTEGER NOT NULL);
+CREATE TABLE photo (
+    name BLOB PRIMARY KEY,       -- the source's name, as the bytes of a file name
+    stamp TEXT NOT NULL,         -- size and time when it was read
+    content TEXT NOT NULL,       -- SHA-256 of its bytes, empty when they could not be read
+    run TEXT NOT NULL,           -- key of options, model and gallery
+    pass INTEGER NOT NULL,       -- the last pass over the input that met it
+    position INTEGER NOT NULL,   -- its place in that pass
+    failed INTEGER NOT NULL,     -- 1: read or processed in vain, to be tried again
+    vanished INTEGER NOT NULL,   -- 1: a later pass did not meet it
+    record TEXT NOT NULL         -- the result as one line of JSON
+) WITHOUT ROWID;
+CREATE INDEX photo_content ON photo (content, run) WHERE NOT failed;
+CREATE INDEX photo_position ON photo (pass, position);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What becomes of one photo; see the columns above."""
+
+    name: str
+    stamp: str
+    content: str
+    position: int
+    record: str
+    failed: bool
+
+
+def ledger_path(out: Path) -> Path:
+    """Return where the ledger of an output lies: beside it."""
+    return out.with_name(out.name + ".ledger")
+
+
+def _file_of(name: str) -> str:
+    """Return the file that a name stands for: itself, or the archive that it is a member of."""
+    archive, mark, _ = name.partition(MEMBER)
+    return archive if mark and os.path.lexists(archive) else name
+
+
+def run_key(facts: Mapping[str, Any]) -> str:
+    """Return the digest of everything that a result depends on besides the photo."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=True).encode()).hexdigest()[:32]
+
+
+class Ledger:
+    """An open ledger, held by one process at a time. Opening it begins a pass over the input."""
+
+    def __init__(self, path: Path, run: str) -> None:
+        """Open or make the ledger.
+
+        run: key of this run. Errors: InputError when another process holds it or the file is no ledger of this version;
+        OutputError when it cannot be made.
+        """
+        self.path, self.run = path, run
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise OutputError(f"{path}: cannot be written ({error}); choose another --out") from error
+        try:
+            self._begin_pass()
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            if "locked" in str(error):
+                raise InputError(
+                    f"{path}: another batch is writing to this output; wait for it, or choose another --out"
+                ) from error
+            raise OutputError(f"{path}: cannot be written ({error}); choose another --out") from error
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise InputError(f"{path}: is no ledger ({error}); remove it to begin again") from error
+
+    def _begin_pass(self) -> None:
+        # Held until the process ends, however it ends: a second run would not see what the first is doing.
+        self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        self._db.execute("PRAGMA journal_mode=WAL")
+        # A power cut may lose the last photos, which are then done again; it never damages the file.
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("BEGIN IMMEDIATE")
+        if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            for statement in _SCHEMA.split(";\n"):
+                self._db.execute(statement)
+            self._db.execute("INSERT INTO about VALUES (?, 0)", (_SCHEMA_VERSION,))
+        (version,) = self._db.execute("SELECT schema_version FROM about").fetchone()
+        if version != _SCHEMA_VERSION:
+            self._db.execute("ROLLBACK")
+            raise sqlite3.DatabaseError(f"schema {version}, this facepipe reads {_SCHEMA_VERSION}")
+        self._db.execute("UPDATE about SET pass = pass + 1")
+        (self._pass,) = self._db.execute("SELECT pass FROM about").fetchone()
+        self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close it; what was recorded stays."""
+        self._db.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- asking ----
+
+    def done(self, name: str, stamp: str, retry_failed: bool = True) -> str | None:
+        """Return the record of the photo of this name when a run like this one made it and the file was not touched since.
+
+        retry_failed: what failed does not count as done.
+        """
+        if not stamp:
+            return None
+        row = self._db.execute(
+            "SELECT record FROM photo WHERE name = ? AND stamp = ? AND run = ? AND NOT (failed AND ?)",
+            (os.fsencode(name), stamp, self.run, retry_failed),
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    def record_of(self, content: str) -> str | None:
+        """Return the record of a photo with the same bytes that was done by a run like this one, under any name."""
+        row = self._db.execute(
+            "SELECT record FROM photo WHERE content = ? AND run = ? AND NOT failed LIMIT 1", (content, self.run)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    # ---- recording ----
+
+    def met(self, names: Iterable[tuple[int, str]]) -> None:
+        """Note in one transaction that this pass met photos that are done: (position, name)."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany(
+            "UPDATE photo SET pass = ?, position = ?, vanished = 0 WHERE name = ?",
+            ((self._pass, position, os.fsencode(name)) for position, name in names),
+        )
+        self._db.execute("COMMIT")
+
+    def record(self, entries: Iterable[Entry]) -> None:
+        """Keep results in one transaction; a photo's earlier one is replaced."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany(
+            "INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
+            ((os.fsencode(e.name), e.stamp, e.content, self.run, self._pass, e.position, int(e.failed), e.record) for e in entries),
+        )
+        self._db.execute("COMMIT")
+
+    def mark_vanished(self) -> int:
+        """Mark the photos of earlier passes that this one, now at its end, did not meet because they are gone; return how many.
+
+        A photo that is still where it was, but not in this input, is neither marked nor in the output.
+        """
+        gone = [
+            (name,)
+            for (name,) in self._db.execute("SELECT name FROM photo WHERE pass < ? AND NOT vanished", (self._pass,))
+            if not os.path.lexists(_file_of(os.fsdecode(name)))
+        ]
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany("UPDATE photo SET vanished = 1 WHERE name = ?", gone)
+        self._db.execute("COMMIT")
+        return int(self._db.execute("SELECT count(*) FROM photo WHERE vanished").fetchone()[0])
+
+    # ---- reading out ----
+
+    def records(self) -> Iterator[str]:
+        """Yield the records of this pass in the order of the input, then those of vanished photos, marked as such."""
+        for (record,) in self._db.execute("SELECT record FROM photo WHERE pass = ? ORDER BY position", (self._pass,)):
+            yield record
+        for (record,) in self._db.execute("SELECT record FROM photo WHERE vanished ORDER BY pass, position"):
+            fields = json.loads(record)
+            fields["error"] = f"{fields['path']}: vanished: it was there at an earlier run and is not there now"
+            yield json.dumps(fields, ensure_ascii=False)
+
+    def failures(self) -> Iterator[tuple[str, str]]:
+        """Yield (path, reason) of the photos that failed in this pass, in the order of the input."""
+        query = "SELECT record FROM photo WHERE pass = ? AND failed ORDER BY position"
+        for (record,) in self._db.execute(query, (self._pass,)):
+            fields = json.loads(record)
+            yield fields["path"], fields["error"]

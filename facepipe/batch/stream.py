@@ -1,0 +1,183 @@
+"""Photos through the four steps as a stream: read and decode, detect and embed in chunks, match and predict, in the input's order.
+
+    sources ──read, decode (threads)──▶ photos ──chunks──▶ detect, embed (threads) ──▶ match, predict ──▶ outcomes
+
+Every arrow is bounded and pulled from the right: memory depends on the chunk, not on the number of photos. The native libraries
+release Python's lock while they work, so threads share one copy of the networks and pass pictures on without copying them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from facepipe import threads
+from facepipe.batch.ordered import ordered_map
+from facepipe.errors import InputError, ModelError, NoFaceError
+from facepipe.files import printable
+from facepipe.images import content_hash, read_image_bytes
+from facepipe.types import Image, PhotoResult
+
+if TYPE_CHECKING:
+    from facepipe.batch.sources import Source
+    from facepipe.pipeline import Extracted, Extractor, Recognizer
+
+#: Photos in one chunk, and their pixels: enough to fill the networks' batches, little enough to hold several chunks in memory.
+CHUNK_PHOTOS = 24
+CHUNK_PIXELS = 6_000_000
+#: Decoded photos that wait for a chunk.
+AHEAD = 16
+
+#: What a single photo may make the numerical libraries raise; whatever else is raised is a fault of facepipe and stops the batch.
+_PHOTO_ERRORS = (NoFaceError, MemoryError, RuntimeError, ArithmeticError)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Photo:
+    """A photo on its way. position: its place in the input. content: SHA-256 of its bytes, empty when they could not be read.
+
+    image: its pixels, None when there are none to look at. record: the result that is known already. problem: why it failed.
+    """
+
+    source: Source
+    position: int
+    data: bytes | None = None
+    content: str = ""
+    image: Image | None = None
+    record: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What became of a photo: its result, or a record that an equal photo got earlier."""
+
+    photo: Photo
+    result: PhotoResult | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """workers: photos' chunks in work at a time, one thread each. max_side: photos are decoded no larger than this."""
+
+    workers: int = 1
+    max_side: int | None = 1280
+
+
+def recognize_stream(
+    recognizer: Recognizer,
+    sources: Iterable[tuple[int, Source]],
+    options: StreamOptions,
+    known: Callable[[str], str | None] = lambda content: None,
+) -> Iterator[list[Outcome]]:
+    """Yield the outcomes of all sources in their order, a chunk at a time.
+
+    known: content hash to a record that is already there; such photos are not looked at again. An unreadable photo is an outcome
+    with an error. Errors: ModelError, GalleryModelError, and everything else that concerns more than one photo.
+    """
+
+    def look(chunk: list[Photo]) -> list[tuple[Photo, Extracted | None]]:
+        return _extract(recognizer.extractor, chunk)
+
+    def read(photo: Photo) -> Photo:
+        return _read(photo, options.max_side)
+
+    setup = threads.limit
+    drawn = (_draw(position, source) for position, source in sources)
+    photos = ordered_map(read, drawn, max(2, options.workers), AHEAD, setup)
+    fresh = (_recall(photo, known) for photo in photos)
+    for chunk in ordered_map(look, _chunks(fresh), options.workers, 1, setup):
+        yield _judge(recognizer, chunk)
+
+
+def _draw(position: int, source: Source) -> Photo:
+    photo = Photo(source, position, problem=source.problem)
+    if source.problem is None and source.streamed:
+        try:
+            return replace(photo, data=source.load())
+        except InputError as error:
+            return replace(photo, problem=str(error))
+    return photo
+
+
+def _read(photo: Photo, max_side: int | None) -> Photo:
+    if photo.problem is not None:
+        return photo
+    content = ""
+    try:
+        data = photo.source.load() if photo.data is None else photo.data
+        content = content_hash(data)
+        image = read_image_bytes(data, photo.source.name, max_side=max_side)
+    except InputError as error:
+        return replace(photo, data=None, content=content, problem=str(error))
+    return replace(photo, data=None, content=content, image=image)
+
+
+def _recall(photo: Photo, known: Callable[[str], str | None]) -> Photo:
+    if photo.problem is not None:
+        return photo
+    record = known(photo.content)
+    return photo if record is None else replace(photo, record=record)
+
+
+def _chunks(photos: Iterable[Photo]) -> Iterator[list[Photo]]:
+    """Cut the stream by position: a run that goes on where another was stopped makes the same chunks, so the same last digits."""
+    chunk: list[Photo] = []
+    pixels = 0
+    for photo in photos:
+        if chunk and (pixels >= CHUNK_PIXELS or photo.position // CHUNK_PHOTOS != chunk[0].position // CHUNK_PHOTOS):
+            yield chunk
+            chunk, pixels = [], 0
+        chunk.append(photo)
+        if photo.image is not None:
+            pixels += photo.image.rgb.shape[0] * photo.image.rgb.shape[1]
+    if chunk:
+        yield chunk
+
+
+def _extract(extractor: Extractor, chunk: list[Photo]) -> list[tuple[Photo, Extracted | None]]:
+    """Steps 1 and 2 for those photos of a chunk that need them."""
+    todo = [photo for photo in chunk if photo.image is not None and photo.record is None]
+    done = dict(zip((photo.position for photo in todo), _halving(extractor, todo), strict=True))
+    extracted: list[tuple[Photo, Extracted | None]] = []
+    for photo in chunk:
+        found = done.get(photo.position)
+        if isinstance(found, str):
+            extracted.append((replace(photo, problem=found), None))
+        else:
+            extracted.append((photo, found))
+    return extracted
+
+
+def _halving(extractor: Extractor, photos: Sequence[Photo]) -> list[Extracted | str]:
+    """Extract; when that fails, or memory does not suffice, do each half for itself, so that one photo spoils only itself."""
+    if not photos:
+        return []
+    images = [photo.image for photo in photos if photo.image is not None]
+    try:
+        return list(extractor.extract(images))
+    except ModelError:
+        raise
+    except _PHOTO_ERRORS as error:
+        if len(photos) == 1:
+            name = printable(photos[0].source.name)
+            reason = printable(str(error).strip().split("\n")[0]) or type(error).__name__
+            return [f"{name}: cannot be processed ({reason}); open it in an image editor and save it again"]
+    middle = len(photos) // 2
+    return _halving(extractor, photos[:middle]) + _halving(extractor, photos[middle:])
+
+
+def _judge(recognizer: Recognizer, chunk: Sequence[tuple[Photo, Extracted | None]]) -> list[Outcome]:
+    """Steps 3 and 4; the faces of all photos of the chunk are searched together."""
+    results = iter(recognizer.judge_all([found for _, found in chunk if found is not None]))
+    outcomes = []
+    for photo, found in chunk:
+        if found is not None:
+            outcomes.append(Outcome(photo, next(results)))
+        elif photo.record is not None:
+            outcomes.append(Outcome(photo, None))
+        else:
+            failed = PhotoResult(photo.source.name, None, None, (), recognizer.matcher.fingerprint, photo.problem)
+            outcomes.append(Outcome(photo, failed))
+    return outcomes
