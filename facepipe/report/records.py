@@ -1,0 +1,131 @@
+"""The JSON record of a photo: the one form in which results leave the program, and from which every report is made.
+
+    {"schema_version", "path", "width", "height", "error",
+     "faces": [{"box": [x1, y1, x2, y2], "score", "landmarks", "quality", "status", "person", "similarity", "probability",
+                "threshold", "candidates": [{"person", "similarity"}]}],
+     "model"}
+
+Numbers are rounded here and nowhere else, so that two runs, or two outputs of one run, can be compared as text. A number
+that is not finite is null: the records are strict JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from facepipe.types import Candidate, Face, PhotoResult, Prediction, Quality, Status
+
+#: Raised when a field changes its meaning or goes away; a new field does not change it.
+SCHEMA_VERSION = 1
+
+Record = dict[str, Any]
+
+_QUALITY_DIGITS = {"size": 1, "sharpness": 1, "yaw": 1, "pitch": 1, "roll": 1, "edge_density": 3}
+
+
+def to_record(result: PhotoResult) -> Record:
+    """Return the record of a photo (see the top of this module).
+
+    Coordinates are displayed pixels to 0.01; scores, similarities and probabilities have four decimals.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "path": readable(result.path),
+        "width": result.width,
+        "height": result.height,
+        "error": None if result.error is None else readable(result.error),
+        "faces": [_prediction(prediction) for prediction in result.predictions],
+        "model": result.model,
+    }
+
+
+def as_record(result: PhotoResult | Mapping[str, Any]) -> Record:
+    """Return the record of a photo, or the record itself when it is one: reports take both.
+
+    Raises ValueError when the record has another schema version.
+    """
+    if isinstance(result, PhotoResult):
+        return to_record(result)
+    if result.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"record: expected schema_version {SCHEMA_VERSION}, got {result.get('schema_version')!r}")
+    return dict(result)
+
+
+def to_result(record: Mapping[str, Any]) -> PhotoResult:
+    """Return the photo that a record tells of, as exactly as it was rounded; the inverse of `to_record`.
+
+    Raises ValueError when the record has another schema version or breaks a rule of the types.
+    """
+    record = as_record(record)
+    predictions = tuple(
+        Prediction(
+            face=face_of(face),
+            status=Status(face["status"]),
+            person=face["person"],
+            similarity=face["similarity"],
+            probability=face["probability"],
+            threshold=face["threshold"],
+            candidates=tuple(Candidate(c["person"], c["similarity"]) for c in face["candidates"]),
+        )
+        for face in record["faces"]
+    )
+    return PhotoResult(record["path"], record["width"], record["height"], predictions, record["model"], record["error"])
+
+
+def face_record(face: Face) -> Record:
+    """Return what step 1 alone knows of a face: box, score, landmarks, quality."""
+    return {
+        "box": [rounded(value, 2) for value in face.box],
+        "score": rounded(face.score, 4),
+        "landmarks": [[rounded(x, 2), rounded(y, 2)] for x, y in face.landmarks],
+        "quality": {name: rounded(getattr(face.quality, name), digits) for name, digits in _QUALITY_DIGITS.items()},
+    }
+
+
+def face_of(record: Mapping[str, Any]) -> Face:
+    """Return the face that a record tells of; a null figure of quality becomes NaN."""
+    quality = {name: math.nan if value is None else value for name, value in record["quality"].items()}
+    return Face(
+        np.array(record["box"], np.float32),
+        record["score"],
+        np.array(record["landmarks"], np.float32),
+        Quality(**quality),
+    )
+
+
+def _prediction(prediction: Prediction) -> Record:
+    return {
+        **face_record(prediction.face),
+        "status": str(prediction.status),
+        "person": None if prediction.person is None else readable(prediction.person),
+        "similarity": rounded(prediction.similarity, 4),
+        "probability": rounded(prediction.probability, 4),
+        "threshold": rounded(prediction.threshold, 4),
+        "candidates": [
+            {"person": readable(candidate.person), "similarity": rounded(candidate.similarity, 4)}
+            for candidate in prediction.candidates
+        ],
+    }
+
+
+def rounded(value: float | np.floating[Any] | None, digits: int) -> float | None:
+    """Round to a Python float; None for None and for what is not finite. There is one zero: -0.0 becomes 0.0."""
+    if value is None or not math.isfinite(value):
+        return None
+    return round(float(value), digits) + 0.0
+
+
+def readable(text: str) -> str:
+    """Return text that can be written as UTF-8: bytes of a file name that were none appear as escapes (`\\udcff`)."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def dumps(value: object, *, indent: int | None = None) -> str:
+    """Return strict JSON in UTF-8: names stay readable, NaN is a ValueError; one line unless indent is given."""
+    separators = (",", ":") if indent is None else None
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
