@@ -164,7 +164,10 @@ class Ledger:
         self._db.execute("BEGIN IMMEDIATE")
         self._db.executemany(
             "INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
-            ((os.fsencode(e.name), e.stamp, e.content, self.run, self._pass, e.position, int(e.failed), e.record) for e in entries),
+            (
+                (os.fsencode(e.name), e.stamp, e.content, self.run, self._pass, e.position, int(e.failed), e.record)
+                for e in entries
+            ),
         )
         self._db.execute("COMMIT")
 
