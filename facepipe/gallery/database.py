@@ -35,8 +35,8 @@ DATABASE_NAME = "faces.sqlite"
 LOCK_TIMEOUT = 60.0
 _PAGE_SIZE = 8192
 
-_CRC_OF_PERSON = "checksum(id, name, name_key, created, changed)"
-_CRC_OF_FACE = (
+CRC_OF_PERSON = "checksum(id, name, name_key, created, changed)"
+CRC_OF_FACE = (
     "checksum(id, person_id, source, content, ordinal, x1, y1, x2, y2, score, landmarks, size, sharpness, yaw, pitch,"
     " roll, edge_density, enrolled, expires, changed)"
 )
@@ -109,6 +109,7 @@ class Database:
         self.writable = writable
         self.lock_timeout = LOCK_TIMEOUT
         self.codec: Codec = PlainCodec()
+        self.key_record: str | None = None
         self._lock = WriterLock(folder)
         self._shadow = shadow  # temporary copy of a database with unfinished writes on a read-only disk
         self._reading = 0
@@ -198,10 +199,15 @@ class Database:
         if schema_version(self.connection) != MIGRATIONS[-1][0]:
             with self.lock("migrate"):
                 migrate(self.connection)
-        record = self.get_meta("key")
-        if record is not None:
-            key = unwrap_key(secret or Secret.from_environment(), record, str(self.folder))
+        self.key_record = self.get_meta("key")
+        if self.key_record is not None:
+            key = unwrap_key(secret or Secret.from_environment(), self.key_record, str(self.folder))
             self.codec = SealedCodec(key)
+
+    def _require_same_key(self) -> None:
+        """GalleryError when another process sealed the gallery anew: this one's key would write what nobody can read."""
+        if self.get_meta("key") != self.key_record:
+            raise GalleryError(f"{self.folder}: the gallery was sealed anew meanwhile: open it again with the new key")
 
     def close(self) -> None:
         """Close the file. What was committed stays."""
@@ -233,6 +239,7 @@ class Database:
             self.connection.execute("BEGIN")
             self._reading += 1
             try:
+                self._require_same_key()
                 yield self.connection
             finally:
                 self._reading -= 1
@@ -249,13 +256,14 @@ class Database:
             connection = self.connection
             connection.execute("BEGIN IMMEDIATE")
             try:
+                self._require_same_key()
                 generation = self.generation() + 1
                 connection.execute(
                     "INSERT INTO stamp VALUES (?, ?, ?)", (generation, secrets.randbits(62), time.time())
                 )
                 yield generation
-                connection.execute(f"UPDATE person SET crc = {_CRC_OF_PERSON} WHERE changed = ?", (generation,))
-                connection.execute(f"UPDATE face SET crc = {_CRC_OF_FACE} WHERE changed = ?", (generation,))
+                connection.execute(f"UPDATE person SET crc = {CRC_OF_PERSON} WHERE changed = ?", (generation,))
+                connection.execute(f"UPDATE face SET crc = {CRC_OF_FACE} WHERE changed = ?", (generation,))
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:  # a full disk rolls back by itself

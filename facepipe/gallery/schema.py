@@ -9,7 +9,7 @@ meta                                  fingerprint, dimension, calibration, key r
 
 `changed` holds the generation of the write transaction that last touched a row, `crc` the CRC-32 of its content
 (SQLite finds damage to its own structure, not to what it stores). In a sealed gallery names, sources, vectors and
-chips are blobs of ciphertext, and `name_key` and `content` are keyed hashes.
+chips are blobs of ciphertext, and so are `name_key` and `content`.
 """
 
 from __future__ import annotations

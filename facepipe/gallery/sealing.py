@@ -1,14 +1,13 @@
 """How names, sources, vectors and chips are stored: as they are, or sealed with a key.
 
-A plain gallery stores them as they are. A sealed one stores AES-256-GCM ciphertext under a random data key, and keyed
-hashes where the database must find a name or a photo again. The data key itself lies in the database, sealed with a key
-from a passphrase (scrypt) or from a key file; without it nothing opens.
+A plain gallery stores them as they are. A sealed one stores AES-256-GCM ciphertext under a random data key, and
+AES-SIV ciphertext (equal for equal values) where the database must find a name or a photo again. The data key itself
+lies in the database, sealed with a key from a passphrase (scrypt) or from a key file; without it nothing opens.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import os
 from dataclasses import dataclass
@@ -52,7 +51,11 @@ class Codec(Protocol):
         ...
 
     def lookup(self, value: bytes) -> bytes:
-        """Return what stands in an index for a value that must be found again."""
+        """Return what stands in an index for a value that must be found again: equal for equal values."""
+        ...
+
+    def unlookup(self, stored: bytes) -> bytes:
+        """Return the value that an index entry stands for."""
         ...
 
 
@@ -83,17 +86,21 @@ class PlainCodec:
         """Return the value."""
         return value
 
+    def unlookup(self, stored: bytes) -> bytes:
+        """Return the value."""
+        return stored
+
 
 class SealedCodec:
-    """Values under AES-256-GCM with a fresh nonce each; lookups are HMAC-SHA-256 under a key derived from the same."""
+    """Values under AES-256-GCM with a fresh nonce each; lookups under AES-SIV with a key derived from the same."""
 
     sealed = True
 
     def __init__(self, data_key: bytes) -> None:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 
         self._cipher = AESGCM(data_key)
-        self._lookup_key = hmac.digest(data_key, b"facepipe lookup", "sha256")
+        self._lookup = AESSIV(hashlib.sha512(b"facepipe lookup" + data_key).digest())
 
     def seal(self, value: bytes) -> bytes:
         """Return nonce and ciphertext, 28 bytes longer than the value."""
@@ -120,8 +127,17 @@ class SealedCodec:
         return self.open(stored).decode()
 
     def lookup(self, value: bytes) -> bytes:
-        """Return a keyed hash, 16 bytes."""
-        return hmac.digest(self._lookup_key, value, "sha256")[:16]
+        """Return deterministic ciphertext, 16 bytes longer than the value, which is not empty."""
+        return self._lookup.encrypt(value, None)
+
+    def unlookup(self, stored: bytes) -> bytes:
+        """Return the value; GalleryError when it was altered."""
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            return self._lookup.decrypt(stored, None)
+        except (InvalidTag, ValueError, TypeError) as error:
+            raise GalleryError("a sealed value is damaged: run facepipe gallery check") from error
 
 
 @dataclass(frozen=True, slots=True)

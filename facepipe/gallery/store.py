@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ import numpy as np
 from facepipe.errors import GalleryModelError
 from facepipe.gallery import people
 from facepipe.gallery.database import Database, vector_checksum
+from facepipe.gallery.index import ExactIndex, RefinedIndex, load_index
 from facepipe.gallery.sealing import Secret
 from facepipe.gallery.snapshot import GallerySnapshot
 from facepipe.gallery.vectors import load_snapshot
@@ -126,6 +127,10 @@ class Gallery:
         cache: a large gallery's derived file of vectors is written again, when it is missing, damaged or far behind.
         """
         return load_snapshot(self.database, cache=cache)
+
+    def index(self, snapshot: GallerySnapshot, tell: Callable[[str], None] | None = None) -> ExactIndex | RefinedIndex:
+        """Return the index over a snapshot's templates that searches of this gallery use; see `index.load_index`."""
+        return load_index(self.database, snapshot, tell)
 
     def add(self, faces: Sequence[NewFace], action: str = "enroll") -> list[int | None]:
         """Enrol faces in one transaction, durable on return; return their ids, None for a photo enrolled before.

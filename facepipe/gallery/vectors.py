@@ -83,7 +83,7 @@ def _wants_rebuild(database: Database) -> bool:
             return False
         generation = -1
         with contextlib.suppress(FileNotFoundError, DamagedError), _open_base(database) as reader:
-            if _belongs(database, reader):
+            if belongs(database, reader.facts, _FORMAT):
                 generation = reader.facts["generation"]
         if generation < 0:
             return True
@@ -100,15 +100,24 @@ def _open_base(database: Database) -> Reader:
     return Reader(database.folder / VECTORS_NAME, database.codec)
 
 
-def _belongs(database: Database, reader: Reader) -> bool:
-    """Whether the file was derived from a state that this database went through and can tell the changes since."""
-    facts = reader.facts
-    return bool(
-        facts.get("format") == _FORMAT
-        and facts["identity"] == database.identity
-        and facts["fingerprint"] == database.fingerprint
-        and facts["generation"] >= int(database.get_meta("gone_since") or 0)
-        and facts["token"] == database.token(facts["generation"])
+def lineage(database: Database, format_name: str, generation: int) -> dict[str, Any]:
+    """Return the facts by which a derived file is recognised again."""
+    return {
+        "format": format_name,
+        "identity": database.identity,
+        "fingerprint": database.fingerprint,
+        "generation": generation,
+        "token": database.token(generation),
+    }
+
+
+def belongs(database: Database, facts: dict[str, Any], format_name: str) -> bool:
+    """Whether a file was derived from a state that this database went through and can tell the changes since."""
+    generation = facts.get("generation", -1)
+    return (
+        facts.get("token") is not None
+        and all(facts.get(key) == value for key, value in lineage(database, format_name, generation).items())
+        and generation >= int(database.get_meta("gone_since") or 0)
     )
 
 
@@ -117,7 +126,7 @@ def check_cache(database: Database) -> str | None:
     with database.read():
         try:
             with _open_base(database) as reader:
-                if not _belongs(database, reader):
+                if not belongs(database, reader.facts, _FORMAT):
                     return "belongs to another state of the gallery"
                 reader.verify()
         except FileNotFoundError:
@@ -127,11 +136,21 @@ def check_cache(database: Database) -> str | None:
     return None
 
 
+def base_vectors(database: Database, face_ids: list[int]) -> dict[int, Float32]:
+    """Return the vectors of faces that an intact derived file holds."""
+    with database.read():
+        base = _load_base(database)
+    if base is None:
+        return {}
+    rows = {face_id: row for row, face_id in enumerate(base.face_ids[: base.faces].tolist())}
+    return {face_id: base.vectors[rows[face_id]].copy() for face_id in face_ids if face_id in rows}
+
+
 def _load_base(database: Database) -> _Base | None:
     """Map the derived file when it is there, intact and of this gallery."""
     try:
         with _open_base(database) as reader:
-            if not _belongs(database, reader):
+            if not belongs(database, reader.facts, _FORMAT):
                 return None
             reader.verify()
             face_ids, faces = reader.array("face_ids")
@@ -214,16 +233,7 @@ def _write_base(database: Database) -> None:
             writer.same("templates", "vectors")
         else:
             writer.add("templates", _normalised(sums, counts), people + _spare(faces))
-        generation = database.generation()
-        writer.commit(
-            {
-                "format": _FORMAT,
-                "identity": database.identity,
-                "fingerprint": database.fingerprint,
-                "generation": generation,
-                "token": database.token(generation),
-            }
-        )
+        writer.commit(lineage(database, _FORMAT, database.generation()))
 
 
 def _normalised(sums: Float32, counts: Int64) -> Float32:

@@ -1,0 +1,283 @@
+"""Is everything as it was written? The database, the vectors, the checksums, the derived files, the journal's chain.
+
+SQLite's own check finds damage to the file's structure; a flipped bit in a name or a vector is found by the row's CRC-32.
+What is derived is simply made again; a damaged vector comes back from the derived file when that still holds it; for the
+rest there is `salvage`, which carries every intact row into a new gallery.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facepipe.errors import GalleryError, InputError
+from facepipe.gallery.database import CRC_OF_FACE, CRC_OF_PERSON, Database, checksum, journal_digest, vector_checksum
+from facepipe.gallery.derived import TEMPORARY, remove_leftovers
+from facepipe.gallery.index import check_index, drop_index
+from facepipe.gallery.people import drop_faces, touch
+from facepipe.gallery.privacy import finish_scrub
+from facepipe.gallery.vectors import base_vectors, check_cache, drop_cache
+from facepipe.images import content_hash, read_bytes
+from facepipe.types import UNIT_TOLERANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong. kind: short and fixed. face_id: when it is about one face. advice: what to do."""
+
+    kind: str
+    text: str
+    advice: str
+    face_id: int | None = None
+
+
+_SALVAGE = "facepipe gallery salvage carries every intact row into a new gallery, or restore a copy"
+_REPAIR = "facepipe gallery check --repair mends it"
+
+
+def check(database: Database, *, sources: bool = False) -> list[Finding]:
+    """Return everything that is wrong, an empty list when nothing is. sources: compare the photos' hashes as well."""
+    try:
+        with database.read() as connection:
+            found = [
+                Finding("structure", str(row[0]), _SALVAGE)
+                for row in connection.execute("PRAGMA integrity_check")
+                if row[0] != "ok"
+            ]
+            if found:
+                return found
+            found += [
+                Finding("structure", f"{row[0]} row {row[1]} refers to a missing {row[2]}", _SALVAGE)
+                for row in connection.execute("PRAGMA foreign_key_check")
+            ]
+            found += _check_rows(connection)
+            found += _check_vectors(database)
+            found += _check_journal(connection)
+            if sources:
+                found += _check_sources(database)
+    except GalleryError as error:
+        return [Finding("structure", str(error), _SALVAGE)]
+    for name, wrong in (("vectors", check_cache(database)), ("index", check_index(database))):
+        if wrong is not None:
+            found.append(Finding(name, wrong, _REPAIR))
+    leftovers = [path for path in database.folder.iterdir() if path.name.endswith(TEMPORARY)]
+    found += [Finding("leftover", f"{path.name} was left by a killed process", _REPAIR) for path in leftovers]
+    if database.get_meta("scrub") is not None:
+        found.append(Finding("scrub", "an erase was not finished: bytes may still lie in the file", _REPAIR))
+    return found
+
+
+def _check_rows(connection: sqlite3.Connection) -> Iterator[Finding]:
+    for key, value, crc in connection.execute("SELECT key, value, crc FROM meta"):
+        if checksum(key, value) != crc:
+            yield Finding("setting", f"the setting {key!r} is damaged", _SALVAGE)
+    for table, crc in (("person", CRC_OF_PERSON), ("face", CRC_OF_FACE)):
+        for (row_id,) in connection.execute(f"SELECT id FROM {table} WHERE crc != {crc}"):
+            face_id = row_id if table == "face" else None
+            yield Finding(table, f"{table} {row_id}: its row is damaged", _SALVAGE, face_id)
+    for table, key, blob in (("chip", "face_id", "data"), ("anchor", "id", "vector")):
+        for row_id, data, crc in connection.execute(f"SELECT {key}, {blob}, crc FROM {table}"):
+            if vector_checksum(row_id, data) != crc:
+                yield Finding(table, f"{table} {row_id} is damaged", _REPAIR, row_id)
+    for (row_id,) in connection.execute(
+        "SELECT id FROM face WHERE NOT EXISTS (SELECT 1 FROM vector WHERE vector.face_id = face.id)"
+    ):
+        yield Finding("vector", f"face {row_id} has no vector", _REPAIR, row_id)
+
+
+def _check_vectors(database: Database) -> Iterator[Finding]:
+    dim = database.dim
+    for face_id, data, crc in database.connection.execute("SELECT face_id, data, crc FROM vector"):
+        wrong = None
+        if vector_checksum(face_id, data) != crc:
+            wrong = "does not have its checksum"
+        else:
+            vector = np.frombuffer(database.codec.open(data), np.float32)
+            if len(vector) != dim or not abs(float(np.linalg.norm(vector)) - 1.0) <= UNIT_TOLERANCE:
+                wrong = f"is not of unit length and {dim} finite numbers"
+        if wrong is not None:
+            yield Finding("vector", f"the vector of face {face_id} {wrong}", _REPAIR, face_id)
+
+
+def _check_journal(connection: sqlite3.Connection) -> Iterator[Finding]:
+    digest = b""
+    rows = connection.execute("SELECT id, at, actor, action, person_id, details, digest FROM journal ORDER BY id")
+    for row_id, at, who, action, person_id, details, stored in rows:
+        digest = journal_digest(digest, (at, who, action, person_id, details))
+        if digest != stored:
+            yield Finding("journal", f"the journal was altered at or before entry {row_id}", "compare it with a copy")
+            return
+
+
+def _check_sources(database: Database) -> Iterator[Finding]:
+    codec = database.codec
+    rows = database.connection.execute(
+        "SELECT id, source, content FROM face WHERE source NOT NULL AND content NOT NULL"
+    )
+    for face_id, source, content in rows:
+        path = codec.open_text(source)
+        try:
+            actual = bytes.fromhex(content_hash(read_bytes(path)[1]))[:16]
+        except InputError as error:
+            yield Finding("source", str(error), "enrol the photo from where it lies now", face_id)
+            continue
+        if actual != codec.unlookup(content):
+            yield Finding("source", f"{path}: is not the photo that was enrolled", "enrol it again", face_id)
+
+
+def repair(database: Database, findings: list[Finding]) -> list[str]:
+    """Mend what can be mended; return what was done, a line each."""
+    done = []
+    kinds = {finding.kind for finding in findings}
+    with database.lock("repair"):
+        if "leftover" in kinds:
+            done += [f"{path.name} deleted" for path in remove_leftovers(database.folder)]
+        vectors = [f.face_id for f in findings if f.kind == "vector" and f.face_id is not None]
+        done += _repair_vectors(database, vectors)
+        for table, key in (("chip", "face_id"), ("anchor", "id")):
+            broken = [f.face_id for f in findings if f.kind == table]
+            if broken:
+                with database.write("repair"):
+                    database.connection.executemany(f"DELETE FROM {table} WHERE {key} = ?", [(i,) for i in broken])
+                done.append(f"{len(broken)} damaged {table}s deleted")
+        if "vectors" in kinds:
+            drop_cache(database)
+            done.append("the file of vectors deleted; it is made again when it is needed")
+        if "index" in kinds:
+            drop_index(database)
+            done.append("the index deleted; facepipe gallery index makes it again")
+        if "scrub" in kinds and finish_scrub(database):
+            done.append("the erase is finished")
+    return done
+
+
+def _repair_vectors(database: Database, face_ids: list[int]) -> list[str]:
+    if not face_ids:
+        return []
+    copies = base_vectors(database, face_ids)
+    done = []
+    with database.write("repair") as generation:
+        for face_id in face_ids:
+            copy = copies.get(face_id)
+            if copy is not None:
+                data = database.codec.seal(copy.tobytes())
+                database.connection.execute(
+                    "INSERT OR REPLACE INTO vector VALUES (?, ?, ?)", (face_id, data, vector_checksum(face_id, data))
+                )
+                done.append(f"the vector of face {face_id} is back, from the derived file")
+            else:
+                row = database.connection.execute("SELECT person_id FROM face WHERE id = ?", (face_id,)).fetchone()
+                drop_faces(database, [face_id], generation)
+                touch(database, [row[0]], generation)
+                database.log("repair", row[0], faces=1)
+                done.append(f"face {face_id} dropped: no copy of its vector is left; enrol its photo again")
+    return done
+
+
+def salvage(folder: Path, into: Path) -> tuple[int, list[str]]:
+    """Carry every intact face of a damaged gallery into a new one; return how many, and what was lost.
+
+    GalleryError when not even the table of contents can be read, or `into` holds a gallery.
+    """
+    from facepipe.gallery.store import Gallery
+
+    source = Database.open(folder)
+    lost: list[str] = []
+    try:
+        with (
+            Gallery.create(into, source.fingerprint, source.dim) as target,
+            target.database.write("salvage") as generation,
+        ):
+            count = _salvage_rows(source, target.database, generation, lost)
+            target.database.log("salvage", faces=count)
+    except sqlite3.Error as error:
+        raise GalleryError(f"{folder}: nothing can be read from it ({error}): restore a copy") from error
+    finally:
+        source.close()
+    return count, lost
+
+
+def _salvage_rows(source: Database, target: Database, generation: int, lost: list[str]) -> int:
+    from facepipe.gallery.people import ensure_person
+
+    names: dict[int, str] = {}
+    for table, key in (("subject", "person_id"), ("person", "id")):
+        for row in _readable_rows(source, table, key, "name", lost):
+            names[row[0]] = source.codec.open_text(row[1])
+    columns = (
+        "person_id, source, content, ordinal, x1, y1, x2, y2, score, landmarks, size, sharpness, yaw, pitch, roll,"
+        " edge_density, enrolled, expires"
+    )
+    vectors: dict[int, bytes] = {}
+    for face_id, data, crc in _readable_rows(source, "vector", "face_id", "data, crc", lost):
+        if vector_checksum(face_id, data) == crc:
+            vectors[face_id] = source.codec.open(data)
+    count = 0
+    for row in _readable_rows(source, "face", "id", f"{columns}, crc = {CRC_OF_FACE}", lost):
+        face_id, person_id, source_path, content, *rest, intact = row
+        if not intact or face_id not in vectors:
+            lost.append(f"face {face_id}: its row or its vector is damaged")
+            continue
+        person = ensure_person(target, names.get(person_id, f"person {person_id}"), generation)
+        values: list[Any] = [
+            person,
+            None if source_path is None else target.codec.seal_text(source.codec.open_text(source_path)),
+            None if content is None else target.codec.lookup(source.codec.unlookup(content)),
+            *rest,
+            generation,
+        ]
+        marks = ", ".join("?" * len(values))
+        cursor = target.connection.execute(f"INSERT INTO face ({columns}, changed) VALUES ({marks})", values)
+        data = target.codec.seal(vectors[face_id])
+        assert cursor.lastrowid is not None
+        target.connection.execute(
+            "INSERT INTO vector VALUES (?, ?, ?)",
+            (cursor.lastrowid, data, vector_checksum(cursor.lastrowid, data)),
+        )
+        count += 1
+    return count
+
+
+def _readable_rows(
+    database: Database, table: str, key: str, columns: str, lost: list[str]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a table that can be read, stepping over damaged pages id by id."""
+    try:
+        last = database.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'face'").fetchone()
+        people = database.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'person'").fetchone()
+        highest = max(last[0] if last else 0, people[0] if people else 0)
+    except sqlite3.DatabaseError:
+        highest = 10_000_000
+    position = 0
+    while position <= highest:
+        try:
+            rows = database.connection.execute(
+                f"SELECT {key}, {columns} FROM {table} WHERE {key} >= ? ORDER BY {key} LIMIT 256", (position,)
+            ).fetchall()
+            if not rows:
+                return
+            yield from rows
+            position = rows[-1][0] + 1
+        except sqlite3.DatabaseError:
+            yield from _one_by_one(database, table, key, columns, position, min(position + 256, highest + 1), lost)
+            position += 256
+
+
+def _one_by_one(
+    database: Database, table: str, key: str, columns: str, start: int, stop: int, lost: list[str]
+) -> Iterator[tuple[Any, ...]]:
+    for row_id in range(start, stop):
+        try:
+            row = database.connection.execute(
+                f"SELECT {key}, {columns} FROM {table} WHERE {key} = ?", (row_id,)
+            ).fetchone()
+        except sqlite3.DatabaseError as error:
+            lost.append(f"{table} {row_id}: {error}")
+            continue
+        if row is not None:
+            yield row

@@ -1,0 +1,107 @@
+"""Damage is found, mended where a copy is left, and the rest can be carried out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facepipe.errors import GalleryError
+from facepipe.gallery import vectors
+from facepipe.gallery.check import check, repair, salvage
+from facepipe.gallery.store import Gallery
+from tests.test_gallery_store import DIM, content, new
+
+
+@pytest.fixture
+def gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gallery:
+    monkeypatch.setattr(vectors, "SMALL", 8)
+    gallery = Gallery.create(tmp_path / "gallery", "model-1", DIM)
+    gallery.add([new(f"P{i % 5}", i, source=f"{i}.jpg") for i in range(30)])
+    gallery.snapshot()
+    return gallery
+
+
+def kinds(gallery: Gallery) -> set[str]:
+    return {finding.kind for finding in check(gallery.database)}
+
+
+def test_a_sound_gallery_has_no_findings(gallery: Gallery) -> None:
+    assert check(gallery.database) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("UPDATE person SET name = 'Q' WHERE id = 2", "person"),
+        ("UPDATE face SET x1 = 3 WHERE id = 4", "face"),
+        ("UPDATE vector SET data = x'00' WHERE face_id = 4", "vector"),
+        ("DELETE FROM vector WHERE face_id = 4", "vector"),
+        ("UPDATE meta SET value = '9' WHERE key = 'dim'", "structure"),
+    ],
+)
+def test_an_altered_row_is_found(gallery: Gallery, statement: str, kind: str) -> None:
+    gallery.database.connection.execute(statement)
+    assert kinds(gallery) == {kind}
+
+
+def test_a_damaged_vector_comes_back_from_the_derived_file(gallery: Gallery) -> None:
+    before = content(gallery.snapshot())
+    gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
+    repair(gallery.database, check(gallery.database))
+    assert check(gallery.database) == []
+    vectors.drop_cache(gallery.database)
+    assert content(gallery.snapshot()) == before
+
+
+def test_a_damaged_vector_without_a_copy_is_refused_then_dropped(gallery: Gallery) -> None:
+    gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
+    vectors.drop_cache(gallery.database)
+    with pytest.raises(Exception, match="vector of face 4 is damaged: run facepipe gallery check --repair"):
+        gallery.snapshot()
+    done = repair(gallery.database, check(gallery.database))
+    assert any("face 4 dropped" in line for line in done)
+    assert len(gallery.snapshot().vectors) == 29
+
+
+def test_leftovers_of_killed_processes_go(gallery: Gallery) -> None:
+    (gallery.folder / "vectors.f32.1-aa.tmp").write_bytes(b"half")
+    assert kinds(gallery) == {"leftover"}
+    repair(gallery.database, check(gallery.database))
+    assert kinds(gallery) == set()
+
+
+def test_salvage_carries_what_is_intact(gallery: Gallery, tmp_path: Path) -> None:
+    gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
+    expected = {name: {v for _, v in rows} for name, rows in content(gallery.snapshot()).items()}
+    gallery.close()
+    count, lost = salvage(gallery.folder, tmp_path / "new")
+    assert count == 29
+    assert lost == ["face 4: its row or its vector is damaged"]
+    with Gallery.open(tmp_path / "new") as mended:
+        assert check(mended.database) == []
+        found = {name: {v for _, v in rows} for name, rows in content(mended.snapshot()).items()}
+    missing = {name: rows - found[name] for name, rows in expected.items()}
+    assert sum(len(rows) for rows in missing.values()) == 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_flipped_byte_is_found_or_harmless(gallery: Gallery, seed: int) -> None:
+    expected = content(gallery.snapshot(cache=False))
+    gallery.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    gallery.close()
+    path = gallery.folder / "faces.sqlite"
+    data = bytearray(path.read_bytes())
+    used = np.flatnonzero(np.frombuffer(bytes(data), np.uint8))
+    place = int(np.random.default_rng(seed).choice(used))
+    data[place] ^= 1 << seed % 8
+    path.write_bytes(data)
+    try:
+        damaged = Gallery.open(gallery.folder)
+    except GalleryError:
+        return
+    with damaged:
+        if not check(damaged.database):
+            vectors.drop_cache(damaged.database)
+            assert content(damaged.snapshot(cache=False)) == expected

@@ -1,0 +1,110 @@
+"""Indexes: exact answers equal brute force; approximate ones are measured, refused when poor, and follow changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facepipe.errors import UsageError
+from facepipe.gallery import people
+from facepipe.gallery.check import check
+from facepipe.gallery.index import INDEX_NAME, ExactIndex, RefinedIndex, build_index, load_index
+from facepipe.gallery.store import Gallery, NewFace
+from facepipe.types import Float32
+
+DIM = 32
+PEOPLE = 2000
+
+
+def units(count: int, seed: int) -> Float32:
+    rows = np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    gallery = Gallery.create(tmp_path / "gallery", "model-1", DIM)
+    gallery.add([NewFace(f"P{i}", vector) for i, vector in enumerate(units(PEOPLE, 0))])
+    return gallery
+
+
+def names(gallery: Gallery, probes: Float32) -> list[str]:
+    snapshot = gallery.snapshot()
+    index = load_index(gallery.database, snapshot)
+    assert isinstance(index, RefinedIndex)
+    scores, rows = index.search(probes, 1)
+    np.testing.assert_allclose(scores[:, 0], (snapshot.templates[rows[:, 0]] * probes).sum(axis=1), atol=1e-5)
+    return [snapshot.persons[row] for row in rows[:, 0]]
+
+
+def test_exact_search_equals_brute_force() -> None:
+    templates, probes = units(50, 1), units(7, 2)
+    scores, rows = ExactIndex(templates).search(probes, 5)
+    expected = np.sort(probes @ templates.T, axis=1)[:, ::-1][:, :5]
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    scores, rows = ExactIndex(templates[:2]).search(probes, 4)
+    assert (rows[:, 2:] == -1).all()
+    assert ExactIndex(templates[:0]).search(probes, 3)[1].tolist() == [[-1] * 3] * 7
+
+
+def test_search_is_exact_unless_asked_otherwise(gallery: Gallery) -> None:
+    assert isinstance(load_index(gallery.database, gallery.snapshot()), ExactIndex)
+
+
+@pytest.mark.parametrize("kind", ["pq", "ivf", "hnsw"])
+def test_an_index_reports_its_recall_and_finds_people(gallery: Gallery, kind: str) -> None:
+    report = build_index(gallery.database, kind, min_recall=0.5)
+    assert report.recall > (0.7 if kind == "ivf" else 0.9)
+    assert report.probes == 1000
+    assert names(gallery, units(PEOPLE, 0)[:50]) == [f"P{i}" for i in range(50)]
+
+
+def test_a_poor_index_is_refused_and_nothing_changes(gallery: Gallery) -> None:
+    with pytest.raises(UsageError, match=r"finds the right person of 2,000 in .* choose another kind"):
+        build_index(gallery.database, "pq", min_recall=1.1)
+    assert not (gallery.folder / INDEX_NAME).exists()
+    assert isinstance(load_index(gallery.database, gallery.snapshot()), ExactIndex)
+    with pytest.raises(UsageError, match="no index kind"):
+        build_index(gallery.database, "magic")
+
+
+def test_an_index_follows_changes_without_being_made_again(gallery: Gallery) -> None:
+    build_index(gallery.database, "pq", min_recall=0.5)
+    stamp = (gallery.folder / INDEX_NAME).stat().st_mtime_ns
+    old, fresh = units(PEOPLE, 0), units(3, 5)
+    gallery.add([NewFace("New", fresh[0]), NewFace("P3", fresh[1])])
+    people.remove(gallery.database, "P7")
+    people.rename(gallery.database, "P8", "Renamed")
+    people.merge(gallery.database, ["P9"], "P10")
+    found = names(gallery, np.stack([fresh[0], fresh[1], old[8], old[9], old[7]]))
+    assert found[:4] == ["New", "P3", "Renamed", "P10"]
+    assert found[4] != "P7"
+    assert (gallery.folder / INDEX_NAME).stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("damage", ["missing", "one byte", "truncated"])
+def test_a_missing_or_damaged_index_is_made_again(gallery: Gallery, damage: str) -> None:
+    build_index(gallery.database, "pq", min_recall=0.5)
+    path = gallery.folder / INDEX_NAME
+    data = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "one byte":
+        path.write_bytes(data[:5000] + bytes([data[5000] ^ 4]) + data[5001:])
+    else:
+        path.write_bytes(data[:-50])
+    assert {finding.kind for finding in check(gallery.database)} == {"index"}
+    told: list[str] = []
+    assert isinstance(load_index(gallery.database, gallery.snapshot(), told.append), RefinedIndex)
+    assert len(told) == 1
+    assert "made again" in told[0]
+    assert check(gallery.database) == []
+
+
+def test_exact_takes_the_index_away(gallery: Gallery) -> None:
+    build_index(gallery.database, "pq", min_recall=0.5)
+    build_index(gallery.database, "exact")
+    assert isinstance(load_index(gallery.database, gallery.snapshot()), ExactIndex)
+    assert not (gallery.folder / INDEX_NAME).exists()
