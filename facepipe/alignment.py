@@ -121,8 +121,8 @@ def align(image: Image, faces: Sequence[Face], template: str | Template) -> UInt
     """Cut the aligned chips of the faces of one picture.
 
     template: a name in `TEMPLATES`, or a template of one's own. Returns uint8 RGB (n, size, size, 3), one chip per face,
-    in order; n may be 0. What lies outside the picture is black. Raises UsageError for an unknown template, NoFaceError for a face whose landmarks
-    coincide or are not finite.
+    in order; n may be 0. What lies outside the picture is black. Raises UsageError for an unknown template, NoFaceError
+    for a face whose landmarks coincide or are not finite.
     """
     chosen = template if isinstance(template, Template) else get_template(template)
     chips = np.zeros((len(faces), chosen.size, chosen.size, 3), np.uint8)

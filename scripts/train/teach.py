@@ -1,0 +1,139 @@
+"""Step 2, teach: each teacher's vectors for all crops, and the joined target that the student learns.
+
+A teacher's vector of a crop is the mean of its vectors of the crop and of the mirror image: the mean is steadier than either,
+and a student that is as good on both needs no second look.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facepipe.errors import UsageError
+from facepipe.types import Float32, UInt8
+from scripts.train.shards import (
+    CropSet,
+    decode,
+    read_array,
+    read_json,
+    read_shard,
+    shard_paths,
+    write_array,
+    write_json,
+)
+from scripts.train.teachers import Teacher, TeacherFacts, chips_for
+
+Say = Callable[[str], None]
+_POOL = 256
+
+
+def mirrored_mean(teacher: Teacher, crops: UInt8, landmarks: Sequence[Any]) -> Float32:
+    """Return the teacher's unit vector of each crop, averaged with that of its mirror image, float32 (n, dim)."""
+    chips = chips_for(teacher.template, crops, landmarks)
+    both = teacher.embed(chips) + teacher.embed(np.ascontiguousarray(chips[:, :, ::-1]))
+    unit: Float32 = both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def teach(crops: Path, out: Path, teacher: Teacher, say: Say = lambda _: None) -> dict[str, Any]:
+    """Write `out/NAME/shard-*.npy`, float16 (n, dim), for the shards that have none yet.
+
+    Raises UsageError when vectors of another network lie there under this name.
+    """
+    folder = out / teacher.name
+    facts = TeacherFacts(
+        teacher.name, teacher.fingerprint, teacher.licence, teacher.dim, teacher.weight, teacher.centre
+    )
+    known = folder / "teacher.json"
+    if known.exists() and read_json(known)["fingerprint"] != teacher.fingerprint:
+        raise UsageError(f"{folder}: holds vectors of another network of this name; remove the folder")
+    write_json(known, asdict(facts))
+    done, started = 0, time.perf_counter()
+    for path in shard_paths(crops):
+        target = folder / f"{path.stem}.npy"
+        if target.exists():
+            continue
+        stored = list(read_shard(path))
+        parts = [np.zeros((0, teacher.dim), np.float32)]
+        for start in range(0, len(stored), _POOL):
+            pool = stored[start : start + _POOL]
+            pixels = np.stack([decode(crop.jpeg) for crop in pool])
+            parts.append(mirrored_mean(teacher, pixels, [crop.meta["landmarks"] for crop in pool]))
+        write_array(target, np.concatenate(parts).astype(np.float16))
+        done += len(stored)
+        say(f"{teacher.name}: {path.stem}, {done / (time.perf_counter() - started):.1f} crops/s")
+    seconds = time.perf_counter() - started
+    return {
+        "teacher": teacher.name,
+        "crops": done,
+        "seconds": round(seconds, 1),
+        "crops_per_second": round(done / seconds, 1),
+    }
+
+
+def joined(vectors: Sequence[Float32], facts: Sequence[TeacherFacts], dim: int) -> tuple[Float32, dict[str, Any]]:
+    """Join the vectors of several teachers into unit vectors, float32 (n, dim), and say how.
+
+    Each teacher's vectors are centred where it says so (a teacher whose vectors share a direction gives all pairs a high cosine,
+    which would swamp the others), brought to unit length and multiplied by the root of its weight, so that cosines of the whole are
+    the weighted means of the teachers' own. The concatenation is projected on its `dim` strongest directions (principal axes about
+    the origin, by which inner products are kept best); fewer dimensions than `dim` are turned into the larger space, so that no
+    output of the student is always zero.
+    """
+    parts = []
+    for rows, fact in zip(vectors, facts, strict=True):
+        part = rows.astype(np.float64)
+        if fact.centre:
+            mean = part.mean(axis=0)
+            part -= mean
+            fact.extra["mean"] = mean.tolist()
+        part /= np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
+        parts.append(part * np.sqrt(fact.weight))
+    whole = np.concatenate(parts, axis=1)
+    values, axes = np.linalg.eigh(whole.T @ whole)  # rising
+    kept = axes[:, ::-1][:, :dim]
+    share = float(values[::-1][:dim].sum() / values.sum())
+    projected = whole @ kept
+    if projected.shape[1] < dim:
+        turn = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))[0]
+        projected = projected @ turn[: projected.shape[1]]
+        kept = kept @ turn[: kept.shape[1]]
+    projected /= np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
+    return projected.astype(np.float32), {"kept": share, "projection": kept.astype(np.float32)}
+
+
+def join(
+    crops: Path, out: Path, names: Sequence[str], dim: int = 256, weights: Sequence[float] | None = None
+) -> dict[str, Any]:
+    """Write `out/target.npy`, float16 (n, dim), `projection.npy` and `target.json` from the vectors of the named teachers."""
+    paths = shard_paths(crops)
+    facts = [TeacherFacts(**read_json(out / name / "teacher.json")) for name in names]
+    if weights is not None:
+        for fact, weight in zip(facts, weights, strict=True):
+            fact.weight = weight
+    rows = [np.concatenate([read_array(out / name / f"{p.stem}.npy") for p in paths]) for name in names]
+    target, how = joined(rows, facts, dim)
+    write_array(out / "projection.npy", how["projection"])
+    write_array(out / "target.npy", target.astype(np.float16))
+    summary = {
+        "crops": len(target),
+        "dim": dim,
+        "kept": round(how["kept"], 4),
+        "teachers": [asdict(fact) for fact in facts],
+    }
+    write_json(out / "target.json", summary)
+    return summary
+
+
+def read_target(crops: CropSet, folder: Path) -> Float32:
+    """Return the targets, float32 (n, dim), unit; UsageError when they are not of these crops."""
+    target = read_array(folder / "target.npy").astype(np.float32)
+    if len(target) != len(crops):
+        raise UsageError(f"{folder}: {len(target)} targets for {len(crops)} crops; run `teach` again")
+    target /= np.linalg.norm(target, axis=1, keepdims=True)
+    return target
