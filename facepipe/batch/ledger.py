@@ -195,7 +195,7 @@ class Ledger:
         for (record,) in self._db.execute("SELECT record FROM photo WHERE vanished ORDER BY pass, position"):
             fields = json.loads(record)
             fields["error"] = f"{fields['path']}: vanished: it was there at an earlier run and is not there now"
-            yield json.dumps(fields, ensure_ascii=False)
+            yield json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
     def failures(self) -> Iterator[tuple[str, str]]:
         """Yield (path, reason) of the photos that failed in this pass, in the order of the input."""

@@ -1,0 +1,231 @@
+"""The batch with fakes: order, bounds, failures, resuming, changes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facepipe.batch.job import Counts
+from facepipe.batch.ledger import Ledger, ledger_path
+from facepipe.batch.ordered import ordered_map
+from facepipe.errors import InputError, ModelError
+from facepipe.types import Face, Image
+from tests.batch_fixtures import paint, paint_many, run
+from tests.fakes import CrashingDetector, FakeDetector
+
+
+@given(st.lists(st.integers()), st.integers(1, 4), st.integers(0, 3))
+def test_a_parallel_map_keeps_the_order(items: list[int], workers: int, ahead: int) -> None:
+    assert list(ordered_map(lambda item: item * 2, items, workers, ahead)) == [item * 2 for item in items]
+
+
+def test_a_parallel_map_draws_no_more_than_it_may_hold() -> None:
+    drawn = itertools.count()
+    results = ordered_map(lambda item: item, drawn, workers=2, ahead=3)
+    assert [next(results) for _ in range(10)] == list(range(10))
+    assert next(drawn) <= 10 + 2 + 3
+    results.close()  # type: ignore[attr-defined]
+    assert threading.active_count() < 10
+
+
+def test_a_parallel_map_raises_in_place() -> None:
+    results = ordered_map(lambda item: 1 / item, [1, 2, 0, 4], workers=2, ahead=1)
+    assert [next(results), next(results)] == [1.0, 0.5]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_every_photo_has_a_record_in_the_order_of_the_input(tmp_path: Path) -> None:
+    paths = paint_many(tmp_path / "photos", 60, broken=(7, 30))
+    counts, records = run(tmp_path / "out.jsonl", tmp_path / "photos")
+    assert [record["path"] for record in records] == [str(path) for path in paths]
+    assert [index for index, record in enumerate(records) if record["error"]] == [7, 30]
+    assert (counts.found, counts.failed) == (60, 2)
+    people = [[face["person"] for face in record["faces"]] for record in records]
+    assert people[1] == [None] and people[6] == ["red", None]  # green; red, green
+    assert counts.faces == counts.known + counts.unknown == sum(map(len, people))
+
+
+def test_nothing_is_a_batch_too(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    counts, records = run(tmp_path / "out.jsonl", tmp_path / "empty")
+    assert (counts.found, records) == (0, [])
+
+
+class CountingDetector(FakeDetector):
+    """Counts what it was shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+        self.seen += [Path(image.path).name for image in images]
+        return super().detect(images)
+
+
+class StoppedError(Exception):
+    """Stands for Ctrl-C."""
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    paint_many(tmp_path / "photos", 100, broken=(3,))
+    _, whole = run(tmp_path / "whole.jsonl", tmp_path / "photos")
+
+    def stop(counts: Counts) -> None:
+        if counts.found >= 48:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(tmp_path / "out.jsonl", tmp_path / "photos", progress=stop)
+    detector = CountingDetector()
+    counts, records = run(tmp_path / "out.jsonl", tmp_path / "photos", detector=detector)
+    assert records == whole
+    assert len(detector.seen) == 52
+    assert (counts.resumed, counts.found, counts.failed) == (47, 100, 1)
+
+
+def test_changed_photos_are_done_again_and_vanished_ones_are_marked(tmp_path: Path) -> None:
+    paths = paint_many(tmp_path / "photos", 10)
+    out = tmp_path / "out.jsonl"
+    run(out, tmp_path / "photos")
+    paint(paths[4], "magenta", "red")
+    paths[7].unlink()
+    paint(tmp_path / "photos" / "0009a.png", "blue")
+    detector = CountingDetector()
+    counts, records = run(out, tmp_path / "photos", detector=detector)
+    assert sorted(detector.seen) == ["0004.png", "0009a.png"]
+    assert [Path(record["path"]).name for record in records][-3:] == ["0009.png", "0009a.png", "0007.png"]
+    assert "vanished" in records[-1]["error"]
+    assert (counts.vanished, counts.failed, counts.found) == (1, 0, 10)
+    again, same = run(out, tmp_path / "photos")
+    assert same == records and again.vanished == 1
+
+
+def test_a_photo_that_comes_back_is_no_longer_marked(tmp_path: Path) -> None:
+    _, second = paint_many(tmp_path / "photos", 2)
+    out = tmp_path / "out.jsonl"
+    _, before = run(out, tmp_path / "photos")
+    second.rename(tmp_path / "aside.png")
+    run(out, tmp_path / "photos")
+    (tmp_path / "aside.png").rename(second)
+    counts, records = run(out, tmp_path / "photos")
+    assert records == before and counts.vanished == 0
+
+
+def test_another_input_with_the_same_output_marks_nothing(tmp_path: Path) -> None:
+    paint_many(tmp_path / "a", 2)
+    paint_many(tmp_path / "b", 3)
+    run(tmp_path / "out.jsonl", tmp_path / "a")
+    counts, records = run(tmp_path / "out.jsonl", tmp_path / "b")
+    assert counts.vanished == 0 and len(records) == 3
+
+
+def test_other_options_or_another_gallery_do_everything_again(tmp_path: Path) -> None:
+    paint_many(tmp_path / "photos", 5)
+    run(tmp_path / "out.jsonl", tmp_path / "photos", key="one")
+    counts, records = run(tmp_path / "out.jsonl", tmp_path / "photos", key="two")
+    assert counts.resumed == 0 and len(records) == 5
+
+
+def test_copies_are_looked_at_once(tmp_path: Path) -> None:
+    paint(tmp_path / "photos" / "a.png", "red")
+    run(tmp_path / "out.jsonl", tmp_path / "photos")
+    paint(tmp_path / "photos" / "b.png", "red")
+    detector = CountingDetector()
+    counts, records = run(tmp_path / "out.jsonl", tmp_path / "photos", detector=detector)
+    assert detector.seen == [] and counts.reused == 1
+    assert [Path(record["path"]).name for record in records] == ["a.png", "b.png"]
+    assert records[0]["faces"] == records[1]["faces"]
+
+
+def test_failures_are_tried_again(tmp_path: Path) -> None:
+    paths = paint_many(tmp_path / "photos", 3, broken=(1,))
+    stamp = paths[1].stat()
+    run(tmp_path / "out.jsonl", tmp_path / "photos")
+    content = paint(tmp_path / "good.png", "red").read_bytes()
+    paths[1].write_bytes(content)
+    os.utime(paths[1], ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    counts, _ = run(tmp_path / "out.jsonl", tmp_path / "photos")
+    assert counts.failed == 0
+
+
+class PickyDetector(FakeDetector):
+    """Cannot do one photo, and runs out of memory on more than three."""
+
+    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+        if len(images) > 3:
+            raise MemoryError
+        if any(image.path.endswith("0005.png") for image in images):
+            raise RuntimeError("the tensor is too odd\nat line 7")
+        return super().detect(images)
+
+
+def test_a_photo_that_cannot_be_processed_spoils_only_itself(tmp_path: Path) -> None:
+    paint_many(tmp_path / "photos", 20)
+    _, plain = run(tmp_path / "plain.jsonl", tmp_path / "photos")
+    counts, records = run(tmp_path / "out.jsonl", tmp_path / "photos", detector=PickyDetector())
+    assert counts.failed == 1
+    assert "0005.png: cannot be processed (the tensor is too odd)" in records[5]["error"]
+    assert records[:5] + records[6:] == plain[:5] + plain[6:]
+
+
+def test_what_concerns_all_photos_stops_the_batch(tmp_path: Path) -> None:
+    paint_many(tmp_path / "photos", 3)
+    with pytest.raises(ModelError):
+        run(tmp_path / "out.jsonl", tmp_path / "photos", detector=CrashingDetector())
+
+
+def test_two_batches_do_not_write_to_one_output(tmp_path: Path) -> None:
+    path = ledger_path(tmp_path / "out.jsonl")
+    with Ledger(path, "one"), pytest.raises(InputError, match="another batch"):
+        Ledger(path, "two")
+
+
+def test_something_else_in_the_ledgers_place_is_refused(tmp_path: Path) -> None:
+    path = ledger_path(tmp_path / "out.jsonl")
+    path.write_bytes(b"not a database, but long enough to be looked at" * 100)
+    with pytest.raises(InputError, match="is no ledger"):
+        Ledger(path, "run")
+    path.unlink()
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE about (schema_version INTEGER, pass INTEGER)")
+    connection.execute("INSERT INTO about VALUES (99, 0)")
+    connection.commit()
+    connection.close()
+    with pytest.raises(InputError, match="schema 99"):
+        Ledger(path, "run")
+
+
+class SlowDetector(FakeDetector):
+    """Remembers how many calls ran at the same time."""
+
+    def __init__(self) -> None:
+        self.running = self.most = 0
+        self.lock = threading.Lock()
+
+    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        until = time.monotonic() + 5.0
+        while self.most < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+        with self.lock:
+            self.running -= 1
+        return super().detect(images)
+
+
+def test_as_many_workers_as_asked_for(tmp_path: Path) -> None:
+    paint_many(tmp_path / "photos", 100)
+    detector = SlowDetector()
+    run(tmp_path / "out.jsonl", tmp_path / "photos", detector=detector, workers=3)
+    assert detector.most == 3
