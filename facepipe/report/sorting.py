@@ -1,0 +1,114 @@
+"""Photos sorted into folders by who is in them.
+
+    DIR/people/NAME/…    DIR/unknown/…    DIR/ambiguous/…    DIR/no-face/…
+
+A photo with Ada and a stranger is in `people/Ada` and in `unknown`. People have a folder of their own, so that somebody who
+is called "unknown" is not mistaken for nobody. A second run adds what is new and changes nothing else; photos that failed
+are in no folder, the list of failures has them.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from facepipe.errors import InputError, OutputError
+from facepipe.files import atomic_path, printable
+from facepipe.report.names import safe_name
+from facepipe.report.records import as_record
+from facepipe.types import PhotoResult
+
+How = Literal["link", "hardlink", "copy"]
+
+
+def folders_of(result: PhotoResult | Mapping[str, Any]) -> list[PurePosixPath]:
+    """Return the folders, relative to DIR, that a photo belongs in; none for a photo that failed."""
+    record = as_record(result)
+    if record["error"] is not None:
+        return []
+    if not record["faces"]:
+        return [PurePosixPath("no-face")]
+    people = dict.fromkeys(face["person"] for face in record["faces"] if face["person"] is not None)
+    statuses = {face["status"] for face in record["faces"]} - {"known"}
+    return [
+        *(PurePosixPath("people", safe_name(person)) for person in people),
+        *(PurePosixPath(status) for status in sorted(statuses)),
+    ]
+
+
+class Sorter:
+    """Sorts photos into a folder as they are done.
+
+    how: `link` makes symbolic links to the photos, `hardlink` second names for the same files (same disk only), `copy`
+    copies.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], how: How = "link") -> None:
+        self._folder = Path(folder)
+        self._how = how
+
+    def add(
+        self,
+        result: PhotoResult | Mapping[str, Any],
+        source: str | os.PathLike[str] | None = None,
+        data: bytes | None = None,
+    ) -> list[Path]:
+        """Put one photo where it belongs and return its places, those that it had already among them.
+
+        source: the photo's file where that is not the result's path. data: its bytes, for a photo that is no file of its
+        own (in an archive); it is written as a copy. Photos of the same name are numbered. Raises InputError when the
+        photo is gone, OutputError when the system refuses.
+        """
+        folders = folders_of(result)
+        path = result.path if isinstance(result, PhotoResult) else result["path"]
+        original = Path(source if source is not None else path)
+        if folders and data is None and not original.is_file():
+            raise InputError(f"{printable(original)}: no such file to sort; run the batch where its photos are")
+        return [self._place(self._folder / folder, original, data) for folder in folders]
+
+    def _place(self, folder: Path, original: Path, data: bytes | None) -> Path:
+        stem, suffix = (original.stem, original.suffix) if data is None else (safe_name(original.stem), original.suffix)
+        number = 1
+        while True:
+            place = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
+            if not os.path.lexists(place):
+                self._make(place, original, data)
+                return place
+            if self._is(place, original, data):
+                return place
+            number += 1
+
+    def _is(self, place: Path, original: Path, data: bytes | None) -> bool:
+        """Say whether a place holds this photo already."""
+        if data is None and self._how == "link":
+            return place.is_symlink() and os.path.realpath(place) == os.path.realpath(original)
+        if not place.is_file():
+            return False
+        if data is None and place.samefile(original):
+            return True
+        if data is None:
+            return filecmp.cmp(place, original, shallow=False)
+        return place.stat().st_size == len(data) and place.read_bytes() == data
+
+    def _make(self, place: Path, original: Path, data: bytes | None) -> None:
+        if data is not None or self._how == "copy":
+            with atomic_path(place) as temporary:
+                if data is not None:
+                    temporary.write_bytes(data)
+                else:
+                    shutil.copyfile(original, temporary)
+            return
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if self._how == "link":
+                place.symlink_to(original.resolve())
+            else:
+                place.hardlink_to(original.resolve())
+        except OSError as error:
+            raise OutputError(
+                f"{printable(place)}: cannot be linked ({error.strerror}); sort by copies instead"
+            ) from error

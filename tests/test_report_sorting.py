@@ -1,0 +1,78 @@
+"""Sorting photos into folders: every photo where it belongs, nobody's name an escape, a second run changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from facepipe.errors import InputError
+from facepipe.report.sorting import How, Sorter, folders_of
+from facepipe.types import Candidate, PhotoResult, Prediction, Status
+from tests.fakes import face_at
+
+
+def photo(path: Path | str, *answers: str, error: str | None = None) -> PhotoResult:
+    """A photo with a face for each answer: a name, `?` for an unknown, `??` for an ambiguous face."""
+    predictions = []
+    for number, answer in enumerate(answers):
+        status = {"?": Status.UNKNOWN, "??": Status.AMBIGUOUS}.get(answer, Status.KNOWN)
+        person = answer if status is Status.KNOWN else None
+        face = face_at(60 * number, 10, 50)
+        predictions.append(Prediction(face, status, person, 0.5, None, 0.4, (Candidate("Ada", 0.5),)))
+    return PhotoResult(str(path), 320, 240, tuple(predictions), "m", error)
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
+
+
+def make(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("how", ["link", "hardlink", "copy"])
+def test_each_photo_is_where_it_belongs_and_a_second_run_changes_nothing(tmp_path: Path, how: How) -> None:
+    group = make(tmp_path / "in/a/1.jpg", b"group")
+    again = make(tmp_path / "in/b/1.jpg", b"other")
+    wall = make(tmp_path / "in/wall.jpg", b"wall")
+    for _ in range(2):
+        sorter = Sorter(tmp_path / "out", how)
+        sorter.add(photo(group, "Ada", "?", "Ada", "??"))
+        sorter.add(photo(again, "Ada"))
+        sorter.add(photo(wall))
+        sorter.add(photo(tmp_path / "broken.jpg", error="broken"))
+        assert tree(tmp_path / "out") == [
+            *("ambiguous/1.jpg", "no-face/wall.jpg", "people/Ada/1-2.jpg", "people/Ada/1.jpg", "unknown/1.jpg"),
+        ]
+    assert (tmp_path / "out/people/Ada/1-2.jpg").read_bytes() == b"other"
+    assert (tmp_path / "out/people/Ada/1.jpg").is_symlink() == (how == "link")
+
+
+def test_people_who_are_called_like_a_folder_are_kept_apart() -> None:
+    assert [str(f) for f in folders_of(photo("x", "unknown", "?", "no-face"))] == [
+        *("people/unknown", "people/no-face", "unknown"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "..", ".hidden", "", "con", "x" * 300])
+def test_a_hostile_name_stays_in_the_folder(tmp_path: Path, name: str) -> None:
+    source = make(tmp_path / "1.jpg", b"x")
+    (place,) = Sorter(tmp_path / "out").add(photo(source, name))
+    assert place.parent.parent == tmp_path / "out" / "people"
+    assert place.read_bytes() == b"x"
+
+
+def test_a_photo_in_an_archive_is_written_as_a_copy(tmp_path: Path) -> None:
+    member = photo("album.zip!/day/1.jpg", "Ada")
+    for _ in range(2):
+        (place,) = Sorter(tmp_path / "out").add(member, data=b"bytes")
+    assert tree(tmp_path / "out") == ["people/Ada/1.jpg"]
+    assert place.read_bytes() == b"bytes" and not place.is_symlink()
+
+
+def test_a_photo_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file to sort"):
+        Sorter(tmp_path / "out").add(photo(tmp_path / "gone.jpg", "Ada"))
