@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
 
-from facepipe.errors import ModelError
-from facepipe.networks import dlib_resnet, inception, mini
+from facepipe.errors import ModelError, UsageError
 from facepipe.networks.devices import resolve_device
-from facepipe.networks.dlib_reader import read_network
-from facepipe.networks.engines import Engine, TorchEngine
-from facepipe.networks.onnx_engine import OnnxEngine
+from facepipe.networks.engines import Engine, OpenCvEngine, TorchEngine, starts_without_torch
 from facepipe.networks.registry import ModelRecord
 from facepipe.types import Embeddings, Float32, UInt8
 
+if TYPE_CHECKING:
+    import torch
+
 #: Chips per pass through the network: on one core with AMX `mini` takes 4.3 ms a face alone, 1.2 ms among 64.
 BATCH = 64
+
+ENGINES = ("auto", "quick", "torch", "opencv")
 
 
 class NetworkEmbedder:
@@ -47,7 +47,7 @@ class NetworkEmbedder:
 
     @property
     def fingerprint(self) -> str:
-        """The record's fingerprint; the same on every device and in every number format."""
+        """The record's fingerprint; the same on every device, in every number format and by every engine."""
         return self._fingerprint
 
     @property
@@ -90,27 +90,69 @@ class NetworkEmbedder:
         return unit
 
 
-def build_embedder(record: ModelRecord, contents: Sequence[bytes], device: str) -> NetworkEmbedder:
+def build_embedder(
+    record: ModelRecord, contents: Sequence[bytes], device: str, engine: str = "auto"
+) -> NetworkEmbedder:
     """Build the embedder of a record from the checked contents of its files.
 
-    Raises ModelError when the files do not fit the definition, DeviceError when the device is not there.
+    engine: see `registry.load_embedder`. Raises ModelError when the files do not fit the definition, DeviceError when
+    the device is not there, UsageError for an engine that does not exist or cannot run this network there.
     """
+    if engine not in ENGINES:
+        raise UsageError(f"no engine {engine!r}; choose one of {', '.join(ENGINES)}")
     if record.network == "onnx":
+        from facepipe.networks.onnx_engine import OnnxEngine
+
         return NetworkEmbedder(record, OnnxEngine(contents[0], record.name, device))
-    where = resolve_device(device)
-    if record.network == "mini":
-        network: torch.nn.Module = _mini(record, contents[0])
-    elif record.network == "dlib-resnet29":
-        network = dlib_resnet.build(read_network(contents[0]))
-    elif record.network == "inception-resnet-v1":
-        network = inception.build(contents[0])
-    else:
-        raise ModelError(f"model {record.name!r}: facepipe has no network {record.network!r}")
-    return NetworkEmbedder(record, TorchEngine(network, where))
+    possible = record.network in _GRAPHS and starts_without_torch(device)
+    if engine == "opencv" and not possible:
+        raise UsageError(f"model {record.name!r} cannot run on {device!r} by OpenCV; choose engine torch")
+    if possible and engine in {"quick", "opencv"}:
+        return NetworkEmbedder(record, OpenCvEngine(_graph(record, contents[0])))
+    return NetworkEmbedder(record, TorchEngine(_network(record, contents[0]), resolve_device(device)))
 
 
-def _mini(record: ModelRecord, data: bytes) -> torch.nn.Module:
+#: Networks that `_graph` can write for OpenCV.
+_GRAPHS = frozenset({"mini", "dlib-resnet29"})
+
+
+def _graph(record: ModelRecord, data: bytes) -> bytes:
+    """Return the network as ONNX."""
+    from facepipe.networks import graphs
+
+    if record.network == "dlib-resnet29":
+        from facepipe.networks.dlib_plan import plan_of
+        from facepipe.networks.dlib_reader import read_network
+
+        return graphs.dlib_graph(plan_of(read_network(data)))
+    import safetensors.numpy
+    from safetensors import SafetensorError
+
     try:
-        return mini.build(safetensors.torch.load(data))
-    except (SafetensorError, RuntimeError, ValueError) as error:
+        return graphs.mini_graph(safetensors.numpy.load(data))
+    except (SafetensorError, KeyError, ValueError) as error:
         raise ModelError(f"model {record.name!r}: its weights do not fit the network: {error}") from error
+
+
+def _network(record: ModelRecord, data: bytes) -> torch.nn.Module:
+    """Return the network as a torch module."""
+    if record.network == "mini":
+        import safetensors.torch
+        from safetensors import SafetensorError
+
+        from facepipe.networks import mini
+
+        try:
+            return mini.build(safetensors.torch.load(data))
+        except (SafetensorError, RuntimeError, ValueError) as error:
+            raise ModelError(f"model {record.name!r}: its weights do not fit the network: {error}") from error
+    if record.network == "dlib-resnet29":
+        from facepipe.networks import dlib_resnet
+        from facepipe.networks.dlib_reader import read_network
+
+        return dlib_resnet.build(read_network(data))
+    if record.network == "inception-resnet-v1":
+        from facepipe.networks import inception
+
+        return inception.build(data)
+    raise ModelError(f"model {record.name!r}: facepipe has no network {record.network!r}")

@@ -1,13 +1,27 @@
-"""Engines: what runs a network. Each takes float32 NCHW and gives float32 arrays, whatever it computes in inside."""
+"""Engines: what runs a network. Each takes float32 NCHW and gives float32 arrays, whatever it computes in inside.
+
+torch is the fastest per face (bfloat16 where the processor has it) and takes more than a second to import. OpenCV's dnn
+is some ten milliseconds slower per face and is loaded already, since the pictures need OpenCV: for a few photos it is
+done before torch has begun. Their answers agree to rounding.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-import torch
+import cv2
+import numpy as np
 
-from facepipe.networks.devices import network_dtype
+from facepipe.errors import ModelError
+from facepipe.networks.devices import network_dtype, parse_device
 from facepipe.types import Float32
+
+if TYPE_CHECKING:
+    import torch
+
+#: Signs of a graphics processor that torch may be able to use: NVIDIA's driver, AMD's, and Windows' inside WSL.
+_GPU_SIGNS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 
 
 class Engine(Protocol):
@@ -22,14 +36,42 @@ class TorchEngine:
     """A torch module on a device, in the number format that is fastest there (`network_dtype`)."""
 
     def __init__(self, network: torch.nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        import torch
+
+        self._torch = torch
         self._device = device
         self._dtype = dtype or network_dtype(device)
         self._network = network.eval().to(device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(self, x: Float32) -> tuple[Float32, ...]:
         """See `Engine.run`; an array that lies NHWC in memory is taken without a copy."""
+        torch = self._torch
         with torch.inference_mode():
             batch = torch.from_numpy(x).to(self._device, self._dtype, memory_format=torch.channels_last)
             out = self._network(batch)
             parts = out if isinstance(out, tuple) else (out,)
             return tuple(part.float().cpu().numpy() for part in parts)
+
+
+class OpenCvEngine:
+    """A network with one input and one output, given as the bytes of an ONNX file, on the CPU by OpenCV's dnn."""
+
+    def __init__(self, onnx: bytes) -> None:
+        try:
+            self._network = cv2.dnn.readNetFromONNX(np.frombuffer(onnx, np.uint8))
+        except cv2.error as error:
+            raise ModelError(f"OpenCV cannot read the network: {' '.join(str(error).split())[:200]}") from error
+
+    def run(self, x: Float32) -> tuple[Float32, ...]:
+        """See `Engine.run`."""
+        self._network.setInput(np.ascontiguousarray(x))
+        return (np.asarray(self._network.forward(), np.float32).copy(),)
+
+
+def starts_without_torch(device: str) -> bool:
+    """Say whether a device (auto, cpu, cuda[:N]) means the CPU for certain, found out without torch.
+
+    For `auto` it does when nothing on this machine looks like a graphics processor. DeviceError for any other text.
+    """
+    kind, _ = parse_device(device)
+    return kind == "cpu" or (kind == "auto" and not any(sign.exists() for sign in _GPU_SIGNS))

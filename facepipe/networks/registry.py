@@ -262,14 +262,17 @@ def read_weights(record: ModelRecord) -> list[bytes]:
     return contents
 
 
-def load_embedder(name: str = "mini", device: str = "auto") -> Embedder:
+def load_embedder(name: str = "mini", device: str = "auto", engine: str = "auto") -> Embedder:
     """Load an embedder: find its record, check its files, build its network on the device.
 
-    Raises ModelError (unknown name, missing or changed files, a detector's name) and DeviceError.
+    engine: `auto` and `torch` are the fastest per face. `quick` starts without torch where that is possible (`mini` and
+    `dlib` on the CPU), which pays for fewer than about a hundred faces, and is `auto` elsewhere. `opencv` insists on it.
+    The vectors agree to rounding and the fingerprint is the same.
+    Raises ModelError (unknown name, missing or changed files, a detector's name), DeviceError, and UsageError (engine).
     """
     from facepipe.networks.embedders import build_embedder
 
     record = get_record(name)
     if record.kind != "embedder":
         raise ModelError(f"model {name!r} is a {record.kind}, not an embedder; see `facepipe models list`")
-    return build_embedder(record, read_weights(record), device)
+    return build_embedder(record, read_weights(record), device, engine)

@@ -1,0 +1,178 @@
+"""Every engine gives torch's float32 answers to rounding, and the quick ones never import torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from facepipe.errors import DeviceError, ModelError, UsageError
+from facepipe.networks import graphs, mini, mtcnn
+from facepipe.networks.dlib_plan import plan_of
+from facepipe.networks.dlib_reader import read_network
+from facepipe.networks.embedders import ENGINES
+from facepipe.networks.engines import OpenCvEngine, TorchEngine, starts_without_torch
+from facepipe.networks.opencv_cascade import OpenCvCascade
+from facepipe.networks.registry import get_record, is_here, load_embedder, locate, read_weights
+from facepipe.networks.state_file import read_state_file
+from facepipe.types import Float32, UInt8
+
+CPU = torch.device("cpu")
+
+
+def noise(*shape: int) -> Float32:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def unit(vectors: Float32) -> Float32:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def chips_for(name: str, count: int) -> UInt8:
+    size = get_record(name).input
+    assert size is not None
+    return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+@pytest.mark.parametrize("name", ["mini", "dlib"])
+def test_opencv_and_torch_agree(name: str) -> None:
+    if not is_here(get_record(name)):
+        pytest.skip(f"{name} is not installed")
+    chips = chips_for(name, 5)
+    by_opencv, by_torch = load_embedder(name, "cpu", "opencv"), load_embedder(name, "cpu", "torch")
+    assert by_opencv.fingerprint == by_torch.fingerprint
+    cosines = (by_opencv.embed(chips).vectors * by_torch.embed(chips).vectors).sum(axis=1)
+    assert cosines.min() > 0.999  # torch may compute in bfloat16 here
+    alone = by_opencv.embed(chips[4:]).vectors
+    assert np.abs(alone - by_opencv.embed(chips).vectors[4:]).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        mini.Architecture(),
+        mini.Architecture(stem=8, stem_stride=4, groups=((1, 16), (2, 24)), neck=8, dim=12),
+        mini.Architecture(stem=8, groups=((2, 16), (1, 24)), expand=2, neck=8, dim=12),
+    ],
+    ids=["shipped", "stem of 7x7", "depthwise"],
+)
+def test_the_graph_is_the_network_for_the_whole_family(architecture: mini.Architecture) -> None:
+    torch.manual_seed(0)
+    network = mini.Mini(architecture).eval()
+    graph = graphs.mini_graph({name: tensor.numpy() for name, tensor in network.state_dict().items()})
+    onnx.checker.check_model(graph, full_check=True)
+    x = noise(3, 3, 112, 112)
+    expected = unit(TorchEngine(network, CPU, torch.float32).run(x)[0])
+    assert (unit(OpenCvEngine(graph).run(x)[0]) * expected).sum(axis=1).min() > 0.9999
+
+
+def test_other_weights_are_refused() -> None:
+    with pytest.raises((KeyError, ValueError)):
+        graphs.mini_graph({"stem.weight": noise(4, 3, 3, 3)})
+
+
+def test_the_graph_of_dlibs_network_is_a_valid_onnx_file() -> None:
+    record = get_record("dlib")
+    if not is_here(record):
+        pytest.skip("dlib is not installed")
+    onnx.checker.check_model(graphs.dlib_graph(plan_of(read_network(read_weights(record)[0]))), full_check=True)
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 12), (2, 13, 14), (1, 33, 27), (3, 61, 80)])
+def test_pnet_by_opencv(shape: tuple[int, int, int]) -> None:
+    levels = noise(*shape, 3)
+    for ours, expected in zip(
+        OpenCvCascade().propose(levels, None), mtcnn.TorchCascade(CPU).propose(levels, None), strict=True
+    ):
+        assert ours.shape == expected.shape
+        assert np.abs(ours - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("count", [1, 7, 130])
+def test_rnet_and_onet_by_opencv(count: int) -> None:
+    by_opencv, by_torch = OpenCvCascade(), mtcnn.TorchCascade(CPU)
+    pairs = [
+        *zip(
+            by_opencv.refine(noise(count, 24, 24, 3), 0.7), by_torch.refine(noise(count, 24, 24, 3), 0.7), strict=True
+        ),
+        *zip(
+            by_opencv.finish(noise(count, 48, 48, 3), 0.7), by_torch.finish(noise(count, 48, 48, 3), 0.7), strict=True
+        ),
+    ]
+    for ours, expected in pairs:
+        assert ours.shape == expected.shape
+        assert np.abs(ours - expected).max() < 1e-4
+
+
+def test_a_cascade_that_does_not_mix_sizes_says_so() -> None:
+    with pytest.raises(ValueError, match="does not mix"):
+        OpenCvCascade().propose(noise(1, 12, 12, 3), np.array([[12, 12]]))
+
+
+def test_state_files_read_as_torch_reads_them() -> None:
+    record = get_record("mtcnn")
+    for data, path in zip(read_weights(record), locate(record), strict=True):
+        ours, theirs = read_state_file(data, path.name), torch.load(path, weights_only=True)
+        assert list(ours) == list(theirs)
+        assert all(np.array_equal(ours[name], theirs[name].numpy()) for name in ours)
+
+
+def pnet_bytes() -> bytes:
+    return read_weights(get_record("mtcnn"))[0]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 20, 200, 1500, 1942, 28_569])
+def test_a_truncated_state_file_is_refused(keep: int) -> None:
+    with pytest.raises(ModelError, match=r"p\.pt"):
+        read_state_file(pnet_bytes()[:keep], "p.pt")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"ctorch._utils\n_rebuild_tensor_v2", b"cos\nsystem"),
+        (b"FloatStorage", b"ByteStorage\n"),
+        (b"ccollections\nOrderedDict", b"cbuiltins\nexec"),
+        (b"M\xe9\x03.", b"M\xe8\x03."),  # the protocol's version
+        (b"K\x03K\x03K\x03", b"K\xffK\xffK\xff"),  # the shape of the first tensor
+    ],
+)
+def test_a_state_file_that_wants_more_than_tensors_is_refused(old: bytes, new: bytes) -> None:
+    data = pnet_bytes()
+    assert old in data
+    with pytest.raises(ModelError, match="not a file of weights"):
+        read_state_file(data.replace(old, new, 1), "p.pt")
+
+
+def test_quick_falls_back_to_torch_where_opencv_cannot() -> None:
+    assert starts_without_torch("cpu")
+    assert not starts_without_torch("cuda:0")
+    with pytest.raises(DeviceError):
+        starts_without_torch("tpu")
+    with pytest.raises(UsageError, match="cannot run on 'cuda'"):
+        load_embedder("mini", "cuda", "opencv")
+    with pytest.raises(UsageError, match=", ".join(ENGINES)):
+        load_embedder("mini", "cpu", "tensorrt")
+
+
+def test_a_graph_that_opencv_cannot_read_is_a_model_error() -> None:
+    with pytest.raises(ModelError, match="OpenCV"):
+        OpenCvEngine(b"no graph at all")
+
+
+def test_the_quick_way_from_a_picture_to_a_vector_never_imports_torch() -> None:
+    code = (
+        "import sys; import numpy as np;"
+        "from facepipe.networks.registry import load_embedder; from facepipe.networks.opencv_cascade import OpenCvCascade;"
+        "OpenCvCascade().propose(np.zeros((1, 40, 40, 3), np.float32), None);"
+        "load_embedder('mini', 'cpu', 'quick').embed(np.zeros((1, 112, 112, 3), np.uint8));"
+        "print('torch' in sys.modules)"
+    )
+    root = Path(__file__).parent.parent
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert run.stdout.strip() == "False"
