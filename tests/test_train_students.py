@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from facepipe.errors import ModelError, UsageError
 from facepipe.networks.mini import Architecture, Mini, architecture_of, build
 from scripts.train.students import ARCHITECTURES, folded, trainable
 
@@ -60,3 +65,29 @@ def test_a_standardised_network_starts_with_unit_variance_signals() -> None:
 def test_an_unknown_norm_is_refused() -> None:
     with pytest.raises(ValueError, match="bn, ws, none"):
         trainable(Mini(TINY), "layer")
+
+
+def test_a_trained_network_is_added_as_it_is_and_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from facepipe.cli.models import models
+    from facepipe.networks.registry import get_record, load_embedder
+
+    monkeypatch.setenv("FACEPIPE_MODELS", str(tmp_path / "models"))
+    torch.manual_seed(0)
+    network = Mini(TINY).eval()
+    save_file({k: v.half() for k, v in network.state_dict().items()}, tmp_path / "own.safetensors")
+    models.main(["add", str(tmp_path / "own.safetensors"), "--name", "own"], standalone_mode=False)
+    record = get_record("own")
+    assert (record.network, record.dim, record.std, record.template) == ("mini", 8, (128.0,) * 3, "arcface112")
+    chips = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), np.uint8)
+    x = torch.from_numpy((chips.astype(np.float32) - 127.5) / 128).permute(0, 3, 1, 2)
+    expected = torch.nn.functional.normalize(network(x)).detach().numpy()
+    assert (load_embedder("own", "cpu").embed(chips).vectors * expected).sum(axis=1).min() > 0.999
+    assert record.fingerprint in capsys.readouterr().out
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="not weights"):
+        models.main(["add", str(tmp_path / "bad.safetensors"), "--name", "bad"], standalone_mode=False)
+    (tmp_path / "n.onnx").write_bytes(b"")
+    with pytest.raises(UsageError, match="--template"):
+        models.main(["add", str(tmp_path / "n.onnx"), "--name", "n"], standalone_mode=False)

@@ -243,10 +243,12 @@ def _three(text: str, option: str) -> tuple[float, float, float]:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--name", required=True, help="What to call it.")
 @click.option(
-    "--template", required=True, metavar="TEMPLATE", help="How faces are cut: arcface112, dlib150, margin160."
+    "--template",
+    metavar="TEMPLATE",
+    help="How faces are cut: arcface112, dlib150, margin160. Needed for ONNX; a .safetensors file has arcface112.",
 )
 @click.option("--mean", default="127.5", show_default=True, help="Subtracted from each pixel; one number or R,G,B.")
-@click.option("--std", default="127.5", show_default=True, help="What the result is divided by; one number or R,G,B.")
+@click.option("--std", help="What the result is divided by; one number or R,G,B. [default: 127.5; .safetensors: 128]")
 @click.option("--dim", type=click.IntRange(1, 65536), help="Length of its vectors; default: as the network says.")
 @click.option(
     "--bgr", is_flag=True, help="The network wants blue, green, red; mean and std are then in that order too."
@@ -259,20 +261,28 @@ def _three(text: str, option: str) -> tuple[float, float, float]:
 def add(
     file: Path,
     name: str,
-    template: str,
+    template: str | None,
     mean: str,
-    std: str,
+    std: str | None,
     dim: int | None,
     bgr: bool,
     threshold: float | None,
     margin: float,
     licence: str,
 ) -> None:
-    """Register your own ONNX embedder: FILE is copied, tried on two chips, and known by its hash from then on."""
+    """Register your own embedder: FILE is copied, tried on two chips, and known by its hash from then on.
+
+    FILE is an ONNX network, or the .safetensors file of a network that was trained with this project's recipe.
+    """
     from facepipe.alignment import get_template
     from facepipe.networks.registry import Licence, ModelFile, ModelRecord
     from facepipe.networks.store import add_model
 
+    trained_here = file.suffix == ".safetensors"
+    template = template or ("arcface112" if trained_here else None)
+    if template is None:
+        raise UsageError(f"{file}: say how faces are cut for it with --template (arcface112, dlib150, margin160)")
+    std = std or ("128" if trained_here else "127.5")
     divisor = _three(std, "--std")
     if 0.0 in divisor:
         raise UsageError(f"--std {std!r}: must not be zero")

@@ -97,11 +97,12 @@ def pull(
 
 
 def add_model(record: ModelRecord, source: Path) -> ModelRecord:
-    """Copy an ONNX embedder into the model folder, try it on one batch, and register it.
+    """Copy an embedder into the model folder, try it on one batch, and register it.
 
-    record: what the user says about it; its file's hash and size, and `dim` when it is None, are filled in here.
-    Raises UsageError for a bad or taken name, InputError when the file cannot be read, ModelError when onnxruntime
-    cannot run it on chips of its template or its output is no vector of `dim` finite numbers.
+    source: an ONNX network, or weights of `mini`'s family when the suffix is .safetensors (as the training recipe
+    exports them). record: what the user says about it; its file's hash and size, its network, and `dim` when it is None,
+    are filled in here. Raises UsageError for a bad or taken name, InputError when the file cannot be read, ModelError
+    when it cannot be run on chips of its template or its output is no vector of `dim` finite numbers.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", record.name):
         raise UsageError(f"model name {record.name!r}: use up to 64 of a-z 0-9 . _ -, beginning with a letter or digit")
@@ -111,8 +112,10 @@ def add_model(record: ModelRecord, source: Path) -> ModelRecord:
         data = source.read_bytes()
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error
-    file = ModelFile(f"{record.name}.onnx", hashlib.sha256(data).hexdigest(), len(data))
-    complete = _tried(replace(record, files=(file,), place="folder", network="onnx", user=True), data)
+    network = "mini" if source.suffix == ".safetensors" else "onnx"
+    name = record.name + (".safetensors" if network == "mini" else ".onnx")
+    file = ModelFile(name, hashlib.sha256(data).hexdigest(), len(data))
+    complete = _tried(replace(record, files=(file,), place="folder", network=network, user=True), data)
     (place,) = locate(complete)
     with _temporary(place) as (handle, part):
         handle.write(data)
@@ -130,6 +133,8 @@ def _tried(record: ModelRecord, data: bytes) -> ModelRecord:
     from facepipe.networks.embedders import NetworkEmbedder
     from facepipe.networks.onnx_engine import OnnxEngine
 
+    if record.network == "mini":
+        return _tried_mini(record, data)
     engine = OnnxEngine(data, record.name, "cpu")
     size = record.input
     assert size is not None
@@ -146,6 +151,31 @@ def _tried(record: ModelRecord, data: bytes) -> ModelRecord:
             raise ModelError(f"model {record.name!r}: expected an output of shape (n, dim), got {out.shape}")
         record = replace(record, dim=int(out.shape[1]))
     NetworkEmbedder(record, engine).embed(chips)
+    return record
+
+
+def _tried_mini(record: ModelRecord, data: bytes) -> ModelRecord:
+    """Run one batch through a network of `mini`'s family and return the record with its dimension."""
+    import numpy as np
+    import safetensors.numpy
+    from safetensors import SafetensorError
+
+    from facepipe.networks.embedders import build_embedder
+    from facepipe.networks.mini import SIZE
+
+    if record.input != SIZE:
+        raise ModelError(
+            f"model {record.name!r}: this network takes chips of {SIZE}x{SIZE}; choose template arcface112"
+        )
+    try:
+        dim = len(safetensors.numpy.load(data)["fc.weight"])
+    except (SafetensorError, KeyError) as error:
+        raise ModelError(f"model {record.name!r}: not weights of mini's family ({error})") from error
+    if record.dim not in (None, dim):
+        raise ModelError(f"model {record.name!r}: its vectors have {dim} numbers, not {record.dim}")
+    record = replace(record, dim=dim)
+    chips = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+    build_embedder(record, [data], "cpu").embed(chips)
     return record
 
 

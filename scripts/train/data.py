@@ -1,0 +1,129 @@
+"""Batches for training: every sample follows from the seed and its number, so a run that was killed goes on with the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from facepipe.types import Float32, Int64, UInt8
+from scripts.train.augment import CHIP, Strength, augment, middle
+from scripts.train.shards import CropSet
+
+
+def held_out(crops: CropSet, share: float, seed: int = 0) -> np.ndarray:
+    """Return bool (n,): crops that are never trained on.
+
+    Drawn by person where the identity is known, else by photo: a crop is as unseen as all others of its person or photo.
+    """
+    keys = [str(meta["identity"] or meta["sha256"]) for meta in crops.metas]
+    names = sorted(set(keys))
+    wanted = min(round(share * len(names)), len(names) - 1)
+    order = np.random.default_rng(seed).permutation(len(names))
+    chosen = {names[int(i)] for i in order[:wanted]}
+    return np.asarray([key in chosen for key in keys], np.bool_)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """chips: uint8 (n, 112, 112, 3). target: float32 (n, d). identity: int64 (n,), -1 unknown."""
+
+    chips: Tensor
+    target: Tensor
+    identity: Tensor
+
+
+class TrainingSet(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Item k is the whole batch of step k."""
+
+    def __init__(
+        self,
+        crops: CropSet,
+        numbers: Int64,
+        targets: Float32,
+        identities: Int64,
+        batch: int,
+        strength: Strength,
+        seed: int = 0,
+        balanced: float = 0.0,
+    ) -> None:
+        """numbers: the crops that are trained on. targets, identities: of all crops.
+
+        balanced: share of each batch that is drawn from labelled crops, whoever they are: the people to adapt to are few.
+        """
+        self._crops, self._numbers = crops, numbers
+        self._targets, self._identities = targets, identities
+        self._batch, self._strength, self._seed = batch, strength, seed
+        labelled = numbers[identities[numbers] >= 0]
+        self._labelled, self._drawn = labelled, round(balanced * batch) if len(labelled) else 0
+        self._order: tuple[int, Int64] = (-1, numbers)
+
+    def __len__(self) -> int:
+        # As many as anybody asks for: the sampler ends the run.
+        return 1 << 40
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return chips, targets and identities of a step."""
+        chosen = self.chosen(step)
+        chips: UInt8 = np.empty((len(chosen), CHIP, CHIP, 3), np.uint8)
+        for place, number in enumerate(chosen):
+            rng = np.random.default_rng((self._seed, step, place))
+            chips[place] = augment(self._crops.read(int(number)), rng, self._strength)
+        target = self._targets[chosen].astype(np.float32)
+        return torch.from_numpy(chips), torch.from_numpy(target), torch.from_numpy(self._identities[chosen])
+
+    def chosen(self, step: int) -> Int64:
+        """Return which crops a step trains on: each once before any comes again, in a new order each time."""
+        places = step * self._batch + np.arange(self._batch)
+        chosen = np.empty(self._batch, np.int64)
+        for i, place in enumerate(places):
+            epoch, at = divmod(int(place), len(self._numbers))
+            if self._order[0] != epoch:
+                rng = np.random.default_rng((self._seed, 1, epoch))
+                self._order = (epoch, rng.permutation(self._numbers))
+            chosen[i] = self._order[1][at]
+        if self._drawn:
+            rng = np.random.default_rng((self._seed, 2, step))
+            chosen[: self._drawn] = rng.choice(self._labelled, self._drawn)
+        return chosen
+
+
+def batches(dataset: TrainingSet, first: int, last: int, workers: int, pin: bool = False) -> Iterator[Batch]:
+    """Yield the batches of steps first to last - 1, made ahead of time by `workers` processes (0: in this one)."""
+    loader: DataLoader[tuple[Tensor, Tensor, Tensor]] = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_start,
+        pin_memory=pin,
+        multiprocessing_context="spawn" if workers else None,
+    )
+    for chips, target, identity in loader:
+        yield Batch(chips, target, identity)
+
+
+def _start(_worker: int) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def plain_chips(crops: CropSet, numbers: Int64) -> UInt8:
+    """Return the chips of some crops as the network sees them in use, uint8 (n, 112, 112, 3)."""
+    return (
+        np.stack([middle(crops.read(int(n))) for n in numbers])
+        if len(numbers)
+        else np.zeros((0, CHIP, CHIP, 3), np.uint8)
+    )
+
+
+def normalised(chips: Tensor, device: torch.device) -> Tensor:
+    """uint8 (n, 112, 112, 3) to float32 (n, 3, 112, 112), (x - 127.5) / 128, which stays NHWC in memory."""
+    x = chips.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return (x.float() - 127.5) / 128.0

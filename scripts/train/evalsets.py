@@ -1,0 +1,119 @@
+"""Evaluation sets for use during training: found, aligned and stored once, so that a check costs only the network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from facepipe.alignment import align
+from facepipe.errors import ImageError
+from facepipe.evaluation import metrics
+from facepipe.evaluation.photos import choose_face
+from facepipe.evaluation.protocols import PairList, read_pairs
+from facepipe.files import atomic_file
+from facepipe.images import read_image
+from facepipe.types import Detector, Float32, Int64, UInt8
+from scripts.train.faces import CROP
+
+Embed = Callable[[UInt8, Sequence[np.ndarray]], Float32]
+Say = Callable[[str], None]
+_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvalSet:
+    """Pairs of photos, and the crop of each photo in which a face was found.
+
+    crops: uint8 (m, 128, 128, 3). landmarks: float32 (m, 5, 2), crop pixels. row: int64 (photos,), which crop a photo has, -1 none.
+    """
+
+    name: str
+    pairs: PairList
+    crops: UInt8
+    landmarks: Float32
+    row: Int64
+
+    def verification(self, vectors: Float32) -> dict[str, float]:
+        """Return accuracy (threshold of each fold from the others), AUC and TAR at FAR, for unit vectors of the crops.
+
+        A pair with a photo without a face has no score: a miss when genuine, a wrong decision in the accuracy.
+        """
+        pairs = self.pairs
+        a, b = self.row[pairs.a], self.row[pairs.b]
+        there = (a >= 0) & (b >= 0)
+        scores = np.full(len(pairs), -np.inf)
+        scores[there] = np.einsum("nd,nd->n", vectors[a[there]].astype(np.float64), vectors[b[there]])
+        correct = []
+        for fold in np.unique(pairs.fold):
+            test = pairs.fold == fold
+            train = ~test if (~test).any() else test
+            threshold = metrics.best_threshold(scores[train & pairs.same], scores[train & ~pairs.same])
+            correct.append(metrics.accuracy(scores[test & pairs.same], scores[test & ~pairs.same], threshold))
+        genuine, impostor = scores[pairs.same], scores[~pairs.same & there]
+        result = {"accuracy": float(np.mean(correct)), "auc": metrics.auc(genuine, impostor)}
+        for far in (1e-2, 1e-3):
+            if metrics.supported(far, len(impostor)):
+                result[f"tar@{far:g}"] = metrics.tar_at_far(genuine, impostor, far)
+        result["no_face"] = float((self.row < 0).sum())
+        return result
+
+
+def part(evalset: EvalSet, every: int) -> EvalSet:
+    """Return the set with one pair in `every`, evenly from all folds, and only the crops that these need."""
+    keep = np.arange(0, len(evalset.pairs), every)
+    pairs = evalset.pairs
+    photos = np.unique(np.concatenate([pairs.a[keep], pairs.b[keep]]))
+    rows = evalset.row[photos]
+    used = rows[rows >= 0]
+    row = np.full(len(pairs.photos), -1, np.int64)
+    row[photos[rows >= 0]] = np.arange(len(used))
+    fewer = PairList(pairs.photos, pairs.a[keep], pairs.b[keep], pairs.same[keep], pairs.people, pairs.fold[keep])
+    return EvalSet(evalset.name, fewer, evalset.crops[used], evalset.landmarks[used], row)
+
+
+def load_evalset(
+    pairs_file: Path, images: Path, cache: Path, detector: Callable[[], Detector], say: Say = lambda _: None
+) -> EvalSet:
+    """Return the set of a pair list (LFW's pairs.txt or CSV); its crops are kept in the folder `cache`.
+
+    The face that counts is the one nearest to the photo's middle. Raises InputError as `read_pairs` does.
+    """
+    pairs = read_pairs(pairs_file, images)
+    key = hashlib.sha256("\n".join(map(str, pairs.photos)).encode()).hexdigest()[:16]
+    path = cache / f"{images.name}-{key}.npz"
+    if not path.exists():
+        say(f"{images.name}: {len(pairs.photos)} photos are prepared once")
+        crops, landmarks, row = _prepare(pairs.photos, detector())
+        with atomic_file(path) as file:
+            np.savez(file, crops=crops, landmarks=landmarks, row=row)
+    with np.load(path, allow_pickle=False) as stored:
+        return EvalSet(images.name, pairs, stored["crops"], stored["landmarks"], stored["row"])
+
+
+def _prepare(photos: Sequence[Path], detector: Detector) -> tuple[UInt8, Float32, Int64]:
+    crops, landmarks = [], []
+    row = np.full(len(photos), -1, np.int64)
+    points = np.asarray(CROP.points)
+    for start in range(0, len(photos), _BATCH):
+        images, numbers = [], []
+        for number, photo in enumerate(photos[start : start + _BATCH], start):
+            try:
+                images.append(read_image(photo, max_side=1280))
+                numbers.append(number)
+            except ImageError:
+                continue  # counts as a photo without a face
+        for number, image, faces in zip(numbers, images, detector.detect(images), strict=True):
+            at = choose_face(image, faces, "centre")
+            if at is None:
+                continue
+            from facepipe.alignment import similarity_transforms
+
+            matrix = similarity_transforms(faces[at].landmarks[None], points)[0]
+            row[number] = len(crops)
+            crops.append(align(image, [faces[at]], CROP)[0])
+            landmarks.append(faces[at].landmarks @ matrix[:, :2].T + matrix[:, 2])
+    return np.stack(crops), np.stack(landmarks).astype(np.float32), row
