@@ -70,7 +70,7 @@ def run(
     with Ledger(ledger_path(out), key) as ledger:
         counts = run_batch(
             recognizer(detector),
-            list(find_sources([str(root) for root in roots])),
+            find_sources([str(root) for root in roots]),
             ledger,
             StreamOptions(workers),
             side_outputs,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from facepipe.batch.ledger import Entry, Ledger
 from facepipe.batch.sources import Source
-from facepipe.batch.stream import Outcome, StreamOptions, recognize_stream
-from facepipe.report.records import dumps, readable, to_record
+from facepipe.batch.stream import Outcome, Photo, StreamOptions, recognize_stream
+from facepipe.report.records import dumps, readable, to_record, to_result
+from facepipe.types import PhotoResult
 
 if TYPE_CHECKING:
     from facepipe.pipeline import Recognizer
@@ -49,8 +50,8 @@ class Counts:
 class SideOutput(Protocol):
     """Something that is made of photos as they are done: annotated copies, crops, folders by person."""
 
-    def add(self, outcome: Outcome, record: dict[str, Any]) -> None:
-        """Take one photo; it is made again when the run was stopped before the ledger knew of it."""
+    def add(self, photo: Photo, result: PhotoResult) -> None:
+        """Take one photo that did not fail. It comes again when the run was stopped before the ledger knew of it."""
         ...
 
 
@@ -73,8 +74,10 @@ def run_batch(
         entries = []
         for outcome in outcomes:
             entry, record = _entry(outcome)
-            for output in side_outputs:
-                output.add(outcome, record)
+            if side_outputs and record["error"] is None:
+                result = outcome.result or to_result(record)
+                for output in side_outputs:
+                    output.add(outcome.photo, result)
             counts.reused += outcome.result is None
             counts.add(record)
             entries.append(entry)

@@ -68,6 +68,11 @@ def find_sources(roots: Iterable[str]) -> Iterator[Source]:
                     yield source
 
 
+def count_sources(roots: Iterable[str]) -> int:
+    """Return how many photos there will be, for a progress bar: members of a tar, which must be read to be counted, are left out."""
+    return sum(1 for _ in find_sources(root for root in roots if not root.lower().endswith(_TAR_SUFFIXES)))
+
+
 def is_archive(path: str) -> bool:
     """Say whether a name is that of a zip or tar archive."""
     return path.lower().endswith((".zip", *_TAR_SUFFIXES))

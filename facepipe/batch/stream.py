@@ -37,7 +37,8 @@ _PHOTO_ERRORS = (NoFaceError, MemoryError, RuntimeError, ArithmeticError)
 class Photo:
     """A photo on its way. position: its place in the input. content: SHA-256 of its bytes, empty when they could not be read.
 
-    image: its pixels, None when there are none to look at. record: the result that is known already. problem: why it failed.
+    data: its bytes, only of a member of an archive. image: its pixels, None when there are none to look at. record: the result
+    that is known already. problem: why it failed.
     """
 
     source: Source
@@ -110,8 +111,8 @@ def _read(photo: Photo, max_side: int | None) -> Photo:
         content = content_hash(data)
         image = read_image_bytes(data, photo.source.name, max_side=max_side)
     except InputError as error:
-        return replace(photo, data=None, content=content, problem=str(error))
-    return replace(photo, data=None, content=content, image=image)
+        return replace(photo, content=content, problem=str(error))
+    return replace(photo, content=content, image=image)
 
 
 def _recall(photo: Photo, known: Callable[[str], str | None]) -> Photo:

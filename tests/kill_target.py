@@ -1,0 +1,36 @@
+"""Run by test_batch_kill.py as a process of its own, to be killed: a batch of fakes that takes its time."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from facepipe.batch.job import run_batch
+from facepipe.batch.ledger import Ledger, ledger_path
+from facepipe.batch.outputs import write_output
+from facepipe.batch.sources import find_sources
+from facepipe.batch.stream import StreamOptions
+from facepipe.types import Face, Image
+from tests.batch_fixtures import recognizer
+from tests.fakes import FakeDetector
+
+
+class LeisurelyDetector(FakeDetector):
+    """Takes a hundredth of a second for each photo, so that there is something to kill."""
+
+    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+        time.sleep(0.01 * len(images))
+        return super().detect(images)
+
+
+def main(photos: str, out: Path) -> None:
+    with Ledger(ledger_path(out), "run") as ledger:
+        print("begun", flush=True)
+        run_batch(recognizer(LeisurelyDetector()), find_sources([photos]), ledger, StreamOptions(2))
+        write_output(out, ledger.records())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

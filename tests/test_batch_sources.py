@@ -1,0 +1,116 @@
+"""Where photos come from: folders, patterns, archives; what is broken is a source with a problem, in its place."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from facepipe.batch.sources import Source, count_sources, find_sources
+from facepipe.errors import ImageError, InputError
+from tests.batch_fixtures import paint, run
+
+
+def names(*roots: Path | str) -> list[str]:
+    return [source.name for source in find_sources([str(root) for root in roots])]
+
+
+def test_folders_patterns_and_files_each_once(tmp_path: Path) -> None:
+    a, b = paint(tmp_path / "a" / "1.png"), paint(tmp_path / "a" / "deep" / "2.png")
+    c = paint(tmp_path / "c.png")
+    (tmp_path / "a" / "notes.txt").write_text("no picture")
+    assert names(tmp_path / "a", c, a) == [str(a), str(b), str(c)]
+    assert names(tmp_path / "*.png") == [str(c)]
+    assert count_sources([str(tmp_path / "a"), str(c)]) == 3
+    assert names(tmp_path / "**" / "*.png") == sorted(map(str, (a, b, c)))
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_itself(tmp_path: Path) -> None:
+    odd = paint(tmp_path / "a[1].png")
+    paint(tmp_path / "a1.png")
+    assert names(odd) == [str(odd)]
+
+
+@pytest.mark.parametrize("missing", ["nowhere", "nothing-*.jpg", "nothing.zip"])
+def test_what_is_not_there_is_a_problem_in_its_place(tmp_path: Path, missing: str) -> None:
+    photo = paint(tmp_path / "a.png")
+    sources = list(find_sources([str(tmp_path / missing), str(photo)]))
+    assert [source.name for source in sources] == [str(tmp_path / missing), str(photo)]
+    assert sources[0].problem is not None and "no such file" in sources[0].problem
+    with pytest.raises(InputError):
+        sources[0].load()
+
+
+def pack(path: Path, members: dict[str, bytes], mode: str = "") -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+    else:
+        with tarfile.open(path, f"w:{mode}") as tar:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(".zip", ""), (".tar", ""), (".tar.gz", "gz"), (".tar.xz", "xz")])
+def test_archives_are_read_without_unpacking(tmp_path: Path, suffix: str, mode: str) -> None:
+    red = paint(tmp_path / "red.png", "red").read_bytes()
+    blue = paint(tmp_path / "blue.png", "blue", "green").read_bytes()
+    members = {
+        "2019/a.png": red,
+        "readme.txt": b"no picture",
+        "b.png": blue,
+        "__MACOSX/._b.png": b"x",
+        "c.jpg": b"damaged",
+    }
+    archive = pack(tmp_path / f"photos{suffix}", members, mode)
+    before = sorted(tmp_path.iterdir())
+    out = tmp_path / "results" / "out.jsonl"
+    counts, records = run(out, archive)
+    assert [record["path"] for record in records] == [f"{archive}!{name}" for name in ("2019/a.png", "b.png", "c.jpg")]
+    assert [[face["person"] for face in record["faces"]] for record in records] == [["red"], ["blue", None], []]
+    assert counts.failed == 1 and "c.jpg" in records[2]["error"]
+    assert [path for path in sorted(tmp_path.iterdir()) if path != out.parent] == before
+    again, same = run(out, archive)
+    assert again.resumed == 2 and same == records
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+def test_a_damaged_archive_is_a_problem_and_no_crash(tmp_path: Path, name: str) -> None:
+    whole = pack(
+        tmp_path / name, {f"{i}.png": bytes(range(256)) * 20 for i in range(20)}, "gz" if name.endswith("gz") else ""
+    )
+    data = whole.read_bytes()
+    for cut in (0, 10, len(data) // 2, len(data) - 3):
+        whole.write_bytes(data[:cut])
+        counts, records = run(tmp_path / f"out-{cut}.jsonl", whole)
+        # A tar that ends early, at a place where the next member's header would be, looks whole.
+        assert counts.failed == len(records) >= (0 if name == "a.tar" else 1)
+
+
+def test_a_member_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = pack(tmp_path / "bomb.zip", {"bomb.png": bytes(70 << 20)})
+    monkeypatch.setenv("FACEPIPE_MAX_PIXELS", "1000")
+    sources = find_sources([str(archive)])
+    source = next(sources)
+    with pytest.raises(ImageError, match="more than"):
+        source.load()
+
+
+def test_the_stamp_tells_a_change(tmp_path: Path) -> None:
+    def stamp() -> str:
+        (source,) = find_sources([str(tmp_path / "a.png")])
+        assert isinstance(source, Source)
+        return source.stamp
+
+    path = paint(tmp_path / "a.png", "red")
+    first = stamp()
+    assert stamp() == first
+    path.write_bytes(path.read_bytes() + b"more")
+    assert stamp() != first
