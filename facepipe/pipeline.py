@@ -74,12 +74,24 @@ class Recognizer:
         return results
 
 
-def load_extractor(model: str = "mini", device: str = "auto", options: DetectOptions | None = None) -> Extractor:
-    """Load detector and embedder. Errors: ModelError and DeviceError when one of them is not there."""
-    from facepipe.networks.devices import resolve_device
-    from facepipe.networks.mtcnn import load_cascade
+def load_extractor(
+    model: str = "mini", device: str = "auto", options: DetectOptions | None = None, *, quick: bool = False
+) -> Extractor:
+    """Load detector and embedder. Errors: ModelError and DeviceError when one of them is not there.
+
+    quick: for a few photos. On the CPU both run without torch, whose import alone takes longer than those photos; the
+    answers are the same to rounding. Where that is not possible it changes nothing.
+    """
+    from facepipe.networks.engines import starts_without_torch
     from facepipe.networks.registry import load_embedder
     from facepipe.stages.detect import MtcnnDetector
 
-    detector = MtcnnDetector(load_cascade(resolve_device(device)), options)
-    return Extractor(detector, load_embedder(model, device))
+    embedder = load_embedder(model, device, "quick" if quick else "auto")
+    if quick and starts_without_torch(device):
+        from facepipe.networks.opencv_cascade import OpenCvCascade
+
+        return Extractor(MtcnnDetector(OpenCvCascade(), options), embedder)
+    from facepipe.networks.devices import resolve_device
+    from facepipe.networks.mtcnn import load_cascade
+
+    return Extractor(MtcnnDetector(load_cascade(resolve_device(device)), options), embedder)

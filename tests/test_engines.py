@@ -20,7 +20,8 @@ from facepipe.networks.engines import OpenCvEngine, TorchEngine, starts_without_
 from facepipe.networks.opencv_cascade import OpenCvCascade
 from facepipe.networks.registry import get_record, is_here, load_embedder, locate, read_weights
 from facepipe.networks.state_file import read_state_file
-from facepipe.types import Float32, UInt8
+from facepipe.pipeline import load_extractor
+from facepipe.types import Float32, Image, UInt8
 
 CPU = torch.device("cpu")
 
@@ -176,3 +177,26 @@ def test_the_quick_way_from_a_picture_to_a_vector_never_imports_torch() -> None:
     root = Path(__file__).parent.parent
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert run.stdout.strip() == "False"
+
+
+@pytest.mark.models
+def test_a_quick_extractor_finds_the_same_faces_and_vectors(astronaut: Image, hopper: Image) -> None:
+    images = [astronaut, hopper]
+    quick, usual = load_extractor("mini", "cpu", quick=True), load_extractor("mini", "cpu")
+    for ours, expected in zip(quick.extract(images), usual.extract(images), strict=True):
+        assert len(ours.faces) == len(expected.faces) > 0
+        for face, same in zip(ours.faces, expected.faces, strict=True):
+            assert np.abs(face.box - same.box).max() < 1.0
+            assert np.abs(face.landmarks - same.landmarks).max() < 1.0
+        assert (ours.embeddings.vectors * expected.embeddings.vectors).sum(axis=1).min() > 0.999
+
+
+def test_a_quick_extractor_loads_no_torch() -> None:
+    code = (
+        "import sys; import numpy as np; from facepipe.pipeline import load_extractor; from facepipe.types import Image;"
+        "found = load_extractor('mini', 'cpu', quick=True).extract([Image(np.zeros((200, 200, 3), np.uint8))]);"
+        "print(len(found), 'torch' in sys.modules)"
+    )
+    root = Path(__file__).parent.parent
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert run.stdout.strip() == "1 False"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,8 +20,10 @@ from facepipe.detection.boxes import clip_to_pixels, nms, nms_contained, regress
 from facepipe.detection.edges import EdgeMap, edge_map, looked_at
 from facepipe.detection.pyramid import crop_area, integral_image, pyramid_scales, resize_area
 from facepipe.detection.quality import assess
-from facepipe.networks.mtcnn import CascadeNetworks
 from facepipe.types import Face, Float32, Image, Int64, UInt8
+
+if TYPE_CHECKING:
+    from facepipe.networks.mtcnn import CascadeNetworks
 
 _CELL, _STRIDE = 12, 2
 _NO_BOXES = np.zeros((0, 4), np.float32)
