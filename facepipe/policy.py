@@ -30,14 +30,14 @@ TARGET_FPIR = 0.01
 class SizeStatistics:
     """What was measured for one gallery size.
 
-    thresholds: for each target FPIR the cosine. bounds: the 95 % upper bound of the FPIR there. measured: whether galleries
-    of this size were measured or the figure is extrapolated. curve: probability that the best candidate is right.
+    thresholds: for each target FPIR the cosine. bounds: the 95 % upper bound of the FPIR there. measured: for each target,
+    whether it was measured or is extrapolated. curve: probability that the best candidate is right.
     """
 
     gallery_size: int
     thresholds: Mapping[float, float]
     bounds: Mapping[float, float]
-    measured: bool
+    measured: Mapping[float, bool]
     curve: ProbabilityCurve
 
 
@@ -109,7 +109,7 @@ def load_statistics(record: ModelRecord) -> ModelStatistics | None:
                 int(row["gallery_size"]),
                 {float(rate): float(value) for rate, value in row["thresholds"].items()},
                 {float(rate): float(value) for rate, value in row["fpir_bounds_95"].items()},
-                bool(row["measured"]),
+                {float(rate): bool(value) for rate, value in row["measured"].items()},
                 ProbabilityCurve(tuple(row["curve"]["similarity"]), tuple(row["curve"]["probability"])),
             )
             for row in values["sizes"]

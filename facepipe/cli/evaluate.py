@@ -250,7 +250,7 @@ def _divide(sets: Sequence[PeopleSet], photos: PhotoSet) -> Iterator[PhotoSet]:
     start = 0
     for one in sets:
         count = sum(len(own) for own in one.photos)
-        yield photos.part(start, start + count)
+        yield photos.take(range(start, start + count))
         start += count
 
 

@@ -47,15 +47,16 @@ class PhotoSet:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def part(self, start: int, stop: int) -> PhotoSet:
-        """Return the photos from start to stop."""
-        paths = self.paths[start:stop]
+    def take(self, rows: Sequence[int]) -> PhotoSet:
+        """Return some of the photos, in this order."""
+        paths = tuple(self.paths[row] for row in rows)
+        chosen = np.asarray(rows, np.int64)
         return PhotoSet(
             paths,
-            self.vectors[start:stop],
-            self.found[start:stop],
-            self.boxes[start:stop],
-            self.quality[start:stop],
+            self.vectors[chosen],
+            self.found[chosen],
+            self.boxes[chosen],
+            self.quality[chosen],
             {path: self.failures[path] for path in paths if path in self.failures},
             self.fingerprint,
         )
