@@ -37,11 +37,11 @@ class DetectOptions:
 
     min_face: smallest face in pixels of the picture after `max_side`. max_side: larger pictures are reduced to this many pixels
     on their longer side, None never. thresholds: least probability that each of the three networks must give. factor: ratio of
-    neighbouring pyramid scales. edge_gate: let the edge map rule out regions and scales before any network looks. second_look: show each
-    face to the third network again, in its own box, mirrored, and a little larger: what is no face rarely convinces it every
-    time, and the mean of the landmarks is steadier. true_border: what the networks say about a crop that the picture's border
-    cuts off refers to what was cut out; False: to the whole box, as in facenet-pytorch, which misplaces the landmarks of such
-    faces.
+    neighbouring pyramid scales. edge_gate: let the edge map rule out regions and scales before any network looks.
+    second_look: show each face to the third network again, in its own box, mirrored, and a little larger: what is no face rarely
+    convinces it every time, and the mean of the landmarks is steadier. true_border: what the networks say about a crop that the
+    picture's border cuts off refers to what was cut out; False: to the whole box, as in facenet-pytorch, which misplaces the
+    landmarks of such faces.
     """
 
     min_face: float = 40.0
@@ -313,11 +313,10 @@ class MtcnnDetector:
             if grow == 1.0:  # the landmarks of the larger look are less exact
                 unit = _mirror(unit) if mirrored else unit
                 points.append(unit * (boxes[:, None, 2:] - boxes[:, None, :2] + 1) + boxes[:, None, :2] - 1)
-        score = np.mean(scores, axis=0, dtype=np.float32)
         at_border = np.array([self._leaves(works[i], box) for i, box in zip(found.image, squares, strict=True)])
-        score = np.where(at_border, found.scores, score)
+        score = np.where(at_border, found.scores, np.mean(scores, axis=0)).astype(np.float32)
         sure = score > self.options.thresholds[2]
-        steady = np.mean(points, axis=0, dtype=np.float32)[sure]
+        steady = np.asarray(np.mean(points, axis=0, dtype=np.float32))[sure]
         return _Candidates(found.boxes, score, found.image).take(sure), steady
 
     @staticmethod
