@@ -200,3 +200,17 @@ def test_a_quick_extractor_loads_no_torch() -> None:
     root = Path(__file__).parent.parent
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert run.stdout.strip() == "1 False"
+
+
+def test_the_detectors_weights_are_checked_against_their_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from facepipe.networks import state_file
+
+    record = get_record("mtcnn")
+    changed = replace(record, files=(*record.files[:2], replace(record.files[2], sha256="0" * 64)))
+    monkeypatch.setattr(state_file, "get_record", lambda name: changed)
+    with pytest.raises(ModelError, match=r"onet\.pt.*expected 0000"):
+        mtcnn.TorchCascade(CPU)
+    with pytest.raises(ModelError, match="install"):
+        OpenCvCascade()

@@ -1,13 +1,11 @@
 """MTCNN's three networks (Zhang et al., 2016) over the weights inside the facenet-pytorch wheel.
 
 The package itself is never imported: its `__init__` pulls in torchvision and costs seconds. Its weights are plain tensors and are
-read with `weights_only=True`.
+read by our own reader (`facepipe.networks.state_file`), which knows no code.
 """
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -15,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from facepipe.errors import ModelError
+from facepipe.networks.state_file import read_mtcnn
 from facepipe.types import Float32
 
 #: Outside the picture, before pooling: below anything that a convolution gives, so that the maximum ignores it.
@@ -144,28 +142,15 @@ class ONet(nn.Module):
         return self.dense6_1(x).softmax(1)[:, 1], self.dense6_2(x), self.dense6_3(x)
 
 
-def weights_folder() -> Path:
-    """Return where the facenet-pytorch wheel keeps MTCNN's weights; ModelError when it is not installed."""
-    try:
-        return Path(str(distribution("facenet-pytorch").locate_file("facenet_pytorch/data")))
-    except PackageNotFoundError as error:
-        raise ModelError(
-            "mtcnn: the package facenet-pytorch, which holds its weights, is missing: pip install facepipe"
-        ) from error
-
-
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
 def load_network(network: _Network, name: str, device: torch.device) -> _Network:
-    """Return the network with its weights, on a device, channels last; ModelError when they are missing."""
-    path = weights_folder() / f"{name}.pt"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{path}: missing; reinstall facenet-pytorch: pip install --force-reinstall facenet-pytorch"
-        ) from error
+    """Return the network with its weights, on a device, channels last.
+
+    name: pnet, rnet or onet. ModelError when the weights are missing or not the recorded ones.
+    """
+    state = {key: torch.from_numpy(values) for key, values in read_mtcnn()[name].items()}
     network.load_state_dict(state)
     network.eval().requires_grad_(False).to(device)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from facepipe.networks.engines import OpenCvEngine
 from facepipe.networks.graphs import onet_graph, pnet_graph, rnet_graph
-from facepipe.networks.registry import get_record, read_weights
-from facepipe.networks.state_file import read_state_file
+from facepipe.networks.state_file import read_mtcnn
 from facepipe.types import Float32
 
 #: Crops in one pass: bounds the memory of crowded pictures.
@@ -25,13 +24,10 @@ class OpenCvCascade:
 
     def __init__(self) -> None:
         """Read the weights; ModelError when they are missing or not the recorded ones."""
-        record = get_record("mtcnn")
-        pnet, rnet, onet = (
-            read_state_file(data, file.file) for data, file in zip(read_weights(record), record.files, strict=True)
-        )
-        self._pnet = OpenCvEngine(pnet_graph(pnet))
-        self._rnet = OpenCvEngine(rnet_graph(rnet))
-        self._onet = OpenCvEngine(onet_graph(onet))
+        weights = read_mtcnn()
+        self._pnet = OpenCvEngine(pnet_graph(weights["pnet"]))
+        self._rnet = OpenCvEngine(rnet_graph(weights["rnet"]))
+        self._onet = OpenCvEngine(onet_graph(weights["onet"]))
 
     def propose(self, levels: Float32, sizes: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
         """See `CascadeNetworks.propose`; sizes must be None, since this form does not mix them."""

@@ -12,11 +12,13 @@ import io
 import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facepipe.errors import ModelError
+from facepipe.networks.registry import get_record, read_weights
 from facepipe.types import Float32
 
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -102,4 +104,17 @@ def _array(tensor: _Tensor, storages: dict[str, Float32]) -> Float32:
         raise ValueError("a tensor reaches beyond its storage")
     steps = tuple(4 * step for step in tensor.strides)
     view = np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, steps, writeable=False)
-    return np.ascontiguousarray(view)
+    return np.array(view, order="C")
+
+
+def read_mtcnn() -> dict[str, dict[str, Float32]]:
+    """Return the weights of MTCNN's networks: `pnet`, `rnet`, `onet`, each by the names of its tensors.
+
+    ModelError when a file is missing or not the recorded one.
+    """
+    record = get_record("mtcnn")
+    contents = read_weights(record)
+    return {
+        Path(file.file).stem: read_state_file(data, file.file)
+        for file, data in zip(record.files, contents, strict=True)
+    }
