@@ -13,6 +13,18 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "merge": ("facepipe.cli.gallery_people", "merge", "Make one person of several."),
     "split": ("facepipe.cli.gallery_people", "split", "Move some of a person's faces to another person."),
     "remove": ("facepipe.cli.gallery_people", "remove", "Remove a person, or some faces."),
+    "audit": ("facepipe.cli.gallery_care", "audit", "Find doubtful faces, mixed-up labels, people who look alike."),
+    "check": ("facepipe.cli.gallery_care", "check", "Verify everything, and mend what can be mended."),
+    "salvage": ("facepipe.cli.gallery_care", "salvage", "Carry what is intact out of a damaged gallery."),
+    "compact": ("facepipe.cli.gallery_care", "compact", "Give back free space."),
+    "index": ("facepipe.cli.gallery_care", "index", "Choose exact or approximate search, and measure what it misses."),
+    "reembed": ("facepipe.cli.gallery_care", "reembed", "Move the gallery to another network."),
+    "erase": ("facepipe.cli.gallery_safe", "erase", "Erase a person without a trace."),
+    "seal": ("facepipe.cli.gallery_safe", "seal", "Encrypt the gallery, or change its key."),
+    "unseal": ("facepipe.cli.gallery_safe", "unseal", "Take the encryption off."),
+    "log": ("facepipe.cli.gallery_safe", "log", "Show who did what and when."),
+    "export": ("facepipe.cli.gallery_safe", "export_file", "Write the gallery to one file."),
+    "import": ("facepipe.cli.gallery_safe", "import_file", "Add the faces of such a file."),
     "stats": ("facepipe.cli.gallery_people", "stats", "Count people, faces and bytes."),
 }
 

@@ -176,6 +176,20 @@ def split(database: Database, name: str, face_ids: Sequence[int], new_name: str)
         return moved
 
 
+def remove_people(database: Database, names: Sequence[str]) -> int:
+    """Remove several people in one transaction: all of them or, when a name is unknown, nobody. As `remove`."""
+    with database.write("remove") as generation:
+        count = 0
+        for person_id in [require_person(database, name) for name in names]:
+            rows = database.connection.execute("SELECT id FROM face WHERE person_id = ?", (person_id,))
+            ids = [row[0] for row in rows]
+            drop_faces(database, ids, generation)
+            _drop_person(database, person_id)
+            database.log("remove", person_id, faces=len(ids), person=True)
+            count += len(ids)
+        return count
+
+
 def remove(database: Database, name: str, face_ids: Sequence[int] | None = None) -> int:
     """Remove a person, or some of the person's faces; return how many faces went.
 

@@ -215,8 +215,6 @@ def _recode_rows(connection: sqlite3.Connection, old: Codec, new: Codec, generat
             "UPDATE anchor SET source = ?, content = ?, vector = ?, crc = ? WHERE id = ?",
             (text(source), lookup(content), sealed, vector_checksum(row_id, sealed), row_id),
         )
-    for row_id, vector in _by_id(connection, "anchor_next", "vector", "anchor_id"):
-        connection.execute("UPDATE anchor_next SET vector = ? WHERE anchor_id = ?", (blob(vector), row_id))
 
 
 def _by_id(connection: sqlite3.Connection, table: str, columns: str, key: str = "id") -> Iterator[tuple[Any, ...]]:

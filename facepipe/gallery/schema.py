@@ -90,6 +90,8 @@ CREATE TABLE anchor (
     person_id INTEGER NOT NULL REFERENCES person (id) ON DELETE CASCADE,
     source,
     content BLOB,
+    x1 REAL, y1 REAL, x2 REAL, y2 REAL,
+    landmarks BLOB,
     vector BLOB NOT NULL,
     created REAL NOT NULL,
     crc INTEGER NOT NULL
@@ -102,10 +104,6 @@ CREATE TABLE vector_next (
     face_id INTEGER PRIMARY KEY REFERENCES face (id) ON DELETE CASCADE,
     data BLOB NOT NULL,
     crc INTEGER NOT NULL
-);
-CREATE TABLE anchor_next (
-    anchor_id INTEGER PRIMARY KEY REFERENCES anchor (id) ON DELETE CASCADE,
-    vector BLOB NOT NULL
 );
 """
 

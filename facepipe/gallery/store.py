@@ -46,7 +46,8 @@ class NewFace:
     """A face to be enrolled.
 
     person: name. vector: float32 (d,), unit. source: path of the photo. content: SHA-256 of the photo's bytes, hex; the
-    same photo is enrolled once for a person. ordinal: which face of the photo. expires: seconds since 1970.
+    same photo is enrolled once for a person. ordinal: which face of the photo. expires, enrolled: seconds since 1970;
+    enrolled None is now.
     """
 
     person: str
@@ -57,6 +58,7 @@ class NewFace:
     face: Face | None = None
     chip: StoredChip | None = None
     expires: float | None = None
+    enrolled: float | None = None
 
     def __post_init__(self) -> None:
         if self.vector.ndim != 1 or self.vector.dtype != np.float32:
@@ -180,7 +182,7 @@ class Gallery:
                 content,
                 new.ordinal,
                 *quality,
-                time.time(),
+                time.time() if new.enrolled is None else float(new.enrolled),
                 None if new.expires is None else float(new.expires),
                 generation,
             ),

@@ -1,0 +1,216 @@
+"""`facepipe gallery not|audit|check|salvage|compact|index|reembed`: keeps a gallery right."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from facepipe.cli.common import device_option, echo, err_console, gallery_option, json_option, note, quiet_option
+from facepipe.cli.gallery_people import echo_json, open_database, table
+
+if TYPE_CHECKING:
+    from facepipe.gallery.audit import AuditReport
+    from facepipe.gallery.database import Database
+
+
+@click.command()
+@gallery_option
+@click.option(
+    "--threshold", type=click.FloatRange(-1, 1), help="Cosine that counts as one person; default: the model's."
+)
+@click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page with the faces.")
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Rows shown of each list.")
+@json_option
+def audit(gallery: Path, threshold: float | None, page: Path | None, top: int, as_json: bool) -> None:
+    """Find doubtful faces, mixed-up labels, people who look alike, and people with too few photos.
+
+    Each face is compared with the mean of its person's other faces and with everybody else; the largest doubts come first.
+    """
+    from facepipe.gallery.audit import audit as run_audit
+    from facepipe.gallery.index import load_index
+    from facepipe.gallery.vectors import load_snapshot
+
+    with open_database(gallery) as database:
+        snapshot = load_snapshot(database)
+        limit = _threshold(database) if threshold is None else threshold
+        report = run_audit(snapshot, limit, load_index(database, snapshot, note))
+        if page is not None:
+            from facepipe.gallery.audit_page import write_page
+
+            write_page(page, database, snapshot, report)
+            note(f"{page}: written; it shows faces, keep it as carefully as the gallery")
+    if as_json:
+        echo_json(**asdict(report))
+    else:
+        _print_audit(report, top)
+
+
+def _threshold(database: Database) -> float:
+    """Return the threshold of the gallery's own model."""
+    from facepipe.errors import UsageError
+    from facepipe.networks.registry import records
+
+    for record in records():
+        if record.threshold is not None and record.fingerprint == database.fingerprint:
+            return record.threshold
+    raise UsageError(f"no threshold is known for the model {database.fingerprint}: give --threshold")
+
+
+def _print_audit(report: AuditReport, top: int) -> None:
+    test = report.leave_one_out
+    echo(
+        f"{report.people} people, {report.faces} faces, threshold {report.threshold:.2f}; leave one out, of {test.faces} "
+        f"faces: {test.right} right, {test.wrong} taken for somebody else, {test.unknown} for nobody"
+    )
+    if report.doubts:
+        echo(f"\n{len(report.doubts)} doubtful faces, largest doubt first:")
+        rows = [
+            [
+                f"{d.doubt:.2f}",
+                str(d.face_id),
+                d.person,
+                "-" if d.own is None else f"{d.own:.2f}",
+                d.other_person,
+                f"{d.other:.2f}",
+                "wrong person?" if d.mislabelled else "like nobody" if d.other < report.threshold else "close",
+            ]
+            for d in report.doubts[:top]
+        ]
+        table(["doubt", "face", "person", "own", "nearest other", "other", ""], rows)
+    if report.alike:
+        echo(f"\n{len(report.alike)} pairs of people look alike:")
+        table(["", "", "cosine"], [[a.first, a.second, f"{a.similarity:.2f}"] for a in report.alike[:top]])
+    if report.few:
+        echo(f"\n{len(report.few)} people have fewer than 3 photos: " + ", ".join(n for n, _ in report.few[:top]))
+
+
+@click.command()
+@gallery_option
+@click.option("--repair", "mend", is_flag=True, help="Mend what can be mended.")
+@click.option("--sources", is_flag=True, help="Also compare the photos with what was enrolled.")
+@json_option
+def check(gallery: Path, mend: bool, sources: bool, as_json: bool) -> int:
+    """Verify the database, vectors, checksums, journal, and derived files. Exit code 5 when something is wrong."""
+    from facepipe.errors import ExitCode
+    from facepipe.gallery.check import check as run_check
+    from facepipe.gallery.check import repair
+
+    with open_database(gallery) as database:
+        findings = run_check(database, sources=sources)
+        done = repair(database, findings) if mend and findings else []
+        if done:
+            findings = run_check(database, sources=sources)
+    if as_json:
+        echo_json(findings=[asdict(finding) for finding in findings], repaired=done)
+    else:
+        for line in done:
+            note(line)
+        for finding in findings:
+            echo(f"{finding.kind}: {finding.text}: {finding.advice}")
+        if not findings:
+            echo("all well")
+    return ExitCode.GALLERY if findings else ExitCode.OK
+
+
+@click.command()
+@click.argument("into", type=click.Path(path_type=Path, file_okay=False))
+@gallery_option
+@json_option
+def salvage(into: Path, gallery: Path, as_json: bool) -> int:
+    """Carry every intact face of a damaged gallery into a new one in the folder INTO. Exit code 7 when some are lost."""
+    from facepipe.errors import ExitCode
+    from facepipe.gallery.check import salvage as run_salvage
+
+    count, lost = run_salvage(gallery, into)
+    if as_json:
+        echo_json(faces=count, lost=lost, into=str(into))
+    else:
+        for line in lost:
+            note(f"lost: {line}")
+        echo(f"{count} faces carried into {into}, {len(lost)} losses")
+    return ExitCode.PARTIAL if lost else ExitCode.OK
+
+
+@click.command()
+@gallery_option
+@json_option
+def compact(gallery: Path, as_json: bool) -> None:
+    """Forget expired faces, give back free space, leave no bytes of what was removed."""
+    from facepipe.gallery.privacy import compact as run_compact
+
+    with open_database(gallery) as database:
+        before, after = run_compact(database)
+    if as_json:
+        echo_json(before=before, after=after)
+    else:
+        echo(f"{before:,} bytes before, {after:,} after")
+
+
+@click.command()
+@click.option(
+    "--kind", type=click.Choice(["exact", "pq", "ivf", "hnsw"]), required=True, help="pq is nearly always best."
+)
+@click.option(
+    "--min-recall",
+    type=click.FloatRange(0, 1),
+    default=0.999,
+    show_default=True,
+    help="Refuse an index that finds the exact answer less often.",
+)
+@gallery_option
+@json_option
+def index(kind: str, min_recall: float, gallery: Path, as_json: bool) -> None:
+    """Choose how people are searched, and measure what an approximate search misses.
+
+    Search is exact until you choose otherwise. pq: 4-bit codes, 17 to 47 times faster, 60 bytes a person. ivf, hnsw: for
+    comparison. Every kind is re-ranked exactly; `--kind exact` takes the index away.
+    """
+    from facepipe.gallery.index import build_index
+
+    with open_database(gallery) as database:
+        report = build_index(database, kind, min_recall)
+    if as_json:
+        echo_json(**asdict(report))
+    elif kind == "exact":
+        echo(f"search is exact over {report.people:,} people")
+    else:
+        echo(
+            f"{kind}: recall@1 against exact {report.recall:.4f} of {report.probes} probes, {report.people:,} people, "
+            f"built in {report.build_seconds:.1f} s, {report.bytes:,} bytes"
+        )
+
+
+@click.command()
+@click.option("--model", required=True, metavar="NAME", help="The network to move to.")
+@click.option("--drop-missing", is_flag=True, help="Give up faces of which neither chip nor photo is left.")
+@gallery_option
+@device_option
+@json_option
+@quiet_option
+def reembed(model: str, drop_missing: bool, gallery: Path, device: str, as_json: bool, quiet: bool) -> None:
+    """Move the gallery to another network: every face is embedded again, from its chip or its photo.
+
+    May be interrupted and started again: it goes on where it stopped. The old vectors serve until the new are whole.
+    """
+    from facepipe.gallery.reembed import reembed as run_reembed
+    from facepipe.networks.registry import load_embedder
+
+    embedder = load_embedder(model, device)
+    console = err_console()
+    live = console.is_terminal and not quiet
+
+    def progress(done: int, total: int) -> None:
+        if live:
+            console.print(f"{done} of {total} faces", end="\r")
+
+    with open_database(gallery) as database:
+        report = run_reembed(database, embedder, drop_missing=drop_missing, progress=progress)
+    if as_json:
+        echo_json(model=embedder.fingerprint, **asdict(report))
+    else:
+        gone = f", {len(report.dropped)} given up" if report.dropped else ""
+        again = f" ({report.resumed} by an earlier run)" if report.resumed else ""
+        echo(f"{report.faces} faces moved to {embedder.fingerprint}{again}{gone}")

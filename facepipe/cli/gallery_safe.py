@@ -1,0 +1,145 @@
+"""`facepipe gallery erase|seal|unseal|log|export|import`: privacy, and carrying a gallery elsewhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from facepipe.cli.common import echo, gallery_option, json_option, note, quiet_option
+from facepipe.cli.gallery_people import echo_json, open_database
+
+if TYPE_CHECKING:
+    from facepipe.gallery.sealing import Secret
+
+
+@click.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@gallery_option
+@json_option
+def erase(name: str, yes: bool, gallery: Path, as_json: bool) -> None:
+    """Erase NAME without a trace: vectors, chips, paths, mentions, from every file of the gallery.
+
+    Works for people who were removed before, too. What lies elsewhere is yours to delete: photos, exports, audit pages,
+    backups, and freed blocks of the disk.
+    """
+    from facepipe.gallery.privacy import erase as run_erase
+
+    with open_database(gallery) as database:
+        if not yes:
+            click.confirm(f"Erase {name} from {gallery}? This cannot be undone.", abort=True, err=True)
+        count = run_erase(database, name)
+    if as_json:
+        echo_json(faces=count)
+    else:
+        echo(f"erased: {count} faces; no byte of them is left in {gallery}")
+
+
+@click.command()
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Seal with this key file (64 hexadecimal digits); default: a passphrase, asked or from FACEPIPE_NEW_PASSPHRASE.",
+)
+@gallery_option
+@quiet_option
+def seal(key_file: Path | None, gallery: Path, quiet: bool) -> None:
+    """Encrypt names, paths, vectors and chips; a sealed gallery gets a new key.
+
+    Commands find the key in FACEPIPE_PASSPHRASE or FACEPIPE_KEY_FILE. Without it nothing opens: keep it safe.
+    """
+    from facepipe.gallery.privacy import seal as run_seal
+
+    with open_database(gallery) as database:
+        run_seal(database, _new_secret(key_file))
+    if not quiet:
+        variable = "FACEPIPE_PASSPHRASE" if key_file is None else "FACEPIPE_KEY_FILE"
+        note(f"{gallery}: sealed; from now on set {variable}")
+
+
+def _new_secret(key_file: Path | None) -> Secret:
+    from facepipe.gallery.sealing import Secret
+
+    if key_file is not None:
+        return Secret.key_file(key_file)
+    text = os.environ.get("FACEPIPE_NEW_PASSPHRASE")
+    if text is None:
+        text = click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True)
+    return Secret.passphrase(text)
+
+
+@click.command()
+@gallery_option
+@quiet_option
+def unseal(gallery: Path, quiet: bool) -> None:
+    """Store names, paths, vectors and chips without encryption again."""
+    from facepipe.gallery.privacy import unseal as run_unseal
+
+    with open_database(gallery) as database:
+        run_unseal(database)
+    if not quiet:
+        note(f"{gallery}: no longer sealed")
+
+
+@click.command()
+@click.option(
+    "--identify", type=click.Choice(["on", "off"]), help="Whether `identify` is logged as well; it is not unless asked."
+)
+@gallery_option
+@json_option
+def log(identify: str | None, gallery: Path, as_json: bool) -> None:
+    """Print who did what and when, oldest first, a JSON record a line. Erased people have no name in it."""
+    from facepipe.gallery.portable import journal_lines
+
+    with open_database(gallery) as database:
+        if identify is not None:
+            with database.write("log"):
+                database.set_meta("log_identify", "on" if identify == "on" else None)
+                database.log("log-identify", state=identify)
+        lines = list(journal_lines(database))
+    if as_json:
+        import json
+
+        echo_json(entries=[json.loads(line) for line in lines])
+        return
+    for line in lines:
+        echo(line)
+
+
+@click.command("export")
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--chips", is_flag=True, help="With the stored chips.")
+@gallery_option
+@json_option
+@quiet_option
+def export_file(path: Path, chips: bool, gallery: Path, as_json: bool, quiet: bool) -> None:
+    """Write the gallery to one file that others can read: .parquet or .sqlite."""
+    from facepipe.gallery.portable import export_gallery
+
+    with open_database(gallery) as database:
+        sealed = database.codec.sealed
+        count = export_gallery(database, path, chips=chips)
+    if sealed and not quiet:
+        note(f"{path}: is not sealed, although the gallery is")
+    if as_json:
+        echo_json(path=str(path), faces=count)
+    else:
+        echo(f"{count} faces written to {path}")
+
+
+@click.command("import")
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+@gallery_option
+@json_option
+def import_file(path: Path, gallery: Path, as_json: bool) -> None:
+    """Add the faces of an exported file; vectors of another model are refused."""
+    from facepipe.gallery.portable import import_gallery
+
+    added, there = import_gallery(gallery, path)
+    if as_json:
+        echo_json(added=added, already=there)
+    else:
+        echo(f"{added} faces added, {there} were there already")

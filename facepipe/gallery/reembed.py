@@ -1,0 +1,208 @@
+"""Moves a gallery to another network: every face is embedded again, from its chip or its photo.
+
+The new vectors gather beside the old ones, batch by batch, each durable; a run that was interrupted goes on where it
+stopped. Searches use the old vectors until the new ones are whole; then one transaction puts them in their place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from facepipe.alignment import align
+from facepipe.errors import GalleryError, InputError, NoFaceError
+from facepipe.gallery.chips import face_in_chip, open_chip
+from facepipe.gallery.database import Database, vector_checksum
+from facepipe.gallery.index import drop_index
+from facepipe.gallery.people import drop_faces, touch
+from facepipe.gallery.store import StoredChip
+from facepipe.gallery.vectors import drop_cache
+from facepipe.images import content_hash, read_bytes, read_image_bytes
+from facepipe.types import Embedder, Face, Float32, Quality, UInt8
+
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ReembedReport:
+    """faces: moved. resumed: of them, by an earlier run. dropped: ids of faces given up. anchors: negative anchors given up."""
+
+    faces: int
+    resumed: int
+    dropped: tuple[int, ...]
+    anchors: int
+
+
+#: Returns new vectors, float32 (n, d), for face ids; None for a face that cannot be embedded again.
+Maker = Callable[[Sequence[int]], list[Float32 | None]]
+
+
+def reembed(
+    database: Database,
+    embedder: Embedder,
+    *,
+    drop_missing: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> ReembedReport:
+    """Move the gallery to `embedder`; see `move`. Chips come first, else the photo, if it is still the same file."""
+    return move(
+        database,
+        embedder.fingerprint,
+        embedder.dim,
+        lambda ids: _from_pictures(database, embedder, "face", ids),
+        lambda ids: _from_pictures(database, embedder, "anchor", ids),
+        drop_missing=drop_missing,
+        progress=progress,
+    )
+
+
+def move(
+    database: Database,
+    fingerprint: str,
+    dim: int,
+    faces: Maker,
+    anchors: Maker,
+    *,
+    drop_missing: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> ReembedReport:
+    """Give every face a vector of another embedder, then put all in place at once.
+
+    Faces that cannot be embedded again stop it before anything changes (GalleryError says how many), unless
+    `drop_missing` gives them up. progress: called with done and total.
+    """
+    if fingerprint == database.fingerprint:
+        raise GalleryError(f"{database.folder}: made by {fingerprint} already: there is nothing to move")
+    wish = json.dumps({"fingerprint": fingerprint, "dim": dim})
+    if database.get_meta("reembed") != wish:
+        with database.write("reembed"):
+            database.connection.execute("DELETE FROM vector_next")
+            database.set_meta("reembed", wish)
+    resumed = _count(database, "vector_next")
+    missing: set[int] = set()
+    while True:
+        _gather(database, faces, missing, progress)
+        with database.lock("reembed"):
+            # Somebody may have enrolled since: only under the lock is it known that nobody is left.
+            if _waiting(database, missing):
+                continue
+            if missing and not drop_missing:
+                raise GalleryError(
+                    f"{database.folder}: {len(missing)} faces have neither a chip nor their photo any more (first: face "
+                    f"{min(missing)}): give them up with --drop-missing; the gallery is as it was"
+                )
+            return _finish(database, fingerprint, dim, anchors, missing, resumed)
+
+
+def _gather(database: Database, faces: Maker, missing: set[int], progress: Callable[[int, int], None] | None) -> None:
+    while ids := _waiting(database, missing)[:BATCH]:
+        made = faces(ids)
+        with database.write("reembed"):
+            for face_id, vector in zip(ids, made, strict=True):
+                if vector is None:
+                    missing.add(face_id)
+                    continue
+                data = database.codec.seal(vector.tobytes())
+                # The face may have been removed meanwhile.
+                database.connection.execute(
+                    "INSERT OR REPLACE INTO vector_next SELECT id, ?, ? FROM face WHERE id = ?",
+                    (data, vector_checksum(face_id, data), face_id),
+                )
+        if progress is not None:
+            progress(_count(database, "vector_next") + len(missing), _count(database, "vector"))
+
+
+def _waiting(database: Database, missing: set[int]) -> list[int]:
+    """Return some faces that have no new vector yet."""
+    rows = database.connection.execute(
+        "SELECT id FROM face WHERE NOT EXISTS (SELECT 1 FROM vector_next n WHERE n.face_id = face.id) LIMIT ?",
+        (BATCH + len(missing),),
+    )
+    return [row[0] for row in rows if row[0] not in missing]
+
+
+def _count(database: Database, table: str) -> int:
+    return int(database.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+def _finish(
+    database: Database, fingerprint: str, dim: int, anchors: Maker, missing: set[int], resumed: int
+) -> ReembedReport:
+    connection = database.connection
+    anchor_ids = [row[0] for row in connection.execute("SELECT id FROM anchor ORDER BY id")]
+    made = anchors(anchor_ids) if anchor_ids else []
+    with database.write("reembed") as generation:
+        drop_faces(database, sorted(missing), generation)
+        connection.execute("DELETE FROM vector")
+        connection.execute("INSERT INTO vector SELECT face_id, data, crc FROM vector_next")
+        connection.execute("DELETE FROM vector_next")
+        for anchor_id, vector in zip(anchor_ids, made, strict=True):
+            if vector is None:
+                connection.execute("DELETE FROM anchor WHERE id = ?", (anchor_id,))
+                continue
+            data = database.codec.seal(vector.tobytes())
+            connection.execute(
+                "UPDATE anchor SET vector = ?, crc = ? WHERE id = ?",
+                (data, vector_checksum(anchor_id, data), anchor_id),
+            )
+        connection.execute("UPDATE face SET changed = ?", (generation,))
+        touch(database, [row[0] for row in connection.execute("SELECT id FROM person").fetchall()], generation)
+        database.set_meta("fingerprint", fingerprint)
+        database.set_meta("dim", str(dim))
+        database.set_meta("reembed", None)
+        database.set_meta("calibration", None)  # it was measured on the old vectors
+        database.set_meta("gone_since", str(generation))
+        database.log("reembed", faces=_count(database, "vector"), dropped=len(missing))
+        faces = _count(database, "vector")
+    drop_cache(database)
+    drop_index(database)
+    lost_anchors = sum(vector is None for vector in made)
+    return ReembedReport(faces, resumed, tuple(sorted(missing)), lost_anchors)
+
+
+_COLUMNS = "t.id, t.source, t.content, t.x1, t.y1, t.x2, t.y2, t.landmarks"
+_UNKNOWN = Quality(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def _from_pictures(database: Database, embedder: Embedder, table: str, ids: Sequence[int]) -> list[Float32 | None]:
+    """Return new vectors of faces or anchors, from chips or photos."""
+    cut: dict[int, UInt8] = {}
+    for row_id in ids:
+        row = database.connection.execute(f"SELECT {_COLUMNS} FROM {table} t WHERE t.id = ?", (row_id,)).fetchone()
+        if row is None or row[7] is None:
+            continue
+        aligned = _aligned(database, embedder.template, table, row)
+        if aligned is not None:
+            cut[row_id] = aligned
+    if not cut:
+        return [None] * len(ids)
+    vectors = embedder.embed(np.concatenate(list(cut.values()))).vectors
+    found = dict(zip(cut, vectors, strict=True))
+    return [found.get(row_id) for row_id in ids]
+
+
+def _aligned(database: Database, template: str, table: str, row: tuple[Any, ...]) -> UInt8 | None:
+    """Return the aligned chip of a face, (1, H, W, 3), None when there is neither a chip nor the photo."""
+    row_id, source, content, *corners, landmarks = row
+    points = np.frombuffer(landmarks, np.float32).reshape(5, 2)
+    face = Face(np.array(corners, np.float32), 1.0, points, _UNKNOWN)
+    chip = None
+    if table == "face":
+        chip = database.connection.execute("SELECT data, x, y, scale FROM chip WHERE face_id = ?", (row_id,)).fetchone()
+    try:
+        if chip is not None:
+            stored = StoredChip(database.codec.open(chip[0]), *chip[1:])
+            return align(open_chip(stored), [face_in_chip(face, stored)], template)
+        if source is None:
+            return None
+        path = database.codec.open_text(source)
+        _, data = read_bytes(path)
+        if content is not None and bytes.fromhex(content_hash(data))[:16] != database.codec.unlookup(content):
+            return None
+        return align(read_image_bytes(data, path), [face], template)
+    except (InputError, NoFaceError):  # moved, deleted or damaged since
+        return None
