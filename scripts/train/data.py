@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -27,6 +28,28 @@ def held_out(crops: CropSet, share: float, seed: int = 0) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(len(names))
     chosen = {names[int(i)] for i in order[:wanted]}
     return np.asarray([key in chosen for key in keys], np.bool_)
+
+
+def held_out_photos(crops: CropSet, share: float, seed: int = 0) -> np.ndarray:
+    """Return bool (n,): crops that are never trained on, some of each person's; at least one stays to train on.
+
+    For adapting to people: what counts is how well their other photos are known. A photo goes to one side with all its crops.
+    """
+    unseen = np.zeros(len(crops), np.bool_)
+    people: dict[str, list[str]] = {}
+    for meta in crops.metas:
+        photos = people.setdefault(str(meta["identity"]), [])
+        if meta["sha256"] not in photos:
+            photos.append(meta["sha256"])
+    chosen = set[str]()
+    rng = np.random.default_rng(seed)
+    for name in sorted(people):
+        photos = people[name]
+        count = min(math.ceil(share * len(photos)), len(photos) - 1) if share else 0
+        chosen |= {photos[int(i)] for i in rng.permutation(len(photos))[:count]}
+    for i, meta in enumerate(crops.metas):
+        unseen[i] = meta["sha256"] in chosen
+    return unseen
 
 
 @dataclass(frozen=True, slots=True, eq=False)

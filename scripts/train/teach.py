@@ -95,6 +95,12 @@ def joined(vectors: Sequence[Float32], facts: Sequence[TeacherFacts], dim: int) 
         part /= np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
         parts.append(part * np.sqrt(fact.weight))
     whole = np.concatenate(parts, axis=1)
+    if len(parts) == 1 and whole.shape[1] == dim and not facts[0].centre:
+        # Nothing to join or to project: the student may share the teacher's very space.
+        return (whole / np.sqrt(facts[0].weight)).astype(np.float32), {
+            "kept": 1.0,
+            "projection": np.eye(dim, dtype=np.float32),
+        }
     values, axes = np.linalg.eigh(whole.T @ whole)  # rising
     kept = axes[:, ::-1][:, :dim]
     share = float(values[::-1][:dim].sum() / values.sum())

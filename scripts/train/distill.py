@@ -1,0 +1,484 @@
+"""Step 3, distill: a student learns the target vectors, can be killed at any moment, and goes on exactly where it was.
+
+Everything random follows from the seed and the step's number, and the learning rate from the step: a checkpoint of weights, averages,
+optimizer and step is therefore all there is to know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from facepipe.errors import InputError, UsageError
+from facepipe.files import atomic_file
+from facepipe.networks.devices import network_dtype, resolve_device
+from facepipe.networks.mini import Mini, build
+from facepipe.types import Float32, Int64, UInt8
+from scripts.train.augment import Strength, middle
+from scripts.train.data import Batch, TrainingSet, batches, held_out, held_out_photos, normalised, plain_chips
+from scripts.train.evalsets import EvalSet
+from scripts.train.losses import MarginSoftmax, cosine_loss, relational_loss
+from scripts.train.shards import CropSet, read_json, write_json
+from scripts.train.students import ARCHITECTURES, folded, trainable
+from scripts.train.teach import read_target
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DistillPlan:
+    """All that decides what is learnt; a run's folder belongs to one plan.
+
+    samples: crops seen in all. lr: at its highest, after `warmup` (share of the run). ema: decay of the averaged weights, which are
+    what is evaluated and exported. relational: weight of the relational loss. identity: weight of the margin softmax, 0 without.
+    balanced: share of each batch drawn from labelled crops. start: "" from nothing, a model's name, or a .safetensors file.
+    hold_out: share of people (by=people) or of each person's photos (by=photos) that is never trained on.
+    """
+
+    architecture: str = "v0"
+    norm: str = "ws"
+    samples: int = 500_000
+    batch: int = 128
+    lr: float = 2e-3
+    weight_decay: float = 0.02
+    warmup: float = 0.05
+    ema: float = 0.999
+    relational: float = 4.0
+    identity: float = 0.0
+    margin: str = "cosface"
+    balanced: float = 0.0
+    start: str = ""
+    hold_out: float = 0.05
+    by: str = "people"
+    seed: int = 0
+    strength: Strength = field(default_factory=Strength)
+
+    @property
+    def steps(self) -> int:
+        """Updates in all."""
+        return max(1, self.samples // self.batch)
+
+    def learning_rate(self, step: int) -> float:
+        """Rise in a straight line, then fall along half a cosine to a hundredth."""
+        warm = max(1, round(self.warmup * self.steps))
+        if step < warm:
+            return self.lr * (step + 1) / warm
+        done = (step - warm) / max(1, self.steps - warm)
+        return self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where and how it runs, and what is looked at meanwhile: none of it belongs to the plan.
+
+    workers: processes that make batches. every: samples between evaluations. seconds: between checkpoints.
+    """
+
+    device: str = "auto"
+    workers: int = 1
+    threads: int = 0
+    compile: bool = False
+    every: int = 50_000
+    seconds: float = 60.0
+    line_seconds: float = 60.0
+
+
+class Student:
+    """The network that is trained, its averaged copy, the identities' centres, and the optimizer."""
+
+    def __init__(self, plan: DistillPlan, identities: int, device: torch.device) -> None:
+        torch.manual_seed(plan.seed)
+        if plan.start:
+            self.network = load_start(plan.start)
+            self.network.requires_grad_(True)
+        else:
+            if plan.architecture not in ARCHITECTURES:
+                raise UsageError(f"no student {plan.architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
+            self.network = trainable(Mini(ARCHITECTURES[plan.architecture]), plan.norm)
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = deepcopy(self.network).requires_grad_(False).eval()
+        dim = self.network.architecture.dim
+        self.head = MarginSoftmax(dim, max(1, identities), plan.margin).to(device) if plan.identity else None
+        decayed, plain = [], []
+        modules: list[nn.Module] = [self.network, *([self.head] if self.head else [])]
+        for parameter in (p for module in modules for p in module.parameters()):
+            (decayed if parameter.ndim > 1 else plain).append(parameter)
+        groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.98), fused=True)
+        self.step = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return tensors and plain values only, so that it can be read back without unpickling objects."""
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "head": self.head.state_dict() if self.head else {},
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        if self.head:
+            self.head.load_state_dict(state["head"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = int(state["step"])
+
+    def averaged(self, decay: float) -> None:
+        """Move the averaged copy towards the network; faster in the beginning, when there is little to average."""
+        share = 1.0 - min(decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            mine, theirs = list(self.average.parameters()), list(self.network.parameters())
+            torch._foreach_lerp_(mine, theirs, share)
+            for own, other in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                own.copy_(other)
+
+
+def load_start(start: str) -> Mini:
+    """Return the network of a model of mini's family, by its name or its .safetensors file."""
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    if start.endswith(".safetensors"):
+        try:
+            return build(safetensors.torch.load_file(start))
+        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+            raise InputError(f"{start}: not weights that a student can start from ({error})") from error
+    from facepipe.networks.registry import get_record, read_weights
+
+    record = get_record(start)
+    if record.network != "mini":
+        raise UsageError(
+            f"--from {start}: a student starts from `mini` or a network of its family, not {record.network}"
+        )
+    return build(safetensors.torch.load(read_weights(record)[0]))
+
+
+def turned_to(target: Float32, current: Float32, train: Int64) -> Float32:
+    """Turn the targets into the student's space: the rotation that brings them nearest to its vectors of the training crops.
+
+    A rotation changes no cosine between targets, and a student that starts trained need not learn it (orthogonal Procrustes).
+    """
+    u, _, v = np.linalg.svd(target[train].T.astype(np.float64) @ current[train].astype(np.float64))
+    return (target @ (u @ v)).astype(np.float32)
+
+
+def embed_chips(network: nn.Module, chips: UInt8, device: torch.device, dtype: torch.dtype, batch: int = 64) -> Float32:
+    """Return the unit vectors of chips, float32 (n, d)."""
+    parts = []
+    network.eval()
+    with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        for start in range(0, len(chips), batch):
+            out = network(normalised(torch.from_numpy(chips[start : start + batch]), device))
+            parts.append(normalize(out.float()).cpu().numpy())
+    return np.concatenate(parts)
+
+
+class Run:
+    """One distillation: its data, its student, its folder."""
+
+    def __init__(
+        self,
+        plan: DistillPlan,
+        machine: Machine,
+        crops: Path,
+        targets: Path,
+        out: Path,
+        evalsets: Sequence[EvalSet] = (),
+        say: Say = lambda _: None,
+    ) -> None:
+        self.plan, self.machine, self.out, self.evalsets, self.say = plan, machine, out, evalsets, say
+        self.device = resolve_device(machine.device)
+        self.dtype = network_dtype(self.device)
+        if machine.threads:
+            torch.set_num_threads(machine.threads)
+        self.crops = CropSet(crops)
+        target = read_target(self.crops, targets)
+        identities, names = self.crops.identities()
+        split = held_out if plan.by == "people" else held_out_photos
+        unseen = split(self.crops, plan.hold_out, plan.seed)
+        self.train, self.unseen = np.flatnonzero(~unseen), np.flatnonzero(unseen)[:2048]
+        if len(self.train) < plan.batch:
+            raise UsageError(
+                f"{crops}: {len(self.train)} crops to train on, fewer than a batch of {plan.batch}; use --batch"
+            )
+        if plan.identity and not names:
+            raise UsageError(
+                f"{crops}: no identities are known; --identity needs folders named like the people in them"
+            )
+        self.student = Student(plan, len(names), self.device)
+        dim = self.student.network.architecture.dim
+        if target.shape[1] != dim:
+            raise UsageError(
+                f"{targets}: targets of {target.shape[1]} numbers for a student of {dim}; join with --dim {dim}"
+            )
+        if plan.start:
+            everything = plain_chips(self.crops, np.arange(len(self.crops)))
+            current = embed_chips(self.student.network, everything, self.device, self.dtype)
+            target = turned_to(target, current, self.train)
+        self.target = target
+        self.unseen_chips = plain_chips(self.crops, self.unseen)
+        self.dataset = TrainingSet(
+            self.crops, self.train, target, identities, plan.batch, plan.strength, plan.seed, plan.balanced
+        )
+        self.best_rate = 0.0
+
+    # -- one step ------------------------------------------------------------------------------------------------------------
+
+    def losses(self, forward: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return the parts of the loss, and `loss` itself."""
+        x = normalised(batch.chips, self.device)
+        target = batch.target.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            out = forward(x)
+        student = normalize(out.float())
+        parts = {"cosine": cosine_loss(student, target), "relational": relational_loss(student, target)}
+        parts["loss"] = parts["cosine"] + self.plan.relational * parts["relational"]
+        if self.student.head is not None:
+            parts["identity"] = self.student.head(student, batch.identity.to(self.device))
+            parts["loss"] = parts["loss"] + self.plan.identity * parts["identity"]
+        return parts
+
+    def update(self, forward: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
+        """One step of the optimizer and of the average."""
+        student = self.student
+        for group in student.optimizer.param_groups:
+            group["lr"] = self.plan.learning_rate(student.step)
+        student.network.train()
+        parts = self.losses(forward, batch)
+        student.optimizer.zero_grad(set_to_none=True)
+        parts["loss"].backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(student.network.parameters(), 5.0)
+        student.optimizer.step()
+        student.step += 1
+        student.averaged(self.plan.ema)
+        return {name: part.detach() for name, part in parts.items()}
+
+    # -- looking ---------------------------------------------------------------------------------------------------------------
+
+    def evaluate(self) -> dict[str, Any]:
+        """Return the mean cosine to the target on unseen crops, and the figures of each evaluation set."""
+        network = folded(self.student.average).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        figures: dict[str, Any] = {}
+        if len(self.unseen):
+            vectors = embed_chips(network, self.unseen_chips, self.device, self.dtype)
+            wanted = self.target[self.unseen]
+            figures["cosine_unseen"] = float((vectors * wanted).sum(axis=1).mean())
+            off = ~np.eye(len(vectors), dtype=bool)
+            if off.any():
+                difference = vectors @ vectors.T - wanted @ wanted.T
+                figures["relation_error_unseen"] = float(np.sqrt(np.square(difference[off]).mean()))
+        for evalset in self.evalsets:
+            chips = np.stack([middle(crop) for crop in evalset.crops])
+            figures[evalset.name] = evalset.verification(embed_chips(network, chips, self.device, self.dtype))
+        return figures
+
+    # -- the run -----------------------------------------------------------------------------------------------------------------
+
+    def go(self) -> dict[str, Any]:
+        """Train to the end and return the last figures. KeyboardInterrupt after a checkpoint when asked to stop."""
+        plan, machine, student = self.plan, self.machine, self.student
+        self._resume()
+        forward = torch.compile(student.network) if machine.compile else student.network
+        log = Log(self.out / "log.jsonl", student.step)
+        if student.step == 0:
+            log.write(step=0, samples=0, **self.evaluate())
+        started = saved = lined = time.monotonic()
+        since, sums, every = 0, Sums(), max(1, machine.every // plan.batch)
+        first = student.step
+        stream = batches(self.dataset, first, plan.steps, machine.workers, self.device.type == "cuda")
+        with Stop() as stop:
+            for batch in stream:
+                sums.add(self.update(forward, batch))
+                since += 1
+                step, now = student.step, time.monotonic()
+                if now - lined >= machine.line_seconds or step == plan.steps or step % every == 0:
+                    rate = since * plan.batch / (now - lined) if now > lined else 0.0
+                    self.best_rate = max(self.best_rate, rate)
+                    means = sums.means()
+                    seconds = now - started
+                    log.write(
+                        step=step, samples=step * plan.batch, rate=round(rate, 1), lr=plan.learning_rate(step), **means
+                    )
+                    left = (plan.steps - step) * seconds / max(1, step - first)
+                    self.say(
+                        f"{step * plan.batch:,} of {plan.steps * plan.batch:,} samples, "
+                        + ", ".join(f"{k} {v:.4f}" for k, v in means.items())
+                        + f", {rate:.0f} crops/s, {left / 60:.0f} min left"
+                    )
+                    if step % every == 0 or step == plan.steps:
+                        figures = self.evaluate()
+                        log.write(step=step, samples=step * plan.batch, **figures)
+                        self.say(f"  {_short(figures)}")
+                        plot(self.out / "log.jsonl", self.out / "plot.png")
+                    lined, since, sums = time.monotonic(), 0, Sums()
+                if now - saved >= machine.seconds or step == plan.steps or stop.asked:
+                    self._save()
+                    saved = time.monotonic()
+                if stop.asked:
+                    self.say(f"stopped at step {step}; the same command goes on")
+                    raise KeyboardInterrupt
+        figures = self.evaluate()
+        return {"samples": student.step * plan.batch, "seconds": round(time.monotonic() - started, 1), **figures}
+
+    def _save(self) -> None:
+        with atomic_file(self.out / "checkpoint.pt") as file:
+            torch.save(self.student.state(), file)
+
+    def _resume(self) -> None:
+        """Take the folder for this plan, and go on from its checkpoint when it has one."""
+        known, mine = self.out / "plan.json", json.loads(json.dumps(asdict(self.plan)))
+        if known.exists():
+            if read_json(known) != mine:
+                raise UsageError(f"{self.out}: holds a run of another plan; choose another --out or remove it")
+        else:
+            write_json(known, mine)
+        checkpoint = self.out / "checkpoint.pt"
+        if checkpoint.exists():
+            self.student.load(torch.load(checkpoint, map_location=self.device, weights_only=True))
+            self.say(f"goes on at step {self.student.step} of {self.plan.steps}")
+
+    def rate(self, steps: int = 12) -> float:
+        """Measure crops per second on a copy of the student, data and all; the student itself stays as it is."""
+        kept = deepcopy(self.student.state())
+        stream = batches(self.dataset, 0, steps + 4, self.machine.workers)
+        started = time.monotonic()
+        for i, batch in enumerate(stream):
+            if i == 4:
+                started = time.monotonic()
+            self.update(self.student.network, batch)
+        rate = steps * self.plan.batch / (time.monotonic() - started)
+        self.student.load(kept)
+        # A fresh optimizer has no moments; loading an empty state keeps those of the trial.
+        self.student.optimizer.state.clear()
+        return rate
+
+
+def plan_for(minutes: float, run: Run) -> DistillPlan:
+    """Return the run's plan with as many samples as it can see in so many minutes; a plan that the folder holds already stays."""
+    known = run.out / "plan.json"
+    if known.exists():
+        return replace(run.plan, samples=read_json(known)["samples"])
+    rate = run.rate()
+    samples = max(run.plan.batch, int(rate * minutes * 60 * 0.97) // run.plan.batch * run.plan.batch)
+    run.say(f"{rate:.0f} crops/s: {samples:,} samples in {minutes:g} minutes")
+    return replace(run.plan, samples=samples)
+
+
+class Sums:
+    """Means of the parts of the loss since the last line."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, parts: Mapping[str, Tensor]) -> None:
+        """Add one step; nothing is fetched from the device yet."""
+        for name, value in parts.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._count += 1
+
+    def means(self) -> dict[str, float]:
+        """Return the means."""
+        return {name: round(float(value) / self._count, 5) for name, value in self._sums.items()}
+
+
+class Log:
+    """A JSONL file. Lines after the step that a run goes on from are dropped: these steps are made again."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._path = path
+        kept = [line for line in read_log(path) if line["step"] <= step and step > 0] if path.exists() else []
+        with atomic_file(path) as file:
+            file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def write(self, **values: Any) -> None:
+        """Append a line."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a log; a last line that a kill cut short is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            lines.append(json.loads(text))
+    return lines
+
+
+class Stop:
+    """While it is entered, SIGTERM and SIGINT ask for an orderly end instead of ending the process."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: list[tuple[signal.Signals, Any]] = []
+
+    def __enter__(self) -> Stop:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ValueError):  # not in the main thread: then nobody can send us one here
+                self._before.append((number, signal.signal(number, self._ask)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+
+def _short(figures: Mapping[str, Any]) -> str:
+    parts = []
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            parts.append(f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in value.items()))
+        else:
+            parts.append(f"{name} {value:.4f}")
+    return "; ".join(parts)
+
+
+def _series(lines: Sequence[Mapping[str, Any]], key: str) -> Iterator[tuple[int, float]]:
+    for line in lines:
+        if key in line:
+            yield line["samples"], line[key]
+
+
+def plot(log: Path, path: Path) -> None:
+    """Draw loss and cosine over samples, and the accuracy of each evaluation set."""
+    from matplotlib.figure import Figure
+
+    lines = read_log(log)
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for key in ("loss", "cosine", "relational", "identity"):
+        points = list(_series(lines, key))
+        if points:
+            left.plot(*zip(*points, strict=True), label=key)
+    left.set(xlabel="samples", ylabel="training loss", yscale="log")
+    left.legend()
+    points = list(_series(lines, "cosine_unseen"))
+    if points:
+        right.plot(*zip(*points, strict=True), marker=".", label="cosine to the target, unseen crops")
+    for name in sorted({k for line in lines for k, v in line.items() if isinstance(v, dict)}):
+        accuracy = [(line["samples"], line[name]["accuracy"]) for line in lines if name in line]
+        right.plot(*zip(*accuracy, strict=True), marker=".", label=f"{name}: accuracy")
+    right.set(xlabel="samples", ylim=(0, 1))
+    right.legend(loc="lower right")
+    with atomic_file(path) as file:
+        figure.savefig(file, format="png", dpi=120)

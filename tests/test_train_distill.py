@@ -1,0 +1,265 @@
+"""Step 3 of the recipe: a run that was killed ends where one that was not ends, and the student learns."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from facepipe.errors import UsageError
+from facepipe.evaluation.protocols import PairList
+from facepipe.images import encode_image
+from facepipe.networks.mini import Architecture
+from scripts.train import distill
+from scripts.train.augment import EFFECTS, Strength, _mask, augment, middle
+from scripts.train.data import TrainingSet, batches, held_out, held_out_photos
+from scripts.train.distill import DistillPlan, Machine, Run, Student, plan_for, read_log, turned_to
+from scripts.train.evalsets import EvalSet, part
+from scripts.train.faces import POINTS
+from scripts.train.losses import MarginSoftmax, cosine_loss, relational_loss
+from scripts.train.shards import Crop, CropSet, write_array, write_json, write_shard
+from scripts.train.students import ARCHITECTURES
+
+TINY = Architecture(stem=8, stem_stride=4, groups=((1, 8), (1, 16)), neck=4, dim=8)
+PLAN = DistillPlan("tiny", samples=160, batch=16, lr=0.01, hold_out=0.25, strength=Strength(turn=1.0))
+HERE = Machine("cpu", workers=0, every=64, seconds=0.0)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ARCHITECTURES, "tiny", TINY)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> tuple[Path, Path]:
+    """Eight people, six crops each, a person's colour being what the target says."""
+    rng = np.random.default_rng(0)
+    crops, targets = tmp_path / "crops", tmp_path / "targets"
+    basis = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    stored, vectors = [], []
+    for person in range(8):
+        colour = [255 * (person >> bit & 1) for bit in range(3)]
+        for photo in range(6):
+            pixels = np.clip(np.asarray(colour) + rng.normal(0, 15, (128, 128, 3)), 0, 255).astype(np.uint8)
+            meta = {"identity": f"p{person}", "sha256": f"{person}-{photo}", "landmarks": POINTS.tolist()}
+            stored.append(Crop(f"{person}-{photo}", encode_image(pixels), meta))
+            vectors.append(basis[person])
+    for number, start in enumerate((0, 30)):
+        write_shard(crops / f"shard-{number}.tar", stored[start : start + 30])
+        write_json(crops / f"shard-{number}.json", {})
+    write_array(targets / "target.npy", np.asarray(vectors, np.float16))
+    return crops, targets
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return {**run.student.network.state_dict(), **{f"a.{k}": v for k, v in run.student.average.state_dict().items()}}
+
+
+@pytest.mark.parametrize(("norm", "identity"), [("ws", 0.0), ("bn", 0.1)])
+def test_a_killed_run_ends_exactly_where_an_unbroken_one_ends(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, norm: str, identity: float
+) -> None:
+    plan = replace(PLAN, norm=norm, identity=identity)
+    unbroken = Run(plan, HERE, *data, tmp_path / "a")
+    unbroken.go()
+    killed = Run(plan, HERE, *data, tmp_path / "b")
+    update, count = killed.update, 0
+
+    def dies(*args: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 7:
+            raise MemoryError("as a kill would")
+        return update(*args)
+
+    monkeypatch.setattr(killed, "update", dies)
+    with pytest.raises(MemoryError):
+        killed.go()
+    resumed = Run(plan, HERE, *data, tmp_path / "b")
+    resumed.go()
+    assert resumed.student.step == plan.steps == 10
+    for name, tensor in weights(unbroken).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+    samples = [line["samples"] for line in read_log(tmp_path / "b" / "log.jsonl") if "cosine_unseen" in line]
+    assert samples == sorted(samples) and samples[0] == 0
+
+
+def test_asked_to_stop_it_saves_and_says_so(data: tuple[Path, Path], tmp_path: Path) -> None:
+    import os
+    import signal
+
+    said: list[str] = []
+    run = Run(PLAN, replace(HERE, seconds=1e9), *data, tmp_path / "a", say=said.append)
+    update = run.update
+
+    def interrupted(*args: Any) -> Any:
+        if run.student.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(*args)
+
+    run.update = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        run.go()
+    assert "goes on" in said[-1]
+    again = Run(PLAN, HERE, *data, tmp_path / "a", say=said.append)
+    again._resume()
+    assert again.student.step == 4
+
+
+def test_the_student_learns_and_the_log_and_the_plot_show_it(data: tuple[Path, Path], tmp_path: Path) -> None:
+    plan = replace(PLAN, samples=16 * 60, by="photos")
+    figures = Run(plan, replace(HERE, seconds=1e9, every=320), *data, tmp_path / "a").go()
+    lines = read_log(tmp_path / "a" / "log.jsonl")
+    losses = [line["loss"] for line in lines if "loss" in line]
+    start = lines[0]["cosine_unseen"]
+    assert losses[-1] < 0.7 * losses[0]
+    assert figures["cosine_unseen"] > start + 0.4
+    assert (tmp_path / "a" / "plot.png").read_bytes()[:4] == b"\x89PNG"
+    (tmp_path / "a" / "log.jsonl").write_text(json.dumps({"step": 1}) + '\n{"step": 2, "los')
+    assert read_log(tmp_path / "a" / "log.jsonl") == [{"step": 1}]
+
+
+def test_another_plan_and_too_few_crops_are_refused(data: tuple[Path, Path], tmp_path: Path) -> None:
+    Run(PLAN, HERE, *data, tmp_path / "a").go()
+    with pytest.raises(UsageError, match="another plan"):
+        Run(replace(PLAN, lr=0.5), HERE, *data, tmp_path / "a").go()
+    with pytest.raises(UsageError, match="fewer than a batch"):
+        Run(replace(PLAN, batch=64), HERE, *data, tmp_path / "b")
+    with pytest.raises(UsageError, match="no student"):
+        Run(replace(PLAN, architecture="huge"), HERE, *data, tmp_path / "b")
+    with pytest.raises(UsageError, match="join with --dim"):
+        Run(replace(PLAN, architecture="v0"), HERE, *data, tmp_path / "b")
+
+
+def test_minutes_become_samples_once_and_the_trial_leaves_no_trace(data: tuple[Path, Path], tmp_path: Path) -> None:
+    run = Run(PLAN, HERE, *data, tmp_path / "a")
+    before = {k: v.clone() for k, v in weights(run).items()}
+    plan = plan_for(0.01, run)
+    assert plan.samples % plan.batch == 0
+    assert all(torch.equal(v, before[k]) for k, v in weights(run).items()) and run.student.step == 0
+    write_json(tmp_path / "a" / "plan.json", {"samples": 1234})
+    assert plan_for(5.0, run).samples == 1234
+
+
+def test_batches_are_the_same_in_other_processes_and_every_crop_comes_once(data: tuple[Path, Path]) -> None:
+    crops = CropSet(data[0])
+    numbers = np.arange(48)
+    identities = crops.identities()[0]
+    dataset = TrainingSet(crops, numbers, np.zeros((48, 8), np.float32), identities, 16, Strength())
+    assert sorted(np.concatenate([dataset.chosen(step) for step in range(3)]).tolist()) == numbers.tolist()
+    assert not np.array_equal(dataset.chosen(0), dataset.chosen(3))
+    here = list(batches(dataset, 1, 3, workers=0))
+    there = list(batches(dataset, 1, 3, workers=1))
+    assert all(torch.equal(a.chips, b.chips) for a, b in zip(here, there, strict=True))
+    part_labelled = np.where(np.arange(48) < 4, 0, -1)
+    balanced = TrainingSet(crops, numbers, np.zeros((48, 8), np.float32), part_labelled, 16, Strength(), balanced=0.5)
+    assert (balanced.chosen(5) < 4).sum() >= 8
+
+
+def test_unseen_crops_are_unseen_people_or_unseen_photos(data: tuple[Path, Path]) -> None:
+    crops = CropSet(data[0])
+    people = crops.identities()[0]
+    by_people = held_out(crops, 0.25)
+    assert by_people.sum() == 12 and not set(people[by_people]) & set(people[~by_people])
+    by_photos = held_out_photos(crops, 0.3)
+    assert by_photos.sum() == 16 and set(people[~by_photos]) == set(range(8))
+    assert not held_out(crops, 0.0).any() and not held_out_photos(crops, 0.0).any()
+
+
+def test_targets_are_turned_into_the_space_of_a_student_that_starts_trained() -> None:
+    rng = np.random.default_rng(0)
+    current = rng.normal(size=(50, 8)).astype(np.float32)
+    turn = np.linalg.qr(rng.normal(size=(8, 8)))[0].astype(np.float32)
+    assert np.abs(turned_to(current @ turn, current, np.arange(40)) - current).max() < 1e-4
+
+
+def test_a_student_may_start_from_the_shipped_network(chips: np.ndarray) -> None:
+    student = Student(DistillPlan(start="mini", norm="none"), 0, torch.device("cpu"))
+    from facepipe.networks.registry import load_embedder
+
+    vectors = distill.embed_chips(student.network, chips, torch.device("cpu"), torch.float32)
+    assert (vectors * load_embedder("mini", "cpu").embed(chips).vectors).sum(axis=1).min() > 0.999
+    with pytest.raises(UsageError, match="starts from"):
+        distill.load_start("dlib")
+
+
+@pytest.fixture
+def chips() -> np.ndarray:
+    return np.random.default_rng(2).integers(0, 256, (2, 112, 112, 3), np.uint8)
+
+
+# ---- losses, augmentation, evaluation sets ----
+
+
+def test_losses_are_zero_for_a_perfect_student_and_positive_otherwise() -> None:
+    a, b = (torch.nn.functional.normalize(torch.randn(6, 8)) for _ in range(2))
+    assert float(cosine_loss(a, a)) == pytest.approx(0.0, abs=1e-6)
+    assert float(relational_loss(a, a @ torch.linalg.qr(torch.randn(8, 8))[0])) == pytest.approx(0.0, abs=1e-6)
+    assert float(relational_loss(a, b)) > 0.01
+
+
+@pytest.mark.parametrize("kind", ["cosface", "arcface"])
+def test_a_margin_makes_the_right_answer_harder(kind: str) -> None:
+    head = MarginSoftmax(8, 3, kind, margin=0.4)
+    easy = MarginSoftmax(8, 3, kind, margin=0.0)
+    easy.load_state_dict(head.state_dict())
+    x = torch.nn.functional.normalize(torch.randn(5, 8))
+    who = torch.tensor([0, 1, 2, -1, 1])
+    assert head(x, who).item() > easy(x, who).item()
+    assert head(x, torch.full((5,), -1)).item() == 0.0
+    with pytest.raises(ValueError, match="cosface or arcface"):
+        MarginSoftmax(8, 3, "softface")
+
+
+def test_augmentation_repeats_itself_and_every_effect_keeps_the_shape() -> None:
+    rng = np.random.default_rng(0)
+    crop = np.asarray(rng.integers(0, 256, (8, 8, 3)).repeat(16, 0).repeat(16, 1), np.uint8)
+    sure = Strength(1.0, 1.0, 0.02, *[1.0] * 8)
+    first = augment(crop, np.random.default_rng(5), sure)
+    assert first.shape == (112, 112, 3) and first.dtype == np.uint8
+    assert np.array_equal(first, augment(crop, np.random.default_rng(5), sure))
+    assert not np.array_equal(first, augment(crop, np.random.default_rng(6), sure))
+    for effect in EFFECTS:
+        for seed in range(3):
+            out = effect(middle(crop), np.random.default_rng(seed))
+            assert out.shape == (112, 112, 3) and out.dtype == np.uint8
+    still = Strength(0.0, 0.0, 0.0).only_placing()
+    plain = [augment(crop, np.random.default_rng(s), still) for s in range(6)]
+    own = middle(crop).astype(int)
+    assert all(min(np.abs(p - own).max(), np.abs(p[:, ::-1] - own).max()) <= 1 for p in plain)
+
+
+def test_a_mask_covers_mouth_and_nose_and_leaves_the_eyes() -> None:
+    crop = np.full((128, 128, 3), 90, np.uint8)
+    crop[::2] = 110
+    for seed in range(5):
+        changed = np.abs(_mask(crop, np.random.default_rng(seed)).astype(int) - crop).max(axis=2) > 5
+        x, y = POINTS.round().astype(int).T
+        assert changed[y[3:], x[3:]].all() and not changed[y[:2], x[:2]].any()
+
+
+def test_an_evaluation_set_counts_photos_without_a_face_as_wrong() -> None:
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(10), 2)
+    same = [(2 * i, 2 * i + 1) for i in range(10)]
+    other = [(2 * i, (2 * i + 2) % 20) for i in range(10)]
+    a, b = (np.asarray(side) for side in zip(*same, *other, strict=True))
+    truth = np.arange(20) < 10
+    pairs = PairList(tuple(Path(str(i)) for i in range(20)), a, b, truth, people, np.tile(np.arange(2), 10))
+    centres = np.linalg.qr(rng.normal(size=(16, 16)))[0][:10].astype(np.float32)
+    vectors = centres[people]
+    crops, points = np.zeros((20, 128, 128, 3), np.uint8), np.zeros((20, 5, 2), np.float32)
+    whole = EvalSet("s", pairs, crops, points, np.arange(20))
+    assert whole.verification(vectors)["accuracy"] == 1.0
+    row = np.arange(20)
+    row[0], row[1:] = -1, np.arange(19)
+    lacking = EvalSet("s", pairs, crops[1:], points[1:], row)
+    # One genuine and two impostor pairs show photo 0.
+    assert lacking.verification(vectors[1:])["accuracy"] == pytest.approx(17 / 20)
+    half = part(lacking, 2)
+    assert len(half.pairs) == 10 and len(half.crops) < 19
