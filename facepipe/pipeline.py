@@ -13,6 +13,7 @@ from facepipe.stages.predict import predict
 from facepipe.types import Detector, Embedder, Embeddings, Face, Image, PhotoResult, Policy
 
 if TYPE_CHECKING:
+    from facepipe.gallery.snapshot import GallerySnapshot
     from facepipe.stages.detect import DetectOptions
 
 
@@ -72,6 +73,20 @@ class Recognizer:
             size = photo.image.width, photo.image.height
             results.append(PhotoResult(photo.image.path, *size, predictions, self.matcher.fingerprint))
         return results
+
+
+def matcher_for(snapshot: GallerySnapshot) -> Matcher:
+    """Index the people of a gallery."""
+    return Matcher(
+        snapshot.fingerprint,
+        snapshot.persons,
+        snapshot.templates,
+        snapshot.vectors,
+        snapshot.owners,
+        snapshot.face_ids,
+        negatives=snapshot.negatives,
+        negative_owners=snapshot.negative_owners,
+    )
 
 
 def load_extractor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 import warnings
@@ -34,7 +35,9 @@ def main() -> None:
     theirs = package.MTCNN(keep_all=True, min_face_size=options.min_face, device="cpu", select_largest=False)
     ours = MtcnnDetector(
         TorchCascade(torch.device("cpu")),
-        DetectOptions(min_face=options.min_face, max_side=None, edge_gate=options.edge_gate),
+        DetectOptions.reference(options.min_face)
+        if not options.edge_gate
+        else dataclasses.replace(DetectOptions.reference(options.min_face), edge_gate=True),
     )
     images = [image for folder in options.folders for image in photos(folder, options.limit)]
     reference, reference_cpu = [], 0.0

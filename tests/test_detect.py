@@ -98,3 +98,40 @@ def test_options_refuse_what_makes_no_sense() -> None:
     for wrong in ({"min_face": 5}, {"factor": 1.0}, {"thresholds": (0.0, 0.7, 0.7)}):
         with pytest.raises(ValueError, match="expected"):
             DetectOptions(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cut", ["left", "right", "top", "bottom"])
+def test_a_face_cut_by_the_border_has_its_landmarks_where_the_whole_face_has_them(
+    detector: MtcnnDetector, hopper: Image, cut: str
+) -> None:
+    whole = detector.detect([hopper])[0][0]
+    x1, y1, x2, y2 = whole.box.round().astype(int)
+    left, top = (x1 + 20 if cut == "left" else 0), (y1 + 40 if cut == "top" else 0)
+    right, bottom = (x2 - 20 if cut == "right" else 512), (y2 - 15 if cut == "bottom" else 600)
+    tight = Image(np.ascontiguousarray(hopper.rgb[top:bottom, left:right]))
+    (face, *_) = detector.detect([tight])[0]
+    apart = np.linalg.norm(face.landmarks + np.array([left, top]) - whole.landmarks, axis=1).mean()
+    assert apart < 0.06 * whole.quality.size
+
+
+def test_what_looks_like_a_face_only_once_is_dropped(networks: TorchCascade) -> None:
+    class Moody:
+        """Networks that are convinced by a crop once, and never again."""
+
+        mixes_sizes = True
+        propose = networks.propose
+        refine = networks.refine
+
+        def __init__(self) -> None:
+            self.looks = 0
+
+        def finish(self, crops: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            self.looks += 1
+            scores, offsets, points = networks.finish(crops, least)
+            return (scores if self.looks == 1 else scores * 0), offsets, points
+
+    import skimage.data
+
+    portrait = Image(np.ascontiguousarray(skimage.data.astronaut()))
+    assert MtcnnDetector(networks, DetectOptions(second_look=False)).detect([portrait])[0]
+    assert MtcnnDetector(Moody()).detect([portrait]) == [()]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from facepipe.detection.boxes import clip_to_pixels, iou, nms, nms_contained, square
+from facepipe.detection.boxes import clip, iou, nms, nms_contained, square, to_pixels
 from facepipe.detection.edges import edge_map, looked_at
 from facepipe.detection.pyramid import crop_area, integral_image, pyramid_scales, resize_area
 from facepipe.detection.quality import head_pose, sharpness
@@ -39,6 +39,16 @@ def test_crops_are_what_cutting_and_pooling_gives(rgb: np.ndarray, data: st.Data
     x2, y2 = data.draw(st.integers(x1 + 1, width)), data.draw(st.integers(y1 + 1, height))
     crop = crop_area(integral_image(rgb), np.array([[x1, y1, x2, y2]]), 24)[0]
     np.testing.assert_allclose(crop, torch_area(rgb[y1:y2, x1:x2], 24, 24), atol=1e-3)
+
+
+def test_a_crop_over_the_border_is_what_a_black_frame_gives() -> None:
+    rgb = np.random.default_rng(2).integers(0, 256, (30, 40, 3), np.uint8)
+    framed = np.zeros((70, 80, 3), np.uint8)
+    framed[20:50, 20:60] = rgb
+    boxes = np.array([[-15, -7, 20, 28], [25, 10, 58, 43]])
+    np.testing.assert_allclose(
+        crop_area(integral_image(rgb), boxes, 24), crop_area(integral_image(framed), boxes + 20, 24), atol=1e-3
+    )
 
 
 def test_a_region_of_a_level_is_the_cut_out_level() -> None:
@@ -99,7 +109,7 @@ def test_squares_keep_their_centre() -> None:
 def test_crops_never_leave_the_picture() -> None:
     boxes = np.array([[-20, -5, 400, 300], [500, 10, 600, 50]], np.float32)
     size = np.array([320, 320]), np.array([240, 240])
-    pixels = clip_to_pixels(boxes, *size)
+    pixels = clip(to_pixels(boxes), *size)
     assert pixels[0].tolist() == [0, 0, 320, 240]
     assert pixels[1, 0] >= pixels[1, 2]
 

@@ -12,6 +12,9 @@ from facepipe.cli.common import exit_code_of, protect_stdout
 
 #: Command name -> (module, attribute, one-line help). The help stands here so that `--help` imports no command.
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "identify": ("facepipe.cli.identify", "identify", "Say who is in pictures."),
+    "verify": ("facepipe.cli.verify", "verify", "Say whether two photos show the same person."),
+    "detect": ("facepipe.cli.detect", "detect", "Find faces: boxes, landmarks, quality, edges."),
     "gallery": ("facepipe.cli.gallery", "gallery", "Look after the enrolled people: list, rename, audit, erase."),
     "models": ("facepipe.cli.models", "models", "Show the networks, fetch more, register your own."),
     "evaluate": ("facepipe.cli.evaluate", "evaluate", "Measure error rates on your own labelled photos."),
@@ -20,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "calibrate",
         "Choose the gallery's threshold for a wanted false positive rate.",
     ),
+    "demo": ("facepipe.cli.demo", "demo", "See the four steps at work on two portraits."),
     "doctor": ("facepipe.cli.doctor", "doctor", "Show what is installed here, and whether it works."),
 }
 

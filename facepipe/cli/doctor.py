@@ -1,17 +1,60 @@
-"""`facepipe doctor`: what is installed here, and does it work."""
+"""`facepipe doctor`: what is installed here, and does it work?"""
 
 from __future__ import annotations
 
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
 import click
 
 from facepipe import __version__
-from facepipe.cli.common import echo, json_option, out_console
+from facepipe.cli.common import echo, gallery_option, json_option, out_console
 
-PACKAGES = ("torch", "facenet-pytorch", "opencv-python", "faiss-cpu", "numpy", "pillow", "pillow-heif", "onnxruntime")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "facenet-pytorch",
+    "opencv-python",
+    "faiss-cpu",
+    "numpy",
+    "pillow",
+    "pillow-heif",
+    "scikit-learn",
+    "pyarrow",
+    "onnxruntime",
+    "face_recognition_models",
+)
+
+
+@click.command()
+@gallery_option
+@json_option
+def doctor(gallery: Path, as_json: bool) -> int:
+    """Show versions, devices, threads, instruction sets, model files, and the gallery's health."""
+    from facepipe.errors import ExitCode
+
+    models = _models()
+    home = _gallery(gallery)
+    facts: dict[str, Any] = {
+        "schema_version": 1,
+        "facepipe": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {name: _installed(name) for name in PACKAGES},
+        "hardware": _hardware(),
+        "models": models,
+        "gallery": home,
+    }
+    if as_json:
+        echo(json.dumps(facts, indent=2))
+    else:
+        _print(facts)
+    if any(model["state"] == "damaged" for model in models):
+        return ExitCode.MODEL
+    return ExitCode.GALLERY if home["state"] == "damaged" else ExitCode.OK
 
 
 def _installed(package: str) -> str | None:
@@ -21,20 +64,92 @@ def _installed(package: str) -> str | None:
         return None
 
 
-@click.command()
-@json_option
-def doctor(as_json: bool) -> None:
-    """Show versions, devices, threads, instruction sets, model files, and the gallery's health."""
-    facts = {
-        "facepipe": __version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "packages": {name: _installed(name) for name in PACKAGES},
+def _hardware() -> dict[str, Any]:
+    import os
+
+    import cv2
+    import faiss
+    import torch
+
+    from facepipe.networks.devices import network_dtype
+
+    return {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": {
+            "torch": torch.get_num_threads(),
+            "opencv": cv2.getNumThreads(),
+            "faiss": faiss.omp_get_max_threads(),
+        },
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "faiss": faiss.get_compile_options().strip(),
+        "network_dtype": str(network_dtype(torch.device("cpu"))).removeprefix("torch."),
+        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
-    if as_json:
-        echo(json.dumps(facts, indent=2))
-        return
-    console = out_console()
-    console.print(f"facepipe {__version__} on Python {facts['python']}, {facts['system']}")
-    for name in PACKAGES:
-        console.print(f"  {name} {_installed(name) or 'not installed'}")
+
+
+def _models() -> list[dict[str, str]]:
+    """Check each model that is on this machine against its recorded hash."""
+    from facepipe.errors import ModelError
+    from facepipe.networks.registry import is_here, read_weights, records
+
+    states = []
+    for record in records():
+        if not is_here(record):
+            states.append({"name": record.name, "state": "not pulled", "detail": ""})
+            continue
+        try:
+            read_weights(record)
+            states.append({"name": record.name, "state": "ok", "detail": ""})
+        except ModelError as error:
+            states.append({"name": record.name, "state": "damaged", "detail": str(error)})
+    return states
+
+
+def _gallery(folder: Path) -> dict[str, Any]:
+    from facepipe.errors import GalleryError, GalleryMissingError
+    from facepipe.gallery.store import Gallery
+
+    facts: dict[str, Any] = {"folder": str(folder)}
+    try:
+        with Gallery.open(folder) as gallery:
+            snapshot = gallery.snapshot()
+            return {
+                **facts,
+                "state": "ok",
+                "model": gallery.fingerprint,
+                "people": len(snapshot.persons),
+                "faces": len(snapshot.vectors),
+                "calibrated": gallery.calibration() is not None,
+            }
+    except GalleryMissingError:
+        return {**facts, "state": "none", "detail": "nobody is enrolled yet: facepipe enroll"}
+    except GalleryError as error:
+        return {**facts, "state": "damaged", "detail": str(error)}
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    hardware = facts["hardware"]
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("facepipe", f"{facts['facepipe']} on Python {facts['python']}, {facts['system']}")
+    table.add_row(
+        "packages", ", ".join(f"{name} {found or '(not installed)'}" for name, found in facts["packages"].items())
+    )
+    threads = ", ".join(f"{name} {count}" for name, count in hardware["threads"].items())
+    table.add_row(
+        "processor", f"{hardware['cores']} cores; {hardware['cpu_capability']}; networks in {hardware['network_dtype']}"
+    )
+    table.add_row("threads", threads)
+    table.add_row("faiss", hardware["faiss"])
+    table.add_row("CUDA", ", ".join(hardware["cuda"]) or "no device")
+    for model in facts["models"]:
+        table.add_row(f"model {model['name']}", " ".join(filter(None, (model["state"], model["detail"]))))
+    gallery = facts["gallery"]
+    detail = (
+        gallery.get("detail") or f"{gallery['people']} people, {gallery['faces']} faces, made by {gallery['model']}"
+    )
+    table.add_row(f"gallery {gallery['folder']}", f"{gallery['state']}: {detail}")
+    out_console().print(table)

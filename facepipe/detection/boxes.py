@@ -71,9 +71,17 @@ def regress(boxes: Float32, offsets: Float32, plus: float) -> Float32:
     return np.asarray(boxes + offsets * np.concatenate([extent, extent], axis=1), np.float32)
 
 
-def clip_to_pixels(boxes: Float32, width: Int64, height: Int64) -> Int64:
-    """Return whole-pixel crops inside the pictures, int64 (n, 4), last-plus-one; an empty one has x1 >= x2 or y1 >= y2."""
+def to_pixels(boxes: Float32) -> Int64:
+    """Return whole-pixel crops, int64 (n, 4), last-plus-one, that may reach outside the picture.
+
+    The subtraction turns MTCNN's pixel numbers, which begin at 1, into ours.
+    """
     whole = np.trunc(boxes).astype(np.int64)
-    x1 = np.maximum(whole[:, 0], 1) - 1
-    y1 = np.maximum(whole[:, 1], 1) - 1
-    return np.stack([x1, y1, np.minimum(whole[:, 2], width), np.minimum(whole[:, 3], height)], axis=1)
+    whole[:, :2] -= 1
+    return whole
+
+
+def clip(pixels: Int64, width: Int64, height: Int64) -> Int64:
+    """Return the part of each crop that lies in its picture; an empty one has x1 >= x2 or y1 >= y2."""
+    x1, y1, x2, y2 = pixels.T
+    return np.stack([np.maximum(x1, 0), np.maximum(y1, 0), np.minimum(x2, width), np.minimum(y2, height)], axis=1)

@@ -55,12 +55,15 @@ def resize_area(
 def crop_area(integral: NDArray[np.integer], boxes: Int64, size: int) -> Float32:
     """Resample boxes to (n, size, size, 3) float32, 0..255.
 
-    boxes: int64 (n, 4), x1 y1 x2 y2, last-plus-one, inside the picture and not empty.
+    boxes: int64 (n, 4), x1 y1 x2 y2, last-plus-one, not empty. What lies outside the picture is black.
     """
+    height, width = integral.shape[0] - 1, integral.shape[1] - 1
     left, right = _bins(boxes[:, 2] - boxes[:, 0], size)
     top, bottom = _bins(boxes[:, 3] - boxes[:, 1], size)
-    left, right = left + boxes[:, :1], right + boxes[:, :1]  # (n, size)
-    top, bottom = top + boxes[:, 1:2], bottom + boxes[:, 1:2]
+    area = ((bottom - top)[:, :, None] * (right - left)[:, None, :]).astype(np.float32)
+    # Bins are cut off at the border but still divided by their whole area: the missing pixels count as 0.
+    left, right = (np.clip(edge + boxes[:, :1], 0, width) for edge in (left, right))  # (n, size)
+    top, bottom = (np.clip(edge + boxes[:, 1:2], 0, height) for edge in (top, bottom))
     # One flat gather for each corner: `take` on (pixels, 3) is several times faster than two-dimensional fancy indexing.
     stride = integral.shape[1]
     flat = integral.reshape(-1, 3)
@@ -70,7 +73,6 @@ def crop_area(integral: NDArray[np.integer], boxes: Int64, size: int) -> Float32
     sums -= flat.take(rows_top + columns_right, axis=0)
     sums -= flat.take(rows_bottom + columns_left, axis=0)
     sums += flat.take(rows_top + columns_left, axis=0)
-    area = ((bottom - top)[:, :, None] * (right - left)[:, None, :]).astype(np.float32)
     crops: Float32 = sums.astype(np.float32)
     crops /= area[..., None]
     return crops

@@ -87,7 +87,7 @@ class _CropNetwork:
     def __call__(self, crops: Float32, least: float) -> tuple[Float32, Float32]:
         """(n, h, w, 3) to probabilities (n,) and the other outputs (n, k); those below `least` may be rough."""
         with torch.inference_mode():
-            if self._rough is None:
+            if self._rough is None or least <= 0.0:
                 return _split(_run(self._exact, crops))
             out = _run(self._rough, crops)
             wanted = float(np.log(least / (1 - least))) - _SLACK

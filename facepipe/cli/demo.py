@@ -1,0 +1,104 @@
+"""`facepipe demo`: the four steps on real portraits, in half a minute and without any photo of the user's."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facepipe.cli.common import device_option, echo, json_option, note, out_console
+
+if TYPE_CHECKING:
+    from facepipe.demo import DemoPicture
+    from facepipe.pipeline import Extracted, Extractor, Recognizer
+    from facepipe.types import PhotoResult
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("facepipe-demo.png"),
+    show_default=True,
+    help="Where the picture of the four steps goes.",
+)
+@json_option
+@device_option
+def demo(out: Path, as_json: bool, device: str) -> int:
+    """Enrol two public-domain portraits, recognise altered copies of them, and draw what each step does."""
+    started = time.perf_counter()
+    from facepipe.demo import PEOPLE, portraits, probes
+    from facepipe.errors import ExitCode
+    from facepipe.pipeline import load_extractor
+
+    extractor = load_extractor("mini", device)
+    pictures = list(probes())
+    extracted = extractor.extract([picture.image for picture in pictures])
+    enrolled = dict(zip(PEOPLE, extractor.extract(list(portraits().values())), strict=True))
+    rows = []
+    # Twice: with both people enrolled, and with one of them a stranger.
+    for names in (PEOPLE, PEOPLE[:1]):
+        with tempfile.TemporaryDirectory(prefix="facepipe-demo-") as folder:
+            recognizer = _enrol(Path(folder), extractor, {name: enrolled[name] for name in names})
+        results = [recognizer.judge(photo) for photo in extracted]
+        rows += [_row(names, picture, result) for picture, result in zip(pictures, results, strict=True)]
+    seconds = time.perf_counter() - started
+    right = sum(bool(row["right"]) for row in rows)
+    if as_json:
+        echo(
+            json.dumps(
+                {"schema_version": 1, "rows": rows, "right": right, "picture": str(out), "seconds": round(seconds, 2)}
+            )
+        )
+    else:
+        _print(rows)
+        echo(f"{right} of {len(rows)} answers are right. {seconds:.1f} s. The four steps as a picture: {out}")
+    if right < len(rows):
+        note("facepipe: the demo gave a wrong answer; please report it with the output of `facepipe doctor`")
+        return ExitCode.UNPLANNED
+    return ExitCode.OK
+
+
+def _enrol(folder: Path, extractor: Extractor, people: dict[str, Extracted]) -> Recognizer:
+    from facepipe.gallery.store import Gallery, NewFace
+    from facepipe.networks.registry import get_record
+    from facepipe.pipeline import Recognizer, matcher_for
+    from facepipe.policy import policy_for
+
+    embedder = extractor.embedder
+    with Gallery.create(folder / "gallery", embedder.fingerprint, embedder.dim) as gallery:
+        gallery.add([NewFace(name, photo.embeddings.vectors[0], photo.image.path) for name, photo in people.items()])
+        return Recognizer(extractor, matcher_for(gallery.snapshot()), policy_for(get_record("mini"), len(people)))
+
+
+def _row(enrolled: Sequence[str], picture: DemoPicture, result: PhotoResult) -> dict[str, Any]:
+    best = max(result.predictions, key=lambda p: p.face.score, default=None)
+    expected = picture.person if picture.person in enrolled else ("unknown" if picture.person else "no face")
+    answer = "no face" if best is None else (best.person or str(best.status))
+    return {
+        "enrolled": list(enrolled),
+        "picture": picture.image.path,
+        "answer": answer,
+        "similarity": None if best is None or best.similarity is None else round(best.similarity, 3),
+        "right": answer == expected,
+    }
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from itertools import groupby
+
+    from rich.table import Table
+
+    for names, group in groupby(rows, key=lambda row: " and ".join(row["enrolled"])):
+        table = Table(title=f"Enrolled: {names}", title_justify="left")
+        for heading in ("picture", "answer", "similarity", ""):
+            table.add_column(heading, justify="right" if heading == "similarity" else "left", no_wrap=True)
+        for row in group:
+            similarity = "" if row["similarity"] is None else f"{row['similarity']:.3f}"
+            table.add_row(row["picture"], row["answer"], similarity, "[green]✓[/]" if row["right"] else "[red]✗[/]")
+        out_console().print(table)

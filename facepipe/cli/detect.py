@@ -1,0 +1,111 @@
+"""`facepipe detect`: step 1 alone, to look at what it finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facepipe.cli.common import echo, json_option, note, out_console
+from facepipe.cli.engine import Looking, detect_options
+
+if TYPE_CHECKING:
+    from facepipe.types import Face
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMG...")
+@click.option("--edges", type=click.Path(path_type=Path), help="Write the edge map of the (only) picture to this file.")
+@click.option(
+    "--annotate",
+    type=click.Path(path_type=Path),
+    help="Write the picture with its faces drawn: a file, or a folder for several.",
+)
+@json_option
+@detect_options
+def detect(
+    images: tuple[str, ...],
+    edges: Path | None,
+    annotate: Path | None,
+    as_json: bool,
+    min_face: int,
+    max_side: int,
+    device: str,
+) -> int:
+    """Find the faces in pictures: boxes, landmarks, and how usable each face is."""
+    from facepipe import threads
+    from facepipe.errors import ExitCode, InputError, UsageError
+    from facepipe.images import read_image, write_image
+    from facepipe.networks.devices import resolve_device
+    from facepipe.networks.mtcnn import load_cascade
+    from facepipe.report.draw import draw_edges, draw_faces
+    from facepipe.report.names import output_stem
+    from facepipe.report.records import dumps, face_record
+    from facepipe.stages.detect import DetectOptions, MtcnnDetector
+
+    if edges and len(images) > 1:
+        raise UsageError("--edges takes one picture at a time")
+    threads.prepare(threads.wanted())
+    looking = Looking(min_face, max_side, device)
+    options = DetectOptions(min_face=min_face, max_side=looking.read_side)
+    detector = MtcnnDetector(load_cascade(resolve_device(device)), options)
+    records: list[dict[str, Any]] = []
+    failed = 0
+    for path in images:
+        try:
+            image = read_image(path)
+        except InputError as error:
+            if len(images) == 1:
+                raise
+            note(f"facepipe: {error}")
+            records.append({"path": path, "width": None, "height": None, "error": str(error), "faces": []})
+            failed += 1
+            continue
+        (faces,) = detector.detect([image])
+        records.append(
+            {
+                "path": path,
+                "width": image.width,
+                "height": image.height,
+                "error": None,
+                "faces": [face_record(f) for f in faces],
+            }
+        )
+        if edges:
+            write_image(edges, draw_edges(detector.edges(image).magnitude))
+        if annotate:
+            target = annotate
+            if len(images) > 1 or annotate.is_dir():
+                annotate.mkdir(parents=True, exist_ok=True)
+                target = annotate / f"{output_stem(path)}.jpg"
+            write_image(target, draw_faces(image, faces))
+        if not as_json:
+            _print_table(path, faces)
+    if as_json:
+        echo(dumps({"schema_version": 1, "images": records}, indent=2))
+    if failed:
+        return ExitCode.INPUT if failed == len(images) else ExitCode.PARTIAL
+    return ExitCode.OK
+
+
+def _print_table(path: str, faces: tuple[Face, ...]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(f"{path}: {len(faces)} face{'' if len(faces) == 1 else 's'}"), title_justify="left")
+    for heading in ("box (x1 y1 x2 y2)", "score", "size", "sharpness", "yaw", "pitch", "roll", "edges"):
+        table.add_column(heading, justify="right")
+    for face in faces:
+        q = face.quality
+        table.add_row(
+            " ".join(f"{v:.0f}" for v in face.box),
+            f"{face.score:.3f}",
+            f"{q.size:.0f} px",
+            f"{q.sharpness:.0f}",
+            f"{q.yaw:+.0f}°",
+            f"{q.pitch:+.0f}°",
+            f"{q.roll:+.0f}°",
+            f"{q.edge_density:.0%}",
+        )
+    out_console().print(table)

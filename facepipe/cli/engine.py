@@ -1,0 +1,170 @@
+"""What the commands that look at photos share: their options, and the engines that these build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from facepipe.cli.common import device_option, gallery_option, model_option
+
+if TYPE_CHECKING:
+    from facepipe.gallery.store import Gallery
+    from facepipe.pipeline import Extractor, Recognizer
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    def decorate(command: _F) -> _F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def detect_options(command: _F) -> _F:
+    """`--min-face`, `--max-side`, `--device`: how to look for faces."""
+    return _stack(
+        click.option(
+            "--min-face",
+            type=click.IntRange(min=12),
+            default=40,
+            show_default=True,
+            envvar="FACEPIPE_MIN_FACE",
+            help="Smallest face, in pixels of the picture after --max-side.",
+        ),
+        click.option(
+            "--max-side",
+            type=click.IntRange(min=0),
+            default=1280,
+            show_default=True,
+            envvar="FACEPIPE_MAX_SIDE",
+            help="Look at larger pictures reduced to this many pixels; 0: never reduce.",
+        ),
+        device_option,
+    )(command)
+
+
+def decision_options(command: _F) -> _F:
+    """`--gallery`, `--model`, `--threshold`, `--margin`, `--top-k`, `--repeat`: how to compare and decide."""
+    return _stack(
+        gallery_option,
+        model_option,
+        click.option(
+            "--threshold",
+            type=click.FloatRange(-1.0, 1.0),
+            default=None,
+            envvar="FACEPIPE_THRESHOLD",
+            help="Cosine at which a face counts as known; default: the gallery's calibration, or the model's record.",
+        ),
+        click.option(
+            "--margin",
+            type=click.FloatRange(0.0, 2.0),
+            default=None,
+            envvar="FACEPIPE_MARGIN",
+            help="How far the best person must lead the second; closer is ambiguous.",
+        ),
+        click.option(
+            "--top-k",
+            type=click.IntRange(min=1),
+            default=3,
+            show_default=True,
+            envvar="FACEPIPE_TOP_K",
+            help="Candidates shown for each face.",
+        ),
+        click.option(
+            "--repeat",
+            is_flag=True,
+            envvar="FACEPIPE_REPEAT",
+            help="Let one person be named more than once in a photo (collages, mirrors).",
+        ),
+    )(command)
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """The options of `detect_options`."""
+
+    min_face: int
+    max_side: int
+    device: str
+
+    @property
+    def read_side(self) -> int | None:
+        """How far a picture may be reduced while it is decoded: None, not at all."""
+        return self.max_side or None
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """The options of `decision_options`."""
+
+    gallery: Path
+    model: str | None
+    threshold: float | None
+    margin: float | None
+    top_k: int
+    repeat: bool
+
+
+#: Up to so many photos are done sooner by the engines that start without torch.
+FEW = 8
+
+
+def load_engines(model: str, looking: Looking, photos: int) -> Extractor:
+    """Load detector and embedder for these options; for a few photos, those that start fast."""
+    from facepipe import threads
+
+    threads.prepare(threads.wanted())
+    from facepipe.pipeline import load_extractor
+    from facepipe.stages.detect import DetectOptions
+
+    options = DetectOptions(min_face=looking.min_face, max_side=looking.read_side)
+    extractor = load_extractor(model, looking.device, options, quick=photos <= FEW)
+    threads.limit(threads.wanted())
+    return extractor
+
+
+def model_of(gallery: Gallery, wanted: str | None) -> str:
+    """Return the embedder that a gallery was made with; GalleryModelError when another one was asked for."""
+    from facepipe.errors import GalleryModelError
+    from facepipe.networks.registry import get_record, records
+
+    if wanted is not None:
+        gallery.require_model(get_record(wanted).fingerprint)
+        return wanted
+    for record in records():
+        if record.kind == "embedder" and record.fingerprint == gallery.fingerprint:
+            return record.name
+    raise GalleryModelError(
+        f"{gallery.folder}: made by {gallery.fingerprint}, and no model on this machine is that one; "
+        "see `facepipe models list`, or move the gallery with `facepipe gallery reembed --model NAME`"
+    )
+
+
+def load_recognizer(looking: Looking, deciding: Deciding, photos: int) -> Recognizer:
+    """Open the gallery and load everything that answers "who is this?"."""
+    from facepipe.gallery.sealing import Secret
+    from facepipe.gallery.store import Gallery
+    from facepipe.networks.registry import get_record
+    from facepipe.pipeline import Recognizer, matcher_for
+    from facepipe.policy import policy_for
+
+    with Gallery.open(deciding.gallery, Secret.from_environment()) as gallery:
+        model = model_of(gallery, deciding.model)
+        snapshot = gallery.snapshot()
+        policy = policy_for(
+            get_record(model),
+            len(snapshot.persons),
+            gallery.calibration(),
+            threshold=deciding.threshold,
+            margin=deciding.margin,
+            exclusive=not deciding.repeat,
+            top_k=deciding.top_k,
+        )
+    return Recognizer(load_engines(model, looking, photos), matcher_for(snapshot), policy)

@@ -1,0 +1,149 @@
+"""`facepipe identify`: who is in these pictures?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facepipe.cli.common import echo, note, out_console, quiet_option
+from facepipe.cli.engine import Deciding, Looking, decision_options, detect_options
+
+if TYPE_CHECKING:
+    from facepipe.pipeline import Recognizer
+    from facepipe.types import Image, PhotoResult
+
+
+@click.command()
+@click.argument("images", nargs=-1, metavar="IMG...|-")
+@click.option(
+    "--files-from", type=click.File("r"), help="Read the names of pictures from a file, a line each; - is stdin."
+)
+@click.option("--json", "style", flag_value="json", help="Print one JSON document: a list, a record for each picture.")
+@click.option("--jsonl", "style", flag_value="jsonl", help="Print one JSON record a line, as each picture is done.")
+@click.option("--csv", "style", flag_value="csv", help="Print CSV, a row for each face.")
+@click.option(
+    "--annotate",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the pictures with names drawn into this folder.",
+)
+@click.option(
+    "--crops", type=click.Path(path_type=Path, file_okay=False), help="Write each face as a picture into this folder."
+)
+@decision_options
+@detect_options
+@quiet_option
+def identify(
+    images: tuple[str, ...],
+    files_from: Any,
+    style: str | None,
+    annotate: Path | None,
+    crops: Path | None,
+    gallery: Path,
+    model: str | None,
+    threshold: float | None,
+    margin: float | None,
+    top_k: int,
+    repeat: bool,
+    min_face: int,
+    max_side: int,
+    device: str,
+    quiet: bool,
+) -> int:
+    """Say who is in pictures: known, unknown or ambiguous, for each face. `-` reads one picture from stdin."""
+    from facepipe.cli.engine import load_recognizer
+    from facepipe.errors import ExitCode, UsageError
+
+    paths = [*images, *(line.rstrip("\n") for line in files_from or () if line.strip())]
+    if not paths:
+        raise UsageError("identify: no picture given; name one, or use - for stdin, or --files-from")
+    for path in paths:
+        if Path(path).is_dir():
+            raise UsageError(f"{path}: a folder; use `facepipe batch {path} --out results.jsonl`")
+    looking = Looking(min_face, max_side, device)
+    recognizer = load_recognizer(looking, Deciding(gallery, model, threshold, margin, top_k, repeat), len(paths))
+    show = _PRINTERS[style or "table"]
+    results = []
+    failed = 0
+    for image, result in _results(recognizer, paths, looking):
+        if result.error is not None:
+            failed += 1
+            if not quiet:
+                note(f"facepipe: {result.error}")
+        if style == "jsonl":
+            show([result])
+        else:
+            results.append(result)
+        if image is not None:
+            _write_pictures(image, result, annotate, crops)
+    if style != "jsonl":
+        show(results)
+    if failed:
+        return ExitCode.INPUT if failed == len(paths) else ExitCode.PARTIAL
+    return ExitCode.OK
+
+
+def _results(recognizer: Recognizer, paths: list[str], looking: Looking) -> Iterator[tuple[Image | None, PhotoResult]]:
+    from facepipe.errors import InputError
+    from facepipe.images import read_image, read_image_bytes
+    from facepipe.types import PhotoResult
+
+    for path in paths:
+        try:
+            if path == "-":
+                image = read_image_bytes(sys.stdin.buffer.read(), "-", max_side=looking.read_side)
+            else:
+                image = read_image(path, max_side=looking.read_side)
+        except InputError as error:
+            yield None, PhotoResult(path, None, None, (), recognizer.matcher.fingerprint, str(error))
+            continue
+        yield image, recognizer.recognize([image])[0]
+
+
+def _write_pictures(image: Image, result: PhotoResult, annotate: Path | None, crops: Path | None) -> None:
+    from facepipe.images import write_image
+    from facepipe.report.draw import draw_predictions, save_crops
+    from facepipe.report.names import output_stem
+
+    if annotate:
+        annotate.mkdir(parents=True, exist_ok=True)
+        write_image(annotate / f"{output_stem(image.path)}.jpg", draw_predictions(image, result.predictions))
+    if crops:
+        save_crops(crops, image, result)
+
+
+def _print_table(results: Sequence[PhotoResult]) -> None:
+    from facepipe.report.table import print_photos
+
+    print_photos(out_console(), results)
+
+
+def _print_json(results: Sequence[PhotoResult]) -> None:
+    from facepipe.report.records import dumps, to_record
+
+    echo(dumps([to_record(result) for result in results], indent=2))
+
+
+def _print_lines(results: Sequence[PhotoResult]) -> None:
+    from facepipe.report.records import dumps, to_record
+
+    for result in results:
+        echo(dumps(to_record(result)))
+
+
+def _print_csv(results: Sequence[PhotoResult]) -> None:
+    import io
+
+    from facepipe.report.csvfile import CsvWriter
+
+    text = io.StringIO()
+    writer = CsvWriter(text)
+    for result in results:
+        writer.add(result)
+    echo(text.getvalue().rstrip("\n"))
+
+
+_PRINTERS = {"table": _print_table, "json": _print_json, "jsonl": _print_lines, "csv": _print_csv}

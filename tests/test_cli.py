@@ -1,0 +1,203 @@
+"""The commands as a user runs them, with the real networks on the two public-domain portraits."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facepipe.cli import main
+from facepipe.images import encode_image, read_image, write_image
+from facepipe.types import Image
+
+pytestmark = pytest.mark.models
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run facepipe and return exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, astronaut: Image, hopper: Image) -> Path:
+    """Portraits, altered copies, a picture without a face, and a text file that calls itself a picture."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_image(folder / "collins.jpg", astronaut.rgb)
+    write_image(folder / "hopper.jpg", hopper.rgb)
+    write_image(folder / "collins-mirrored.jpg", np.ascontiguousarray(astronaut.rgb[:, ::-1]))
+    both = np.zeros((600, 1024, 3), np.uint8)
+    both[:512, :512], both[:, 512:] = astronaut.rgb, hopper.rgb
+    write_image(folder / "both.jpg", both)
+    write_image(folder / "sky.jpg", np.full((300, 400, 3), 200, np.uint8))
+    (folder / "text.jpg").write_text("this is no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory, astronaut: Image) -> Path:
+    """A gallery that knows Eileen Collins only."""
+    from facepipe.gallery.store import Gallery, NewFace
+    from facepipe.pipeline import load_extractor
+
+    extractor = load_extractor("mini", "cpu")
+    (photo,) = extractor.extract([astronaut])
+    folder = tmp_path_factory.mktemp("home") / "gallery"
+    with Gallery.create(folder, extractor.embedder.fingerprint, extractor.embedder.dim) as made:
+        made.add([NewFace("Eileen Collins", photo.embeddings.vectors[0], "collins.jpg")])
+    return folder
+
+
+def test_identify_names_the_known_and_not_the_stranger(run: Run, photos: Path, gallery: Path) -> None:
+    code, out, _ = run("identify", photos / "both.jpg", photos / "collins-mirrored.jpg", "--gallery", gallery, "--json")
+    both, mirrored = json.loads(out)
+    assert code == 0
+    by_place = sorted(both["faces"], key=lambda face: face["box"][0])
+    assert [(f["status"], f["person"]) for f in by_place] == [("known", "Eileen Collins"), ("unknown", None)]
+    assert [(f["status"], f["person"]) for f in mirrored["faces"]] == [("known", "Eileen Collins")]
+    assert set(both) == {"schema_version", "path", "width", "height", "error", "faces", "model"}
+    assert (both["width"], both["height"]) == (1024, 600)
+
+
+def test_a_picture_without_a_face_is_an_answer(run: Run, photos: Path, gallery: Path) -> None:
+    code, out, _ = run("identify", photos / "sky.jpg", "--gallery", gallery, "--jsonl")
+    assert code == 0
+    assert json.loads(out)["faces"] == []
+    assert json.loads(out)["error"] is None
+
+
+def test_one_bad_file_among_others_does_not_stop_them(run: Run, photos: Path, gallery: Path) -> None:
+    code, out, err = run("identify", photos / "text.jpg", photos / "collins.jpg", "--gallery", gallery, "--jsonl")
+    bad, good = map(json.loads, out.splitlines())
+    assert code == 7
+    assert "text.jpg" in bad["error"] and bad["faces"] == []
+    assert good["faces"][0]["person"] == "Eileen Collins"
+    assert "text.jpg" in err and "Traceback" not in err
+
+
+def test_table_and_csv_say_the_same(run: Run, photos: Path, gallery: Path) -> None:
+    assert "Eileen Collins" in run("identify", photos / "collins.jpg", "--gallery", gallery)[1]
+    header, row = run("identify", photos / "collins.jpg", "--gallery", gallery, "--csv")[1].splitlines()
+    assert "person" in header.split(",")
+    assert "Eileen Collins" in row
+
+
+def test_stdin_is_a_picture_too(
+    run: Run, photos: Path, gallery: Path, monkeypatch: pytest.MonkeyPatch, astronaut: Image
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(encode_image(astronaut.rgb))))
+    code, out, _ = run("identify", "-", "--gallery", gallery, "--jsonl")
+    assert code == 0
+    assert json.loads(out)["faces"][0]["person"] == "Eileen Collins"
+
+
+def test_pictures_are_written_where_they_were_asked_for(run: Run, photos: Path, gallery: Path, tmp_path: Path) -> None:
+    drawn, cut = tmp_path / "drawn", tmp_path / "cut"
+    run("identify", photos / "both.jpg", "--gallery", gallery, "--annotate", drawn, "--crops", cut)
+    (picture,) = drawn.iterdir()
+    assert read_image(picture).width == 1024
+    assert not np.array_equal(read_image(picture).rgb, read_image(photos / "both.jpg").rgb)
+    assert len(list(cut.rglob("*.jpg"))) == 2
+
+
+def test_a_threshold_of_ones_own_decides(run: Run, photos: Path, gallery: Path) -> None:
+    _, out, _ = run(
+        "identify", photos / "collins-mirrored.jpg", "--gallery", gallery, "--threshold", "0.999", "--jsonl"
+    )
+    assert json.loads(out)["faces"][0]["status"] == "unknown"
+    assert json.loads(out)["faces"][0]["threshold"] == 0.999
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["identify"], 2, "no picture given"),
+        (["identify", "{photos}", "--gallery", "{gallery}"], 2, "facepipe batch"),
+        (["identify", "{photos}/missing.jpg", "--gallery", "{gallery}"], 3, "missing.jpg"),
+        (["identify", "{photos}/text.jpg", "--gallery", "{gallery}"], 3, "text.jpg"),
+        (["identify", "{photos}/sky.jpg", "--gallery", "{photos}/nowhere"], 5, "enroll"),
+        (["identify", "{photos}/sky.jpg", "--gallery", "{gallery}", "--model", "dlib"], 5, "mini"),
+        (["identify", "{photos}/sky.jpg", "--gallery", "{gallery}", "--device", "cuda:9"], 6, "cuda:9"),
+        (["verify", "{photos}/sky.jpg", "{photos}/hopper.jpg"], 4, "no face"),
+        (["verify", "{photos}/both.jpg", "{photos}/hopper.jpg", "--faces", "only"], 4, "--faces largest"),
+        (["detect", "{photos}/text.jpg"], 3, "text.jpg"),
+    ],
+)
+def test_errors_are_one_line_with_the_published_code(
+    run: Run, photos: Path, gallery: Path, arguments: list[str], code: int, words: str
+) -> None:
+    found, _, err = run(*(text.format(photos=photos, gallery=gallery) for text in arguments))
+    assert found == code
+    lines = [line for line in err.splitlines() if line.startswith("facepipe:")]
+    assert len(lines) == 1
+    assert words in lines[0]
+
+
+def test_verify_answers_like_grep(run: Run, photos: Path) -> None:
+    assert run("verify", photos / "collins.jpg", photos / "collins-mirrored.jpg")[0] == 0
+    code, out, _ = run("verify", photos / "collins.jpg", photos / "hopper.jpg", "--json")
+    assert code == 1
+    assert json.loads(out)["same"] is False
+
+
+def test_detect_shows_faces_and_edges(run: Run, photos: Path, tmp_path: Path) -> None:
+    edges, drawn = tmp_path / "edges.png", tmp_path / "drawn.png"
+    code, out, _ = run("detect", photos / "both.jpg", "--json", "--edges", edges, "--annotate", drawn)
+    (photo,) = json.loads(out)["images"]
+    assert code == 0
+    assert len(photo["faces"]) == 2
+    assert all(len(face["landmarks"]) == 5 and face["quality"]["size"] > 40 for face in photo["faces"])
+    assert read_image(edges).rgb.std() > 10
+    assert read_image(drawn).width == 1024
+
+
+def test_the_demo_is_right_about_every_picture(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("demo", "--json", "--out", tmp_path / "steps.png")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["right"] == len(facts["rows"]) == 24
+    assert {row["answer"] for row in facts["rows"]} == {"Eileen Collins", "Grace Hopper", "unknown", "no face"}
+
+
+def test_doctor_finds_the_shipped_models_in_order(run: Run, gallery: Path) -> None:
+    code, out, _ = run("doctor", "--json", "--gallery", gallery)
+    facts = json.loads(out)
+    states = {model["name"]: model["state"] for model in facts["models"]}
+    assert code == 0
+    assert (states["mini"], states["mtcnn"]) == ("ok", "ok")
+    assert facts["gallery"]["people"] == 1
+
+
+def test_nothing_but_the_answer_reaches_stdout(
+    run: Run, photos: Path, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A native library that prints to descriptor 1 must not get into the answer."""
+    import os
+
+    from facepipe.stages.detect import MtcnnDetector
+
+    detect = MtcnnDetector.detect
+
+    def noisy(self: MtcnnDetector, images: list[Image]) -> object:
+        os.write(1, b"noise from a library\n")
+        return detect(self, images)
+
+    monkeypatch.setattr(MtcnnDetector, "detect", noisy)
+    _, out, err = run("identify", photos / "sky.jpg", "--gallery", gallery, "--jsonl")
+    assert json.loads(out)["faces"] == []
+    assert "noise from a library" in err
