@@ -14,7 +14,7 @@ from facepipe.types import Detector, Embedder, Embeddings, Face, Image, PhotoRes
 
 if TYPE_CHECKING:
     from facepipe.gallery.snapshot import GallerySnapshot
-    from facepipe.stages.detect import DetectOptions
+    from facepipe.stages.detect import DetectOptions, MtcnnDetector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,16 +97,22 @@ def load_extractor(
     quick: for a few photos. On the CPU both run without torch, whose import alone takes longer than those photos; the
     answers are the same to rounding. Where that is not possible it changes nothing.
     """
-    from facepipe.networks.engines import starts_without_torch
     from facepipe.networks.registry import load_embedder
-    from facepipe.stages.detect import MtcnnDetector
 
     embedder = load_embedder(model, device, "quick" if quick else "auto")
+    return Extractor(load_detector(device, options, quick=quick), embedder)
+
+
+def load_detector(device: str = "auto", options: DetectOptions | None = None, *, quick: bool = False) -> MtcnnDetector:
+    """Load the detector alone; see `load_extractor`."""
+    from facepipe.networks.engines import starts_without_torch
+    from facepipe.stages.detect import MtcnnDetector
+
     if quick and starts_without_torch(device):
         from facepipe.networks.opencv_cascade import OpenCvCascade
 
-        return Extractor(MtcnnDetector(OpenCvCascade(), options), embedder)
+        return MtcnnDetector(OpenCvCascade(), options)
     from facepipe.networks.devices import resolve_device
     from facepipe.networks.mtcnn import load_cascade
 
-    return Extractor(MtcnnDetector(load_cascade(resolve_device(device)), options), embedder)
+    return MtcnnDetector(load_cascade(resolve_device(device)), options)

@@ -148,6 +148,67 @@ def test_errors_are_one_line_with_the_published_code(
     assert words in lines[0]
 
 
+def test_enrolling_folders_and_again_and_then_asking(run: Run, photos: Path, tmp_path: Path) -> None:
+    people = tmp_path / "people"
+    for person, names in {"Eileen Collins": ["collins.jpg", "sky.jpg"], "Grace Hopper": ["hopper.jpg"]}.items():
+        (people / person / "deeper").mkdir(parents=True)
+        for name in names:
+            (people / person / "deeper" / name).write_bytes((photos / name).read_bytes())
+    home = tmp_path / "gallery"
+    code, out, err = run("enroll", people, "--gallery", home)
+    assert code == 7
+    assert "2 enrolled" in out and "sky.jpg" in err and "no face" in err
+    code, out, _ = run("enroll", people, "--gallery", home, "--jsonl")
+    assert code == 7
+    assert [json.loads(line)["status"] for line in out.splitlines()] == ["already", "no-face", "already"]
+    _, out, _ = run("identify", photos / "both.jpg", "--gallery", home, "--jsonl")
+    assert {face["person"] for face in json.loads(out)["faces"]} == {"Eileen Collins", "Grace Hopper"}
+
+
+def test_enrolling_by_name_and_by_list(run: Run, photos: Path, tmp_path: Path) -> None:
+    home = tmp_path / "gallery"
+    assert run("enroll", photos / "collins.jpg", "--name", "Eileen", "--gallery", home)[0] == 0
+    table = tmp_path / "list.csv"
+    table.write_text(f"path,name\n{photos / 'hopper.jpg'},Grace\n")
+    assert run("enroll", table, "--gallery", home)[0] == 0
+    _, out, _ = run("gallery", "list", "--gallery", home, "--json")
+    assert {person["name"] for person in json.loads(out)["people"]} == {"Eileen", "Grace"}
+
+
+def test_a_face_that_looks_like_somebody_else_is_not_enrolled_without_force(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "gallery"
+    run("enroll", photos / "collins.jpg", "--name", "Eileen", "--gallery", home)
+    code, _, err = run("enroll", photos / "collins-mirrored.jpg", "--name", "Grace", "--gallery", home)
+    assert code == 4
+    assert "Eileen" in err and "--force" in err
+    assert run("enroll", photos / "collins-mirrored.jpg", "--name", "Grace", "--gallery", home, "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["{photos}/collins.jpg"], 2, "--name"),
+        (["{photos}/sky.jpg", "--name", "Nobody"], 4, "no face"),
+        (["{photos}/both.jpg", "--name", "Somebody", "--faces", "only"], 4, "--faces"),
+        (["{photos}/missing"], 3, "no such file"),
+        (["{photos}/text.jpg", "--name", "Text"], 3, "text.jpg"),
+        (["{photos}/collins.jpg", "--name", "E", "--retain", "soon"], 2, "90d"),
+        (["{photos}/collins.jpg", "--name", "E", "--model", "no-such"], 6, "no-such"),
+    ],
+)
+def test_enrol_says_what_is_wrong(
+    run: Run, photos: Path, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    found, _, err = run(
+        "enroll", *(text.format(photos=photos) for text in arguments), "--gallery", tmp_path / "gallery"
+    )
+    assert found == code
+    assert words in err
+    assert "Traceback" not in err
+
+
 def test_verify_answers_like_grep(run: Run, photos: Path) -> None:
     assert run("verify", photos / "collins.jpg", photos / "collins-mirrored.jpg")[0] == 0
     code, out, _ = run("verify", photos / "collins.jpg", photos / "hopper.jpg", "--json")

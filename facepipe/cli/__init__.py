@@ -12,6 +12,7 @@ from facepipe.cli.common import exit_code_of, protect_stdout
 
 #: Command name -> (module, attribute, one-line help). The help stands here so that `--help` imports no command.
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "enroll": ("facepipe.cli.enroll", "enroll", "Put people into the gallery."),
     "identify": ("facepipe.cli.identify", "identify", "Say who is in pictures."),
     "verify": ("facepipe.cli.verify", "verify", "Say whether two photos show the same person."),
     "detect": ("facepipe.cli.detect", "detect", "Find faces: boxes, landmarks, quality, edges."),

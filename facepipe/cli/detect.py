@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facepipe.cli.common import echo, json_option, note, out_console
-from facepipe.cli.engine import Looking, detect_options
+from facepipe.cli.engine import FEW, Looking, detect_options
 
 if TYPE_CHECKING:
     from facepipe.types import Face
@@ -37,19 +37,18 @@ def detect(
     from facepipe import threads
     from facepipe.errors import ExitCode, InputError, UsageError
     from facepipe.images import read_image, write_image
-    from facepipe.networks.devices import resolve_device
-    from facepipe.networks.mtcnn import load_cascade
+    from facepipe.pipeline import load_detector
     from facepipe.report.draw import draw_edges, draw_faces
     from facepipe.report.names import output_stem
     from facepipe.report.records import dumps, face_record
-    from facepipe.stages.detect import DetectOptions, MtcnnDetector
+    from facepipe.stages.detect import DetectOptions
 
     if edges and len(images) > 1:
         raise UsageError("--edges takes one picture at a time")
     threads.prepare(threads.wanted())
     looking = Looking(min_face, max_side, device)
     options = DetectOptions(min_face=min_face, max_side=looking.read_side)
-    detector = MtcnnDetector(load_cascade(resolve_device(device)), options)
+    detector = load_detector(device, options, quick=len(images) <= FEW)
     records: list[dict[str, Any]] = []
     failed = 0
     for path in images:

@@ -1,0 +1,178 @@
+"""`facepipe enroll`: put people into the gallery."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facepipe.cli.common import echo, err_console, gallery_option, model_option, note, out_console, quiet_option
+from facepipe.cli.engine import Looking, detect_options, load_engines, model_of
+
+if TYPE_CHECKING:
+    from facepipe.gallery.enroll import EnrollOutcome
+    from facepipe.gallery.store import Gallery
+    from facepipe.pipeline import Extractor
+
+_SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
+
+
+@click.command()
+@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FOLDER|IMG|CSV...")
+@click.option("--name", help="Whose face it is, when photos are given instead of folders named like people.")
+@click.option(
+    "--faces",
+    "choice",
+    type=click.Choice(["clear", "largest", "only", "all"]),
+    default="clear",
+    show_default=True,
+    help="Which face of a photo with several; clear: one must be far larger than the others.",
+)
+@click.option("--accept-poor", is_flag=True, help="Enrol faces that are small, blurred or turned away, too.")
+@click.option("--force", is_flag=True, help="Enrol a face that looks more like somebody else who is enrolled.")
+@click.option(
+    "--keep-chips", is_flag=True, help="Store a small picture of each face: needed by reembed and audit pages."
+)
+@click.option("--retain", metavar="TIME", help="Let the faces expire after a time such as 90d, 12w or 2y.")
+@click.option("--jsonl", is_flag=True, help="Print a JSON record for each photo as soon as it is safely stored.")
+@gallery_option
+@model_option
+@detect_options
+@quiet_option
+def enroll(
+    photos: tuple[Path, ...],
+    name: str | None,
+    choice: str,
+    accept_poor: bool,
+    force: bool,
+    keep_chips: bool,
+    retain: str | None,
+    jsonl: bool,
+    gallery: Path,
+    model: str | None,
+    min_face: int,
+    max_side: int,
+    device: str,
+    quiet: bool,
+) -> int:
+    """Enrol people: folders named like the people in them, photos with --name, or a CSV file of path,name."""
+    from facepipe.gallery.enroll import Enroller, EnrollRules, FaceChoice, collect_photos
+    from facepipe.networks.registry import get_record
+    from facepipe.policy import policy_for
+
+    collected, astray = collect_photos(photos, name)
+    looking = Looking(min_face, max_side, device)
+    seconds = _seconds(retain)
+    with _opened(gallery, model, looking, len(collected)) as (store, extractor, record_name):
+        rules = EnrollRules(
+            lookalike=policy_for(get_record(record_name), 1).threshold,
+            faces=FaceChoice(choice),
+            accept_poor=accept_poor,
+            force=force,
+            keep_chips=keep_chips,
+            retain=seconds,
+            max_side=looking.read_side,
+        )
+        outcomes = list(astray)
+        for outcome in _watched(Enroller(store, extractor, rules).run(collected), len(collected), quiet=quiet):
+            outcomes.append(outcome)
+            if jsonl:
+                _print_line(outcome)
+    if jsonl:
+        for outcome in astray:
+            _print_line(outcome)
+    else:
+        _print_summary(outcomes)
+    return _exit_code(outcomes)
+
+
+def _seconds(text: str | None) -> float | None:
+    """Read a time such as 90d."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)([hdwy])", text)
+    if not match:
+        raise click.BadParameter(f"{text!r}: expected a number and h, d, w or y, such as 90d", param_hint="--retain")
+    return int(match.group(1)) * _SECONDS[match.group(2)]
+
+
+@contextmanager
+def _opened(
+    folder: Path, wanted: str | None, looking: Looking, photos: int
+) -> Iterator[tuple[Gallery, Extractor, str]]:
+    """Open the gallery, or make it; yield it with the engines that belong to it and the name of its embedder."""
+    from facepipe.errors import GalleryMissingError
+    from facepipe.gallery.sealing import Secret
+    from facepipe.gallery.store import Gallery
+
+    secret = Secret.from_environment()
+    try:
+        gallery = Gallery.open(folder, secret)
+    except GalleryMissingError:
+        model = wanted or "mini"
+        extractor = load_engines(model, looking, photos)
+        gallery = Gallery.create(folder, extractor.embedder.fingerprint, extractor.embedder.dim, secret)
+        with gallery:
+            yield gallery, extractor, model
+        return
+    with gallery:
+        model = model_of(gallery, wanted)
+        yield gallery, load_engines(model, looking, photos), model
+
+
+def _watched(outcomes: Iterable[EnrollOutcome], total: int, *, quiet: bool) -> Iterator[EnrollOutcome]:
+    """Show a progress bar on a terminal."""
+    console = err_console()
+    if quiet or not console.is_terminal:
+        yield from outcomes
+        return
+    from rich.progress import track
+
+    yield from track(outcomes, "enrolling", total=total, console=console, transient=True)
+
+
+def _print_line(outcome: EnrollOutcome) -> None:
+    facts: dict[str, Any] = {"path": outcome.path, "person": outcome.person, "status": str(outcome.status)}
+    echo(json.dumps({**facts, "reason": outcome.reason or None}, ensure_ascii=False))
+
+
+def _print_summary(outcomes: list[EnrollOutcome]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from facepipe.gallery.enroll import GOOD
+
+    counts: dict[str, Counter[str]] = {}
+    for outcome in outcomes:
+        counts.setdefault(outcome.person or "(nobody)", Counter())["in" if outcome.status in GOOD else "out"] += 1
+    table = Table(box=None, pad_edge=False)
+    table.add_column("person")
+    table.add_column("photos in the gallery", justify="right")
+    table.add_column("left out", justify="right")
+    for person, count in sorted(counts.items()):
+        table.add_row(Text(person), str(count["in"]), str(count["out"] or ""))
+    out_console().print(table)
+    for outcome in outcomes:
+        if outcome.status not in GOOD:
+            note(f"{outcome.path}: {outcome.status}: {outcome.reason}")
+    by_status = Counter(str(outcome.status) for outcome in outcomes)
+    echo(f"{len(outcomes)} photos: {', '.join(f'{count} {status}' for status, count in by_status.most_common())}")
+
+
+def _exit_code(outcomes: list[EnrollOutcome]) -> int:
+    """Return 0 when every photo is in the gallery, 7 when some are, and when none is, why the first is not."""
+    from facepipe.errors import ExitCode
+    from facepipe.gallery.enroll import GOOD, EnrollStatus
+
+    good = sum(outcome.status in GOOD for outcome in outcomes)
+    if good == len(outcomes):
+        return ExitCode.OK
+    if good:
+        return ExitCode.PARTIAL
+    return ExitCode.INPUT if all(o.status is EnrollStatus.UNREADABLE for o in outcomes) else ExitCode.NO_FACE
