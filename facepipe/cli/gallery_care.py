@@ -98,7 +98,7 @@ def check(gallery: Path, mend: bool, sources: bool, as_json: bool) -> int:
     from facepipe.gallery.check import check as run_check
     from facepipe.gallery.check import repair
 
-    with open_database(gallery) as database:
+    with open_database(gallery, accept_loss=True) as database:
         findings = run_check(database, sources=sources)
         done = repair(database, findings) if mend and findings else []
         if done:

@@ -21,11 +21,11 @@ SCHEMA_VERSION = 1
 
 
 @contextmanager
-def open_database(folder: Path) -> Iterator[Database]:
+def open_database(folder: Path, *, accept_loss: bool = False) -> Iterator[Database]:
     """Open a gallery's database for the length of a command."""
     from facepipe.gallery.database import Database
 
-    database = Database.open(folder)
+    database = Database.open(folder, accept_loss=accept_loss)
     try:
         yield database
     finally:

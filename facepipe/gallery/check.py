@@ -65,6 +65,9 @@ def check(database: Database, *, sources: bool = False) -> list[Finding]:
     for name, wrong in (("vectors", check_cache(database)), ("index", check_index(database))):
         if wrong is not None:
             found.append(Finding(name, wrong, _REPAIR))
+    lost = database.lost_writes()
+    if lost:
+        found.append(Finding("lost", f"the last {lost} writes are missing", _REPAIR))
     leftovers = [path for path in database.folder.iterdir() if path.name.endswith(TEMPORARY)]
     found += [Finding("leftover", f"{path.name} was left by a killed process", _REPAIR) for path in leftovers]
     if database.get_meta("scrub") is not None:
@@ -151,6 +154,11 @@ def repair(database: Database, findings: list[Finding]) -> list[str]:
         if "index" in kinds:
             drop_index(database)
             done.append("the index deleted; facepipe gallery index makes it again")
+        if "lost" in kinds:
+            with database.write("repair"):
+                database.set_meta("gone_since", str(database.generation()))
+                database.log("repair", lost=True)
+            done.append("going on without the lost writes: enrol the newest photos again")
         if "scrub" in kinds and finish_scrub(database):
             done.append("the erase is finished")
     return done
@@ -186,7 +194,7 @@ def salvage(folder: Path, into: Path) -> tuple[int, list[str]]:
     """
     from facepipe.gallery.store import Gallery
 
-    source = Database.open(folder)
+    source = Database.open(folder, accept_loss=True)
     lost: list[str] = []
     try:
         with (

@@ -32,6 +32,8 @@ from facepipe.gallery.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_
 from facepipe.gallery.sealing import Codec, PlainCodec, SealedCodec, Secret, unwrap_key, wrap_key
 
 DATABASE_NAME = "faces.sqlite"
+#: Holds the generation of the last write, outside the database: SQLite takes a damaged WAL for a shorter one, in silence.
+LAST_WRITE_NAME = "last-write"
 LOCK_TIMEOUT = 60.0
 _PAGE_SIZE = 8192
 
@@ -144,11 +146,12 @@ class Database:
         return cls.open(folder, secret)
 
     @classmethod
-    def open(cls, folder: Path, secret: Secret | None = None) -> Database:
+    def open(cls, folder: Path, secret: Secret | None = None, *, accept_loss: bool = False) -> Database:
         """Open the gallery in `folder`, bringing an older schema up to date.
 
         secret: opens a sealed gallery; None takes FACEPIPE_KEY_FILE or FACEPIPE_PASSPHRASE. A read-only disk is fine
-        as long as nothing is written. GalleryMissingError, GalleryError, WrongKeyError.
+        as long as nothing is written. accept_loss: open although the last writes are missing (damaged WAL, a copy from
+        before put in its place). GalleryMissingError, GalleryError, WrongKeyError.
         """
         path = folder / DATABASE_NAME
         if not path.is_file():
@@ -156,7 +159,7 @@ class Database:
         with sqlite_errors(folder):
             database = cls._open_writable(folder) or cls._open_readonly(folder)
             try:
-                database._prepare(secret)
+                database._prepare(secret, accept_loss)
             except BaseException:
                 database.close()
                 raise
@@ -193,16 +196,43 @@ class Database:
             connection = _connect(path, immutable=True)
         return cls(folder, connection, writable=False, shadow=shadow)
 
-    def _prepare(self, secret: Secret | None) -> None:
+    def _prepare(self, secret: Secret | None, accept_loss: bool) -> None:
         if self.connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise GalleryError(f"{self.path}: not a facepipe gallery, or its header is damaged: restore a copy")
         if schema_version(self.connection) != MIGRATIONS[-1][0]:
             with self.lock("migrate"):
                 migrate(self.connection)
+        lost = self.lost_writes()
+        if lost and not accept_loss:
+            raise GalleryError(
+                f"{self.folder}: the last {lost} writes are missing: its WAL is damaged, or faces.sqlite was replaced by an "
+                "older copy; facepipe gallery check --repair goes on without them, then enrol the newest photos again"
+            )
         self.key_record = self.get_meta("key")
         if self.key_record is not None:
             key = unwrap_key(secret or Secret.from_environment(), self.key_record, str(self.folder))
             self.codec = SealedCodec(key)
+
+    def lost_writes(self) -> int:
+        """Return how many writes were reported but are not in the database; 0 in a sound gallery."""
+        try:
+            note = json.loads((self.folder / LAST_WRITE_NAME).read_text())
+            if note["crc"] != checksum(note["identity"], note["generation"]) or note["identity"] != self.identity:
+                return 0
+            return max(0, int(note["generation"]) - self.generation())
+        except (OSError, ValueError, KeyError, TypeError):  # it only helps; without it, or damaged, nothing is known
+            return 0
+
+    def note_last_write(self) -> None:
+        """Note the generation outside the database, after a commit and under the writer's lock."""
+        identity, generation = self.identity, self.generation()
+        text = json.dumps({"identity": identity, "generation": generation, "crc": checksum(identity, generation)})
+        with contextlib.suppress(OSError):  # a full disk: the write itself is safe
+            descriptor = os.open(self.folder / LAST_WRITE_NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.pwrite(descriptor, text.ljust(120).encode(), 0)
+            finally:
+                os.close(descriptor)
 
     def _require_same_key(self) -> None:
         """GalleryError when another process sealed the gallery anew: this one's key would write what nobody can read."""
@@ -269,6 +299,7 @@ class Database:
                 if connection.in_transaction:  # a full disk rolls back by itself
                     connection.execute("ROLLBACK")
                 raise
+            self.note_last_write()
 
     def generation(self) -> int:
         """Return the number of the last write transaction."""

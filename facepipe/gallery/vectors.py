@@ -8,7 +8,6 @@ needs one contiguous array and nothing else. Below `SMALL` faces there is no suc
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from facepipe.types import UNIT_TOLERANCE, Float32, Int64
 
 VECTORS_NAME = "vectors.f32"
 SMALL = 4096
-_FORMAT = "facepipe vectors 1"
+_FORMAT = "facepipe vectors 2"
 _CHUNK = 8192
 
 
@@ -32,7 +31,7 @@ _CHUNK = 8192
 class _Base:
     """The derived file, mapped: arrays with spare rows, and how many rows of them count."""
 
-    generation: int
+    facts: dict[str, Any]
     face_ids: Int64
     face_persons: Int64
     vectors: Float32
@@ -40,14 +39,26 @@ class _Base:
     person_ids: Int64
     templates: Float32
     people: int
+    names: list[str]
+
+    @property
+    def generation(self) -> int:
+        """Of the database when it was derived."""
+        return int(self.facts["generation"])
 
 
 def load_snapshot(database: Database, *, cache: bool = True) -> GallerySnapshot:
     """Return the gallery as arrays, as of now; see `Gallery.snapshot`."""
-    if cache and _wants_rebuild(database):
-        refresh_cache(database, wait=False)
     with database.read():
-        return _assemble(database, _load_base(database))
+        base = _load_base(database)
+        behind = cache and _is_behind(database, base)
+    if behind and refresh_cache(database, wait=False):
+        base = None
+    with database.read():
+        # Between the two reads somebody may have been erased: nothing derived from before may be used then.
+        if base is None or not belongs(database, base.facts, _FORMAT):
+            base = _load_base(database)
+        return _assemble(database, base)
 
 
 def refresh_cache(database: Database, *, wait: bool) -> bool:
@@ -76,20 +87,15 @@ def drop_cache(database: Database) -> None:
     (database.folder / VECTORS_NAME).unlink(missing_ok=True)
 
 
-def _wants_rebuild(database: Database) -> bool:
-    with database.read() as connection:
-        faces = connection.execute("SELECT count(*) FROM vector").fetchone()[0]
-        if faces < SMALL:
-            return False
-        generation = -1
-        with contextlib.suppress(FileNotFoundError, DamagedError), _open_base(database) as reader:
-            if belongs(database, reader.facts, _FORMAT):
-                generation = reader.facts["generation"]
-        if generation < 0:
-            return True
-        changed = connection.execute("SELECT count(*) FROM face WHERE changed > ?", (generation,)).fetchone()[0]
-        gone = connection.execute("SELECT count(*) FROM gone WHERE generation > ?", (generation,)).fetchone()[0]
-        return bool(changed + gone > _spare(faces) // 2)
+def _is_behind(database: Database, base: _Base | None) -> bool:
+    """Whether a derived file is worth writing: the gallery is large, and there is none or much has changed since."""
+    connection = database.connection
+    if base is None:
+        return bool(connection.execute("SELECT count(*) FROM vector").fetchone()[0] >= SMALL)
+    since = (base.generation,)
+    changed = connection.execute("SELECT count(*) FROM face WHERE changed > ?", since).fetchone()[0]
+    gone = connection.execute("SELECT count(*) FROM gone WHERE generation > ?", since).fetchone()[0]
+    return bool(changed + gone > _spare(base.faces) // 2)
 
 
 def _spare(faces: int) -> int:
@@ -155,8 +161,9 @@ def _load_base(database: Database) -> _Base | None:
             reader.verify()
             face_ids, faces = reader.array("face_ids")
             person_ids, people = reader.array("person_ids")
+            names, length = reader.array("names")
             return _Base(
-                reader.facts["generation"],
+                reader.facts,
                 face_ids,
                 reader.array("face_persons")[0],
                 reader.array("vectors")[0],
@@ -164,6 +171,7 @@ def _load_base(database: Database) -> _Base | None:
                 person_ids,
                 reader.array("templates")[0],
                 people,
+                names[:length].tobytes().decode().split("\0") if people else [],
             )
     except (FileNotFoundError, DamagedError):
         return None
@@ -219,6 +227,7 @@ def _write_base(database: Database) -> None:
         writer.add("face_ids", face_ids)
         writer.add("face_persons", face_persons)
         writer.add("person_ids", person_ids)
+        writer.add("names", np.frombuffer("\0".join(_names(database, person_ids)).encode(), np.uint8))
         writer.begin("vectors", np.float32, (faces, dim), faces + _spare(faces))
         query = (
             "SELECT f.id, f.person_id, v.data, v.crc FROM face f JOIN vector v ON v.face_id = f.id"
@@ -264,22 +273,23 @@ def _assemble(database: Database, base: _Base | None) -> GallerySnapshot:
     if base is None:
         person_ids, starts = np.unique(persons, return_index=True)
         templates = vectors if len(person_ids) == len(persons) else unit_means(vectors, starts.astype(np.int64))
+        names = _names(database, person_ids)
     else:
         gone = connection.execute(
             "SELECT face_id FROM gone WHERE generation > ? UNION SELECT id FROM face WHERE changed > ?"
             " UNION SELECT id FROM face WHERE expires <= ?",
             (since, since, now),
         ).fetchall()
+        known = base.person_ids[: base.people].copy()  # patching works in place
         ids, persons, vectors, person_ids, templates = _patched(
             base, np.array([row[0] for row in gone], np.int64), ids, persons, vectors
         )
-    names = dict(connection.execute("SELECT id, name FROM person").fetchall())
-    opened = database.codec.open_text
+        names = _patched_names(database, base, known, person_ids)
     order = np.argsort(person_ids, kind="stable")
     owners = order[np.searchsorted(person_ids, persons, sorter=order)] if len(persons) else persons
     negatives, negative_owners = _negatives(database, person_ids)
     return GallerySnapshot(
-        persons=tuple([opened(names[i]) for i in person_ids.tolist()]),
+        persons=tuple(names),
         templates=templates,
         vectors=vectors,
         owners=owners,
@@ -291,6 +301,28 @@ def _assemble(database: Database, base: _Base | None) -> GallerySnapshot:
         fingerprint=database.fingerprint,
         identity=database.identity,
     )
+
+
+def _names(database: Database, person_ids: Int64) -> list[str]:
+    """Return people's names."""
+    opened = database.codec.open_text
+    stored = dict(database.connection.execute("SELECT id, name FROM person").fetchall())
+    return [opened(stored[person_id]) for person_id in person_ids.tolist()]
+
+
+def _patched_names(database: Database, base: _Base, known: Int64, person_ids: Int64) -> list[str]:
+    """Return people's names: from the derived file (whose people are `known`), but for those who came or were renamed."""
+    changed = database.connection.execute(
+        "SELECT id, name FROM person WHERE changed > ?", (base.generation,)
+    ).fetchall()
+    fresh = {person_id: database.codec.open_text(name) for person_id, name in changed}
+    names = base.names
+    if not np.array_equal(known, person_ids):
+        stored = dict(zip(known.tolist(), base.names, strict=True))
+        names = [stored.get(person_id, "") for person_id in person_ids.tolist()]
+    if fresh:
+        names = [fresh.get(person_id, name) for person_id, name in zip(person_ids.tolist(), names, strict=True)]
+    return names
 
 
 def _joined(parts: list[Any], empty: Any) -> Any:
