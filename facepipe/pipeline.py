@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facepipe.stages.match import Matcher
+from facepipe.stages.match import Index, Matcher
 from facepipe.stages.predict import predict
 from facepipe.types import Detector, Embedder, Embeddings, Face, Image, PhotoResult, Policy
 
@@ -75,8 +75,8 @@ class Recognizer:
         return results
 
 
-def matcher_for(snapshot: GallerySnapshot) -> Matcher:
-    """Index the people of a gallery."""
+def matcher_for(snapshot: GallerySnapshot, index: Index | None = None) -> Matcher:
+    """Return the matcher of a gallery's people; index: the gallery's own over its templates, None: exact."""
     return Matcher(
         snapshot.fingerprint,
         snapshot.persons,
@@ -86,6 +86,7 @@ def matcher_for(snapshot: GallerySnapshot) -> Matcher:
         snapshot.face_ids,
         negatives=snapshot.negatives,
         negative_owners=snapshot.negative_owners,
+        index=index,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from facepipe.cli.common import device_option, gallery_option, model_option
+from facepipe.cli.common import device_option, gallery_option, model_option, note
 
 if TYPE_CHECKING:
     from facepipe.gallery.store import Gallery
@@ -158,6 +158,7 @@ def load_recognizer(looking: Looking, deciding: Deciding, photos: int) -> Recogn
     with Gallery.open(deciding.gallery, Secret.from_environment()) as gallery:
         model = model_of(gallery, deciding.model)
         snapshot = gallery.snapshot()
+        index = gallery.index(snapshot, note)
         policy = policy_for(
             get_record(model),
             len(snapshot.persons),
@@ -167,4 +168,4 @@ def load_recognizer(looking: Looking, deciding: Deciding, photos: int) -> Recogn
             exclusive=not deciding.repeat,
             top_k=deciding.top_k,
         )
-    return Recognizer(load_engines(model, looking, photos), matcher_for(snapshot), policy)
+    return Recognizer(load_engines(model, looking, photos), matcher_for(snapshot, index), policy)

@@ -13,6 +13,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "merge": ("facepipe.cli.gallery_people", "merge", "Make one person of several."),
     "split": ("facepipe.cli.gallery_people", "split", "Move some of a person's faces to another person."),
     "remove": ("facepipe.cli.gallery_people", "remove", "Remove a person, or some faces."),
+    "not": ("facepipe.cli.gallery_care", "not_person", "Say that a face is not this person."),
     "audit": ("facepipe.cli.gallery_care", "audit", "Find doubtful faces, mixed-up labels, people who look alike."),
     "check": ("facepipe.cli.gallery_care", "check", "Verify everything, and mend what can be mended."),
     "salvage": ("facepipe.cli.gallery_care", "salvage", "Carry what is intact out of a damaged gallery."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -52,10 +52,11 @@ def _threshold(database: Database) -> float:
     """Return the threshold of the gallery's own model."""
     from facepipe.errors import UsageError
     from facepipe.networks.registry import records
+    from facepipe.policy import policy_for
 
     for record in records():
-        if record.threshold is not None and record.fingerprint == database.fingerprint:
-            return record.threshold
+        if record.kind == "embedder" and record.fingerprint == database.fingerprint:
+            return policy_for(record, 1).threshold
     raise UsageError(f"no threshold is known for the model {database.fingerprint}: give --threshold")
 
 
@@ -181,6 +182,59 @@ def index(kind: str, min_recall: float, gallery: Path, as_json: bool) -> None:
             f"{kind}: recall@1 against exact {report.recall:.4f} of {report.probes} probes, {report.people:,} people, "
             f"built in {report.build_seconds:.1f} s, {report.bytes:,} bytes"
         )
+
+
+@click.command("not")
+@click.argument("name")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@gallery_option
+@device_option
+@json_option
+@quiet_option
+def not_person(name: str, images: tuple[Path, ...], gallery: Path, device: str, as_json: bool, quiet: bool) -> int:
+    """Say that the face in IMAGES is not NAME: whoever is more like it than like NAME is not called NAME again."""
+    from facepipe.cli.engine import Looking, load_engines, model_of
+    from facepipe.errors import AmbiguousFaceError, ExitCode, FacepipeError, NoFaceError
+    from facepipe.gallery.anchors import add_anchor
+    from facepipe.gallery.enroll import FaceChoice, choose_faces
+    from facepipe.gallery.people import require_person
+    from facepipe.gallery.store import Gallery
+    from facepipe.images import content_hash, read_bytes, read_image_bytes
+
+    looking = Looking(40, 1280, device)
+    done: list[dict[str, Any]] = []
+    with Gallery.open(gallery) as opened:
+        require_person(opened.database, name)
+        extractor = load_engines(model_of(opened, None), looking, len(images))
+        for path in images:
+            try:
+                _, data = read_bytes(path)
+                photo = extractor.extract([read_image_bytes(data, str(path), max_side=looking.read_side)])[0]
+                if not photo.faces:
+                    raise NoFaceError(f"{path}: no face found")
+                rows = choose_faces(photo.faces, FaceChoice.CLEAR)
+                if not rows:
+                    raise AmbiguousFaceError(f"{path}: {len(photo.faces)} faces: cut out the one that is meant")
+                fresh = add_anchor(
+                    opened,
+                    name,
+                    photo.embeddings.vectors[rows[0]],
+                    face=photo.faces[rows[0]],
+                    source=str(path.absolute()),
+                    content=content_hash(data),
+                )
+            except FacepipeError as error:
+                if len(images) == 1:
+                    raise
+                note(f"facepipe: {error}")
+                done.append({"path": str(path), "status": "failed", "reason": str(error)})
+                continue
+            done.append({"path": str(path), "status": "noted" if fresh else "already"})
+    if as_json:
+        echo_json(name=name, photos=done)
+    elif not quiet:
+        note(f"{sum(d['status'] == 'noted' for d in done)} faces noted that are not {name}")
+    return ExitCode.PARTIAL if any(d["status"] == "failed" for d in done) else ExitCode.OK
 
 
 @click.command()

@@ -23,6 +23,7 @@ from facepipe.errors import FacepipeError, InputError, UsageError
 from facepipe.gallery.chips import cut_chip
 from facepipe.gallery.database import normal_name
 from facepipe.gallery.people import find_person
+from facepipe.gallery.privacy import finish_scrub, forget_expired
 from facepipe.gallery.snapshot import GallerySnapshot
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import IMAGE_SUFFIXES, content_hash, find_images, read_bytes, read_image_bytes
@@ -231,6 +232,8 @@ class Enroller:
 
     def run(self, photos: Iterable[Photo]) -> Iterator[EnrollOutcome]:
         """Yield an outcome for each photo, in order, once it is durable. GalleryError when the gallery cannot take it."""
+        finish_scrub(self._gallery.database)
+        forget_expired(self._gallery.database)
         source = iter(photos)
         while batch := list(islice(source, BATCH)):
             yield from self._batch(batch)
@@ -308,7 +311,7 @@ class Enroller:
                 NewFace(
                     photo.person,
                     vector,
-                    source=str(photo.path),
+                    source=str(photo.path.absolute()),
                     content=item.content,
                     ordinal=len(found),
                     face=face,
