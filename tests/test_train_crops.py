@@ -21,7 +21,7 @@ from scripts.train.crops import CropsPlan, make_crops, read_patterns
 from scripts.train.faces import CropOptions, PhotoWorker, difference_hash
 from scripts.train.shards import MARGIN, CropSet, decode, read_json, read_shard
 from scripts.train.sources import Photo, read_photos
-from scripts.train.teach import join, joined, mirrored_mean, read_target, teach
+from scripts.train.teach import fitted, join, joined, mirrored_mean, read_target, teach
 from scripts.train.teachers import OnnxTeacher, PackageTeacher, TeacherFacts, TeacherInput, chips_for, load_teacher
 from tests.fakes import FakeDetector, FakeEmbedder, face_at
 
@@ -281,13 +281,14 @@ def test_joined_cosines_are_the_weighted_means_of_the_teachers() -> None:
     rng = np.random.default_rng(0)
     vectors = [rng.normal(size=(40, d)).astype(np.float32) + shift for d, shift in ((6, 0.0), (4, 3.0))]
     facts = [TeacherFacts("a", "a", "", 6, 0.75, False), TeacherFacts("b", "b", "", 4, 0.25, True)]
-    target, how = joined(vectors, facts, 16)
+    joint = fitted(vectors, facts, 16)
+    target = joined(vectors, facts, joint)
     parts = [vectors[0], vectors[1] - vectors[1].mean(axis=0)]
     unit = [p / np.linalg.norm(p, axis=1, keepdims=True) for p in parts]
     expected = 0.75 * unit[0] @ unit[0].T + 0.25 * unit[1] @ unit[1].T
     assert np.abs(target @ target.T - expected).max() < 1e-5
-    assert how["kept"] == pytest.approx(1.0)
-    assert joined(vectors, facts, 8)[0].shape == (40, 8)
+    assert joint.kept == pytest.approx(1.0)
+    assert joined(vectors, facts, fitted(vectors, facts, 8)).shape == (40, 8)
 
 
 @pytest.mark.models

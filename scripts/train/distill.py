@@ -471,7 +471,8 @@ def plot(log: Path, path: Path) -> None:
         if points:
             left.plot(*zip(*points, strict=True), label=key)
     left.set(xlabel="samples", ylabel="training loss", yscale="log")
-    left.legend()
+    if left.lines:
+        left.legend()
     points = list(_series(lines, "cosine_unseen"))
     if points:
         right.plot(*zip(*points, strict=True), marker=".", label="cosine to the target, unseen crops")
@@ -479,6 +480,7 @@ def plot(log: Path, path: Path) -> None:
         accuracy = [(line["samples"], line[name]["accuracy"]) for line in lines if name in line]
         right.plot(*zip(*accuracy, strict=True), marker=".", label=f"{name}: accuracy")
     right.set(xlabel="samples", ylim=(0, 1))
-    right.legend(loc="lower right")
+    if right.lines:
+        right.legend(loc="lower right")
     with atomic_file(path) as file:
         figure.savefig(file, format="png", dpi=120)

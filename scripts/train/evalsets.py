@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe.alignment import align
+from facepipe.alignment import align, similarity_transforms
 from facepipe.errors import ImageError
 from facepipe.evaluation import metrics
 from facepipe.evaluation.photos import choose_face
@@ -18,10 +18,12 @@ from facepipe.files import atomic_file
 from facepipe.images import read_image
 from facepipe.types import Detector, Float32, Int64, UInt8
 from scripts.train.faces import CROP
+from scripts.train.shards import SIDE
 
 Embed = Callable[[UInt8, Sequence[np.ndarray]], Float32]
 Say = Callable[[str], None]
 _BATCH = 16
+_PART = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,11 +89,35 @@ def load_evalset(
     path = cache / f"{images.name}-{key}.npz"
     if not path.exists():
         say(f"{images.name}: {len(pairs.photos)} photos are prepared once")
-        crops, landmarks, row = _prepare(pairs.photos, detector())
-        with atomic_file(path) as file:
-            np.savez(file, crops=crops, landmarks=landmarks, row=row)
+        _prepare_parts(pairs.photos, path, detector(), say)
     with np.load(path, allow_pickle=False) as stored:
         return EvalSet(images.name, pairs, stored["crops"], stored["landmarks"], stored["row"])
+
+
+def _prepare_parts(photos: Sequence[Path], path: Path, detector: Detector, say: Say) -> None:
+    """Prepare in parts that are kept, so that a run that is stopped goes on; then join them."""
+    parts = []
+    for start in range(0, len(photos), _PART):
+        kept = path.with_name(f"{path.stem}-{start}.npz")
+        if not kept.exists():
+            crops, landmarks, row = _prepare(photos[start : start + _PART], detector)
+            with atomic_file(kept) as file:
+                np.savez(file, crops=crops, landmarks=landmarks, row=row)
+            say(f"  {min(start + _PART, len(photos))} of {len(photos)}")
+        parts.append(kept)
+    loaded = [np.load(kept, allow_pickle=False) for kept in parts]
+    before = np.cumsum([0, *(len(part["crops"]) for part in loaded)])
+    rows = [np.where(part["row"] >= 0, part["row"] + n, -1) for part, n in zip(loaded, before, strict=False)]
+    with atomic_file(path) as file:
+        np.savez(
+            file,
+            crops=np.concatenate([part["crops"] for part in loaded]),
+            landmarks=np.concatenate([part["landmarks"] for part in loaded]),
+            row=np.concatenate(rows),
+        )
+    for part, kept in zip(loaded, parts, strict=True):
+        part.close()
+        kept.unlink()
 
 
 def _prepare(photos: Sequence[Path], detector: Detector) -> tuple[UInt8, Float32, Int64]:
@@ -110,10 +136,10 @@ def _prepare(photos: Sequence[Path], detector: Detector) -> tuple[UInt8, Float32
             at = choose_face(image, faces, "centre")
             if at is None:
                 continue
-            from facepipe.alignment import similarity_transforms
-
             matrix = similarity_transforms(faces[at].landmarks[None], points)[0]
             row[number] = len(crops)
             crops.append(align(image, [faces[at]], CROP)[0])
             landmarks.append(faces[at].landmarks @ matrix[:, :2].T + matrix[:, 2])
+    if not crops:
+        return np.zeros((0, SIDE, SIDE, 3), np.uint8), np.zeros((0, 5, 2), np.float32), row
     return np.stack(crops), np.stack(landmarks).astype(np.float32), row

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facepipe.errors import UsageError
+from facepipe.files import atomic_file
 from facepipe.types import Float32, UInt8
+from scripts.train.evalsets import EvalSet
 from scripts.train.shards import (
     CropSet,
     decode,
@@ -76,8 +79,17 @@ def teach(crops: Path, out: Path, teacher: Teacher, say: Say = lambda _: None) -
     }
 
 
-def joined(vectors: Sequence[Float32], facts: Sequence[TeacherFacts], dim: int) -> tuple[Float32, dict[str, Any]]:
-    """Join the vectors of several teachers into unit vectors, float32 (n, dim), and say how.
+@dataclass(frozen=True, slots=True, eq=False)
+class Joint:
+    """How vectors are joined. means: of each teacher, None where it is not centred. projection: (sum of dims, dim). kept: share."""
+
+    means: tuple[Float32 | None, ...]
+    projection: Float32
+    kept: float
+
+
+def fitted(vectors: Sequence[Float32], facts: Sequence[TeacherFacts], dim: int) -> Joint:
+    """Learn from the teachers' vectors, (n, d) each, how to join them.
 
     Each teacher's vectors are centred where it says so (a teacher whose vectors share a direction gives all pairs a high cosine,
     which would swamp the others), brought to unit length and multiplied by the root of its weight, so that cosines of the whole are
@@ -85,32 +97,40 @@ def joined(vectors: Sequence[Float32], facts: Sequence[TeacherFacts], dim: int) 
     the origin, by which inner products are kept best); fewer dimensions than `dim` are turned into the larger space, so that no
     output of the student is always zero.
     """
-    parts = []
-    for rows, fact in zip(vectors, facts, strict=True):
-        part = rows.astype(np.float64)
-        if fact.centre:
-            mean = part.mean(axis=0)
-            part -= mean
-            fact.extra["mean"] = mean.tolist()
-        part /= np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
-        parts.append(part * np.sqrt(fact.weight))
-    whole = np.concatenate(parts, axis=1)
-    if len(parts) == 1 and whole.shape[1] == dim and not facts[0].centre:
+    means = tuple(
+        rows.astype(np.float64).mean(axis=0).astype(np.float32) if fact.centre else None
+        for rows, fact in zip(vectors, facts, strict=True)
+    )
+    whole = _whole(vectors, facts, means)
+    if len(facts) == 1 and whole.shape[1] == dim and not facts[0].centre:
         # Nothing to join or to project: the student may share the teacher's very space.
-        return (whole / np.sqrt(facts[0].weight)).astype(np.float32), {
-            "kept": 1.0,
-            "projection": np.eye(dim, dtype=np.float32),
-        }
+        return Joint(means, np.eye(dim, dtype=np.float32), 1.0)
     values, axes = np.linalg.eigh(whole.T @ whole)  # rising
     kept = axes[:, ::-1][:, :dim]
     share = float(values[::-1][:dim].sum() / values.sum())
-    projected = whole @ kept
-    if projected.shape[1] < dim:
+    if kept.shape[1] < dim:
         turn = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))[0]
-        projected = projected @ turn[: projected.shape[1]]
         kept = kept @ turn[: kept.shape[1]]
-    projected /= np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
-    return projected.astype(np.float32), {"kept": share, "projection": kept.astype(np.float32)}
+    return Joint(means, kept.astype(np.float32), share)
+
+
+def _whole(
+    vectors: Sequence[Float32], facts: Sequence[TeacherFacts], means: Sequence[Float32 | None]
+) -> NDArray[np.float64]:
+    """Return the weighted vectors side by side."""
+    parts = []
+    for rows, fact, mean in zip(vectors, facts, means, strict=True):
+        part = rows.astype(np.float64) - (0.0 if mean is None else mean)
+        part /= np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12)
+        parts.append(part * np.sqrt(fact.weight))
+    return np.concatenate(parts, axis=1)
+
+
+def joined(vectors: Sequence[Float32], facts: Sequence[TeacherFacts], joint: Joint) -> Float32:
+    """Join the teachers' vectors, (n, d) each, into unit vectors, float32 (n, dim)."""
+    target = _whole(vectors, facts, joint.means) @ joint.projection
+    target /= np.maximum(np.linalg.norm(target, axis=1, keepdims=True), 1e-12)
+    return target.astype(np.float32)
 
 
 def join(
@@ -123,13 +143,16 @@ def join(
         for fact, weight in zip(facts, weights, strict=True):
             fact.weight = weight
     rows = [np.concatenate([read_array(out / name / f"{p.stem}.npy") for p in paths]) for name in names]
-    target, how = joined(rows, facts, dim)
-    write_array(out / "projection.npy", how["projection"])
+    joint = fitted(rows, facts, dim)
+    target = joined(rows, facts, joint)
+    for fact, mean in zip(facts, joint.means, strict=True):
+        fact.extra["mean"] = None if mean is None else mean.tolist()
+    write_array(out / "projection.npy", joint.projection)
     write_array(out / "target.npy", target.astype(np.float16))
     summary = {
         "crops": len(target),
         "dim": dim,
-        "kept": round(how["kept"], 4),
+        "kept": round(joint.kept, 4),
         "teachers": [asdict(fact) for fact in facts],
     }
     write_json(out / "target.json", summary)
@@ -143,3 +166,48 @@ def read_target(crops: CropSet, folder: Path) -> Float32:
         raise UsageError(f"{folder}: {len(target)} targets for {len(crops)} crops; run `teach` again")
     target /= np.linalg.norm(target, axis=1, keepdims=True)
     return target
+
+
+def judge(
+    evalset: EvalSet, teachers: Sequence[Teacher], cache: Path, centre_on: Path | None, say: Say
+) -> dict[str, Any]:
+    """Return the verification figures of each teacher, alone and with the mirror image, and of all joined.
+
+    centre_on: a folder of `teach`: means and projection come from its crops, so that the set is not used to prepare for itself.
+    """
+    figures: dict[str, Any] = {}
+    rows, facts = [], []
+    for teacher in teachers:
+        path = cache / f"{teacher.fingerprint}-{evalset.name}-{len(evalset.crops)}.npz"
+        if not path.exists():
+            started = time.perf_counter()
+            once, both = [], []
+            for start in range(0, len(evalset.crops), _POOL):
+                part = slice(start, start + _POOL)
+                crops, points = evalset.crops[part], list(evalset.landmarks[part])
+                once.append(teacher.embed(chips_for(teacher.template, crops, points)))
+                both.append(mirrored_mean(teacher, crops, points))
+            with atomic_file(path) as file:
+                np.savez(file, once=np.concatenate(once), both=np.concatenate(both))
+            say(
+                f"{teacher.name}: {len(evalset.crops) / (time.perf_counter() - started):.1f} crops/s, three passes each"
+            )
+        with np.load(path, allow_pickle=False) as stored:
+            figures[teacher.name] = evalset.verification(stored["once"])
+            figures[f"{teacher.name}, with mirror image"] = evalset.verification(stored["both"])
+            rows.append(stored["both"])
+        facts.append(
+            TeacherFacts(
+                teacher.name, teacher.fingerprint, teacher.licence, teacher.dim, teacher.weight, teacher.centre
+            )
+        )
+    if len(teachers) > 1:
+        base = rows
+        if centre_on is not None:
+            names = sorted(p.name for p in (centre_on / facts[0].name).glob("shard-*.npy"))
+            base = [
+                np.concatenate([read_array(centre_on / f.name / n) for n in names]).astype(np.float32) for f in facts
+            ]
+        target = joined(rows, facts, fitted(base, facts, 256))
+        figures["joined"] = evalset.verification(target)
+    return figures
