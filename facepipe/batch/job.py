@@ -23,11 +23,15 @@ _MET_AT_ONCE = 1000
 
 @dataclass(slots=True)
 class Counts:
-    """What a batch has come to. found: photos met so far; total: photos that there will be, as far as is known."""
+    """What a batch has come to.
 
-    total: int = 0
+    found: photos met. resumed: of these, done by an earlier run. fresh: read in this one. reused: equal to one that was done.
+    vanished: met by an earlier run and gone. known, ambiguous, unknown: faces.
+    """
+
     found: int = 0
     resumed: int = 0
+    fresh: int = 0
     reused: int = 0
     failed: int = 0
     vanished: int = 0
@@ -78,6 +82,7 @@ def run_batch(
                 result = outcome.result or to_result(record)
                 for output in side_outputs:
                     output.add(outcome.photo, result)
+            counts.fresh += outcome.photo.source.problem is None
             counts.reused += outcome.result is None
             counts.add(record)
             entries.append(entry)
@@ -96,7 +101,6 @@ def _skip_done(
     """Yield the sources that are to be looked at, with their places; note the others as met."""
     met: list[tuple[int, str]] = []
     for position, source in enumerate(sources):
-        counts.total = max(counts.total, position + 1)
         record = ledger.done(source.name, source.stamp, retry_failed)
         if record is None:
             yield position, source

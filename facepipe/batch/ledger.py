@@ -76,14 +76,20 @@ class Ledger:
         run: key of this run. Errors: InputError when another process holds it or the file is no ledger of this version;
         OutputError when it cannot be made.
         """
-        self.path, self.run = path, run
+        self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
         except (OSError, sqlite3.OperationalError) as error:
             raise OutputError(f"{path}: cannot be written ({error}); choose another --out") from error
         try:
-            self._begin_pass()
+            # Held until the process ends, however it ends: a second run would not see what the first is doing.
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode=WAL")
+            # A power cut may lose the last photos, which are then done again; it never damages the file.
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._prepare()
+            self.begin_pass(run)
         except sqlite3.OperationalError as error:
             self._db.close()
             if "locked" in str(error):
@@ -95,12 +101,7 @@ class Ledger:
             self._db.close()
             raise InputError(f"{path}: is no ledger ({error}); remove it to begin again") from error
 
-    def _begin_pass(self) -> None:
-        # Held until the process ends, however it ends: a second run would not see what the first is doing.
-        self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
-        self._db.execute("PRAGMA journal_mode=WAL")
-        # A power cut may lose the last photos, which are then done again; it never damages the file.
-        self._db.execute("PRAGMA synchronous=NORMAL")
+    def _prepare(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
         if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             for statement in _SCHEMA.split(";\n"):
@@ -110,9 +111,12 @@ class Ledger:
         if version != _SCHEMA_VERSION:
             self._db.execute("ROLLBACK")
             raise sqlite3.DatabaseError(f"schema {version}, this facepipe reads {_SCHEMA_VERSION}")
-        self._db.execute("UPDATE about SET pass = pass + 1")
-        (self._pass,) = self._db.execute("SELECT pass FROM about").fetchone()
         self._db.execute("COMMIT")
+
+    def begin_pass(self, run: str) -> None:
+        """Begin another pass over the input, with this key of the run."""
+        self.run = run
+        (self._pass,) = self._db.execute("UPDATE about SET pass = pass + 1 RETURNING pass").fetchone()
 
     def close(self) -> None:
         """Close it; what was recorded stays."""

@@ -44,9 +44,12 @@ def resize_area(
     x1, y1, x2, y2 = region or (0, 0, width, height)
     top, bottom = (edge[y1:y2] for edge in _bins(integral.shape[0] - 1, height))
     left, right = (edge[x1:x2] for edge in _bins(integral.shape[1] - 1, width))
-    first, last = integral[top], integral[bottom]
-    np.subtract(last, first, out=last)
-    sums = (last[:, right] - last[:, left]).astype(np.float32)
+    # `take` on one axis after the other: twice as fast as fancy indexing.
+    rows = integral.take(bottom, axis=0)
+    rows -= integral.take(top, axis=0)
+    whole = rows.take(right, axis=1)
+    whole -= rows.take(left, axis=1)
+    sums: Float32 = whole.astype(np.float32)
     area = ((bottom - top)[:, None] * (right - left)[None, :]).astype(np.float32)
     sums /= area[:, :, None]
     return sums

@@ -38,7 +38,7 @@ class CascadeNetworks(Protocol):
     def refine(self, crops: Float32, least: float) -> tuple[Float32, Float32]:
         """RNet over crops (n, 24, 24, 3): face probabilities (n,), box offsets (n, 4).
 
-        least: the probability that counts; of crops that are clearly below it the answer may be rough.
+        least: the probability that decides: on which side of it an answer lies is exact, the rest may be rounded.
         """
         ...
 
