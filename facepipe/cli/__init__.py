@@ -14,6 +14,7 @@ from facepipe.cli.common import exit_code_of, protect_stdout
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "enroll": ("facepipe.cli.enroll", "enroll", "Put people into the gallery."),
     "identify": ("facepipe.cli.identify", "identify", "Say who is in pictures."),
+    "batch": ("facepipe.cli.batch", "batch", "Name the people in many photos; goes on where it was stopped."),
     "verify": ("facepipe.cli.verify", "verify", "Say whether two photos show the same person."),
     "detect": ("facepipe.cli.detect", "detect", "Find faces: boxes, landmarks, quality, edges."),
     "gallery": ("facepipe.cli.gallery", "gallery", "Look after the enrolled people: list, rename, audit, erase."),

@@ -1,0 +1,310 @@
+"""`facepipe batch`: who is in these folders? Streams, resumes, and goes on past what is broken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from facepipe.cli.common import echo, err_console, note, quiet_option
+from facepipe.cli.engine import Deciding, Looking, decision_options, detect_options
+
+if TYPE_CHECKING:
+    from facepipe.batch.job import Counts, SideOutput
+    from facepipe.batch.ledger import Ledger
+    from facepipe.batch.stream import StreamOptions
+    from facepipe.pipeline import Recognizer
+
+#: A batch of few photos uses the engines for many as well: results do not change in their last digit as a folder grows.
+_MANY = 1_000_000
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.argument("photos", nargs=-1, metavar="FOLDER|PHOTO|ARCHIVE|PATTERN...")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="FACEPIPE_OUT",
+    help="Results: .jsonl, .csv or .parquet. Its ledger, NAME.ledger, lies beside it.",
+)
+@click.option("--files-from", type=click.File("rb"), help="Read names of photos, a line each; - is stdin.")
+@click.option(
+    "-0", "--null", "separated_by_null", is_flag=True, help="The names of --files-from end with NUL (find -print0)."
+)
+@click.option("--annotate", type=_FOLDER, help="Write copies with frames and names into this folder.")
+@click.option("--crops", type=_FOLDER, help="Write each face as a picture into this folder.")
+@click.option("--sort-into", type=_FOLDER, help="Sort the photos into folders by who is in them.")
+@click.option(
+    "--sort-how",
+    type=click.Choice(["link", "hardlink", "copy"]),
+    default="link",
+    show_default=True,
+    help="What --sort-into puts there.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=None,
+    envvar="FACEPIPE_WORKERS",
+    help="Threads that look at photos; default: one for each core.",
+)
+@click.option("--watch", is_flag=True, help="Go on as new photos arrive, until Ctrl-C.")
+@click.option(
+    "--every", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Seconds between looks of --watch."
+)
+@decision_options
+@detect_options
+@quiet_option
+def batch(
+    photos: tuple[str, ...],
+    out: Path,
+    files_from: IO[bytes] | None,
+    separated_by_null: bool,
+    annotate: Path | None,
+    crops: Path | None,
+    sort_into: Path | None,
+    sort_how: str,
+    workers: int | None,
+    watch: bool,
+    every: float,
+    gallery: Path,
+    model: str | None,
+    threshold: float | None,
+    margin: float | None,
+    top_k: int,
+    repeat: bool,
+    min_face: int,
+    max_side: int,
+    device: str,
+    quiet: bool,
+) -> int:
+    """Name the people in many photos.
+
+    Folders are searched recursively, archives (zip, tar) are read without unpacking. Stopped at any moment, the same command
+    goes on where it was. Exit code 7 when some photos failed; they are in the results, and in NAME.failures.csv, with the reason.
+    """
+    from facepipe.batch.outputs import check_suffix
+    from facepipe.errors import UsageError
+
+    check_suffix(out)
+    roots = [*photos, *_listed(files_from, separated_by_null)]
+    if not roots:
+        raise UsageError("batch: no photos given; name a folder, or use --files-from")
+    looking = Looking(min_face, max_side, device)
+    deciding = Deciding(gallery, model, threshold, margin, top_k, repeat)
+    return _run(
+        roots,
+        out,
+        looking,
+        deciding,
+        _Sides(annotate, crops, sort_into, sort_how),
+        workers,
+        every if watch else None,
+        quiet,
+    )
+
+
+def _listed(file: IO[bytes] | None, separated_by_null: bool) -> list[str]:
+    """Return the names in a list; bytes that are no text stay what they are, as in every file name."""
+    import os
+
+    if file is None:
+        return []
+    names = file.read().split(b"\0" if separated_by_null else b"\n")
+    return [os.fsdecode(name if separated_by_null else name.rstrip(b"\r")) for name in names if name.strip()]
+
+
+class _Sides:
+    """What is asked for besides the results."""
+
+    def __init__(self, annotate: Path | None, crops: Path | None, sort_into: Path | None, sort_how: str) -> None:
+        self.annotate, self.crops, self.sort_into, self.sort_how = annotate, crops, sort_into, sort_how
+
+    def facts(self) -> list[str | None]:
+        """What of it a result must be made again for."""
+        return [None if path is None else str(path.resolve()) for path in (self.annotate, self.crops, self.sort_into)]
+
+    def build(self) -> list[SideOutput]:
+        from facepipe.batch.sides import Annotated, Crops, Sorted
+
+        sides: list[SideOutput] = []
+        if self.annotate is not None:
+            sides.append(Annotated(self.annotate))
+        if self.crops is not None:
+            sides.append(Crops(self.crops))
+        if self.sort_into is not None:
+            sides.append(Sorted(self.sort_into, self.sort_how))  # type: ignore[arg-type]
+        return sides
+
+
+def _run(
+    roots: list[str],
+    out: Path,
+    looking: Looking,
+    deciding: Deciding,
+    sides: _Sides,
+    workers: int | None,
+    every: float | None,
+    quiet: bool,
+) -> int:
+    from facepipe import threads
+
+    threads.prepare()
+    from facepipe.batch.ledger import Ledger, ledger_path
+    from facepipe.batch.sources import count_sources
+    from facepipe.batch.stream import StreamOptions
+    from facepipe.cli.engine import load_recognizer
+    from facepipe.errors import ExitCode
+
+    generation = _generation(deciding)
+    recognizer = load_recognizer(looking, deciding, photos=_MANY)
+    threads.limit()
+    options = StreamOptions(workers or threads.cores(), looking.read_side)
+    with Ledger(ledger_path(out), _key(looking, recognizer, deciding, generation, sides)) as ledger:
+        try:
+            with _progress(count_sources(roots), quiet) as show:
+                counts = _pass(recognizer, roots, ledger, options, sides, out, show)
+            _report(counts, out, quiet)
+            while every is not None:
+                time.sleep(every)
+                if (now := _generation(deciding)) != generation:
+                    generation, recognizer = now, load_recognizer(looking, deciding, photos=_MANY)
+                ledger.begin_pass(_key(looking, recognizer, deciding, generation, sides))
+                counts = _pass(recognizer, roots, ledger, options, sides, out, retry_failed=False)
+                if counts.fresh:
+                    _report(counts, out, quiet)
+        except KeyboardInterrupt:
+            note(f"facepipe: stopped; what was done is in {ledger.path}: run the same command again to go on")
+            raise
+    return ExitCode.PARTIAL if counts.failed else ExitCode.OK
+
+
+def _pass(
+    recognizer: Recognizer,
+    roots: list[str],
+    ledger: Ledger,
+    options: StreamOptions,
+    sides: _Sides,
+    out: Path,
+    show: Callable[[Counts], None] = lambda counts: None,
+    retry_failed: bool = True,
+) -> Counts:
+    """Go over the input once and bring the output up to date."""
+    from facepipe.batch.job import run_batch
+    from facepipe.batch.outputs import write_failures, write_output
+    from facepipe.batch.sources import find_sources
+
+    counts = run_batch(recognizer, find_sources(roots), ledger, options, sides.build(), show, retry_failed)
+    if counts.fresh or retry_failed:
+        write_output(out, ledger.records())
+        write_failures(out, ledger.failures())
+    return counts
+
+
+def _generation(deciding: Deciding) -> int:
+    from facepipe.gallery.sealing import Secret
+    from facepipe.gallery.store import Gallery
+
+    with Gallery.open(deciding.gallery, Secret.from_environment()) as gallery:
+        return gallery.generation()
+
+
+def _key(looking: Looking, recognizer: Recognizer, deciding: Deciding, generation: int, sides: _Sides) -> str:
+    """Digest everything that a result depends on besides the photo; the device does not change the names."""
+    from facepipe import __version__
+    from facepipe.batch.ledger import run_key
+
+    facts = {
+        "version": __version__,
+        "model": recognizer.matcher.fingerprint,
+        "gallery": str(deciding.gallery.resolve()),
+        "generation": generation,
+        "policy": asdict(recognizer.policy),
+        "min_face": looking.min_face,
+        "max_side": looking.max_side,
+        "sides": sides.facts(),
+    }
+    return run_key(facts)
+
+
+def _report(counts: Counts, out: Path, quiet: bool) -> None:
+    from facepipe.batch.outputs import failures_path
+
+    if counts.failed:
+        note(f"facepipe: {counts.failed} photos failed; {failures_path(out)} lists them with the reason")
+    if not quiet:
+        echo(summary(counts, out))
+
+
+def summary(counts: Counts, out: Path) -> str:
+    """Say in a few lines what came out."""
+    lines = [
+        f"{counts.found} photos in {counts.seconds:.1f} s ({_rate(counts):.1f} a second), {counts.failed} failed",
+        f"{counts.faces} faces: {counts.known} known, {counts.ambiguous} ambiguous, {counts.unknown} unknown",
+    ]
+    if counts.resumed:
+        lines.append(f"{counts.resumed} photos were done by an earlier run")
+    if counts.reused:
+        lines.append(f"{counts.reused} photos are copies of others and were looked at once")
+    if counts.vanished:
+        lines.append(f"{counts.vanished} photos of an earlier run have vanished and are marked in the results")
+    lines.append(f"results: {out}")
+    return "\n".join(lines)
+
+
+def _rate(counts: Counts) -> float:
+    return counts.fresh / counts.seconds if counts.seconds else 0.0
+
+
+# ---- progress ----
+
+
+@contextmanager
+def _progress(total: int, quiet: bool) -> Iterator[Callable[[Counts], None]]:
+    """Show a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet."""
+    console = err_console()
+    if quiet:
+        yield lambda counts: None
+    elif console.is_terminal:
+        yield from _bar(total, console)
+    else:
+        yield _lines(total)
+
+
+def _figures(counts: Counts) -> str:
+    unknown = counts.unknown + counts.ambiguous
+    return f"{_rate(counts):.1f} a second, {counts.faces} faces, {counts.known} known, {unknown} unknown, {counts.failed} failed"
+
+
+def _lines(total: int, every: float = 10.0) -> Callable[[Counts], None]:
+    next_at = every
+
+    def show(counts: Counts) -> None:
+        nonlocal next_at
+        if counts.seconds >= next_at:
+            next_at = counts.seconds + every
+            rate = _rate(counts)
+            left = f", {(total - counts.found) / rate:.0f} s left" if rate and total > counts.found else ""
+            note(f"{counts.found} of {max(total, counts.found)} photos, {_figures(counts)}{left}")
+
+    return show
+
+
+def _bar(total: int, console: Any) -> Iterator[Callable[[Counts], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("photos", total=total, figures="")
+
+        def show(counts: Counts) -> None:
+            progress.update(task, total=max(total, counts.found), completed=counts.found, figures=_figures(counts))
+
+        yield show

@@ -1,0 +1,179 @@
+"""`facepipe batch` as a user runs it, with fakes in the engines' place."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from facepipe.cli import main
+from facepipe.gallery.store import Gallery
+from tests.batch_fixtures import paint, paint_many, recognizer
+from tests.fakes import FakeEmbedder
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def facepipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run `facepipe batch ARGUMENTS`; return exit code, stdout, stderr."""
+    embedder = FakeEmbedder()
+    Gallery.create(tmp_path / "gallery", embedder.fingerprint, embedder.dim).close()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("facepipe.cli.engine.load_recognizer", lambda *_, **__: recognizer())
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as raised:
+            main(["batch", *map(str, arguments)])
+        code = raised.value.code
+        assert isinstance(code, int)
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+def test_a_folder(tmp_path: Path, facepipe: Run) -> None:
+    paint_many(tmp_path / "photos", 12)
+    code, out, err = facepipe("photos", "--out", "results.jsonl")
+    assert code == 0 and err == ""
+    assert "12 photos in" in out and "results: results.jsonl" in out and "0 failed" in out
+    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [record["path"] for record in records] == [f"photos/{i:04d}.png" for i in range(12)]
+    assert records[2]["faces"][0]["person"] == "blue"
+    again = facepipe("photos", "--out", "results.jsonl")
+    assert "12 photos were done by an earlier run" in again[1]
+
+
+def test_some_failed(tmp_path: Path, facepipe: Run) -> None:
+    paint_many(tmp_path / "photos", 5, broken=(1, 3))
+    code, out, err = facepipe("photos", "nowhere", "--out", "results.csv")
+    assert code == 7 and "3 failed" in out
+    assert err.strip() == "facepipe: 3 photos failed; results.failures.csv lists them with the reason"
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "results.failures.csv").read_text())))
+    assert [row["path"] for row in rows] == ["photos/0001.png", "photos/0003.png", "nowhere"]
+    assert all(row["error"] for row in rows)
+    assert {row["path"] for row in csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text()))} >= {
+        f"photos/{i:04d}.png" for i in range(5)
+    }
+    (tmp_path / "photos/0001.png").unlink()
+    (tmp_path / "photos/0003.png").unlink()
+    assert facepipe("photos", "--out", "results.csv")[0] == 0
+    assert not (tmp_path / "results.failures.csv").exists()
+
+
+def test_parquet_and_a_list_of_files(tmp_path: Path, facepipe: Run) -> None:
+    paths = paint_many(tmp_path / "photos", 4)
+    (tmp_path / "list").write_text("".join(f"{path}\n" for path in paths[:3]))
+    assert facepipe("--files-from", "list", "--out", "r.parquet", "--quiet")[:2] == (0, "")
+    assert pq.read_table(tmp_path / "r.parquet").column("path").to_pylist()[0] == str(paths[0])
+    odd = paint(tmp_path / "photos" / "two\nlines.png", "red")
+    (tmp_path / "list0").write_bytes(os.fsencode(odd) + b"\0" + os.fsencode(paths[0]) + b"\0")
+    facepipe("--files-from", "list0", "-0", "--out", "r.jsonl")
+    records = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [record["path"] for record in records] == [str(odd), str(paths[0])]
+
+
+def test_side_outputs(tmp_path: Path, facepipe: Run) -> None:
+    paint(tmp_path / "photos" / "a.png", "red")
+    options = ("--annotate", "drawn", "--crops", "crops", "--sort-into", "sorted", "--sort-how", "copy")
+    assert facepipe("photos", "--out", "r.jsonl", *options)[0] == 0
+    assert len(list((tmp_path / "drawn").iterdir())) == len(list((tmp_path / "crops").iterdir())) == 1
+    assert (tmp_path / "sorted/people/red/a.png").read_bytes() == (tmp_path / "photos/a.png").read_bytes()
+
+
+def test_asking_for_more_does_the_photos_again(tmp_path: Path, facepipe: Run) -> None:
+    paint(tmp_path / "photos" / "a.png", "red")
+    facepipe("photos", "--out", "r.jsonl")
+    facepipe("photos", "--out", "r.jsonl", "--crops", "crops")
+    assert (tmp_path / "crops").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ((), 2, "--out"),
+        (("photos", "--out", "r.xlsx"), 2, "unknown format"),
+        (("--out", "r.jsonl"), 2, "no photos given"),
+        (("photos", "--out", "r.jsonl", "--gallery", "nowhere"), 5, "nowhere"),
+        (("photos", "--out", "gallery/faces.sqlite/r.jsonl"), 3, "cannot be written"),
+    ],
+)
+def test_requests_that_cannot_be_met(facepipe: Run, arguments: tuple[str, ...], code: int, says: str) -> None:
+    got, out, err = facepipe(*arguments)
+    assert (got, out) == (code, "") and says in err
+
+
+def test_a_changed_gallery_does_everything_again(tmp_path: Path, facepipe: Run) -> None:
+    paint_many(tmp_path / "photos", 3)
+    facepipe("photos", "--out", "r.jsonl")
+    assert "done by an earlier run" in facepipe("photos", "--out", "r.jsonl")[1]
+    import numpy as np
+
+    from facepipe.gallery.store import NewFace
+
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        gallery.add([NewFace("Ann", np.eye(gallery.dim, dtype=np.float32)[0])])
+    assert "done by an earlier run" not in facepipe("photos", "--out", "r.jsonl")[1]
+
+
+def test_watch_goes_on_as_photos_arrive(tmp_path: Path, facepipe: Run) -> None:
+    paint(tmp_path / "photos" / "a.png", "red")
+
+    def photos_done(count: int) -> bool:
+        out = tmp_path / "r.jsonl"
+        return out.exists() and len(out.read_text().splitlines()) == count
+
+    def arrive() -> None:
+        until = time.monotonic() + 20
+        for count, name in ((1, "b.png"), (2, "c.png"), (3, None)):
+            while not photos_done(count) and time.monotonic() < until:
+                time.sleep(0.02)
+            if name is not None:
+                paint(tmp_path / "aside" / name, "blue").rename(tmp_path / "photos" / name)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=arrive)
+    thread.start()
+    code, _, err = facepipe("photos", "--out", "r.jsonl", "--watch", "--every", "0.1")
+    thread.join()
+    assert code == 130 and "run the same command again" in err
+    records = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [Path(record["path"]).name for record in records] == ["a.png", "b.png", "c.png"]
+
+
+@pytest.mark.models
+def test_with_the_real_networks(tmp_path: Path, faces_root: Path) -> None:
+    """Enrolled people are named in other photos of them, strangers are not."""
+    people = sorted((faces_root / "people").iterdir())[:4]
+    for person in people[:2]:
+        (tmp_path / "people" / person.name).mkdir(parents=True)
+        for photo in person.glob("enroll-*"):
+            (tmp_path / "people" / person.name / photo.name).symlink_to(photo)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "facepipe", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    run("enroll", "people", "--faces", "largest")
+    done = run("batch", *map(str, people), "--out", "r.jsonl")
+    assert done.returncode == 0, done.stderr
+    right = wrong = 0
+    for line in (tmp_path / "r.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        name = Path(record["path"]).parent.name
+        named = {face["person"] for face in record["faces"]} - {None}
+        right += named == {name}
+        wrong += bool(named - {name})
+    assert right >= 13 and wrong == 0
