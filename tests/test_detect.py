@@ -121,6 +121,7 @@ def test_what_looks_like_a_face_only_once_is_dropped(networks: TorchCascade) -> 
         mixes_sizes = True
         propose = networks.propose
         refine = networks.refine
+        finish_roughly = networks.finish_roughly
 
         def __init__(self) -> None:
             self.looks = 0

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from facepipe.detection.boxes import clip, iou, nms, nms_contained, square, to_pixels
+from facepipe.detection.boxes import clip, contenders, iou, nms, nms_contained, square, to_pixels
 from facepipe.detection.edges import edge_map, looked_at
 from facepipe.detection.pyramid import crop_area, integral_image, pyramid_scales, resize_area
 from facepipe.detection.quality import head_pose, sharpness
@@ -100,6 +100,33 @@ def test_a_face_inside_a_better_face_is_dropped_but_not_in_another_picture() -> 
     scores = np.array([0.9, 0.8, 0.7], np.float32)
     assert nms_contained(boxes, scores, np.array([0, 0, 1]), 0.7).tolist() == [0, 2]
     assert nms_contained(boxes[:0], scores[:0], np.zeros(0, np.int64), 0.7).tolist() == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40))
+def test_contenders_hold_all_that_the_exact_scores_keep(seed: int, count: int) -> None:
+    """Clusters of boxes around a few places, as a detector gives them; rough scores and boxes are a little off."""
+    rng = np.random.default_rng(seed)
+    centre = rng.integers(0, 3, (count, 1)) * 300 + rng.normal(0, 4, (count, 2))
+    boxes = np.concatenate([centre - 40, centre + 40 + rng.normal(0, 3, (count, 2))], axis=1).astype(np.float32)
+    logits = rng.normal(2, 2, count).astype(np.float32)
+    groups = rng.integers(0, 2, count)
+    rough = (logits + rng.uniform(-0.3, 0.3, count)).astype(np.float32)
+    race = contenders(boxes + rng.uniform(-0.3, 0.3, boxes.shape).astype(np.float32), rough, groups, 0.7, 0.6)
+    assert len(set(race.tolist())) == len(race)
+    best = nms_contained(boxes, logits, groups, 0.7)
+    # The best of every place is in the race, and so is whatever else is kept because nobody covers it.
+    uncovered = [i for i in best if not _is_covered(boxes, groups, i)]
+    winners = [max((j for j in range(count) if _near(boxes, groups, i, j)), key=lambda j: logits[j]) for i in best]
+    assert set(uncovered) | set(map(int, winners)) <= set(race.tolist())
+
+
+def _near(boxes: Float32, groups: np.ndarray, i: int, j: int) -> bool:
+    return bool(groups[i] == groups[j] and np.abs(boxes[i] - boxes[j]).max() < 100)
+
+
+def _is_covered(boxes: Float32, groups: np.ndarray, i: int) -> bool:
+    return any(i != j and _near(boxes, groups, i, j) for j in range(len(boxes)))
 
 
 def test_squares_keep_their_centre() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from facepipe.networks.mtcnn import TorchCascade, load_cascade
-from facepipe.networks.onednn import OneDnnCascade, available
+from facepipe.networks.onednn import ROUGHNESS, OneDnnCascade, available
 from facepipe.types import Float32, Image
 
 pytestmark = [
@@ -44,7 +44,9 @@ def test_in_float32_the_answers_are_those_of_torch(plain: TorchCascade, astronau
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_in_bfloat16_the_decisions_are_the_same_and_the_boxes_near(plain: TorchCascade, astronaut: Image) -> None:
+def test_with_a_rough_first_look_the_answers_that_count_are_those_of_torch(
+    plain: TorchCascade, astronaut: Image
+) -> None:
     networks = OneDnnCascade(rough=True)
     for size, name in ((24, "refine"), (48, "finish")):
         pixels = crops(astronaut, size, 300)
@@ -53,8 +55,21 @@ def test_in_bfloat16_the_decisions_are_the_same_and_the_boxes_near(plain: TorchC
             got = getattr(networks, name)(pixels, least)
             passed = expected[0] > least
             assert passed.any() and ((got[0] > least) == passed).all()
-            for theirs, ours in zip(expected[1:], got[1:], strict=True):
-                assert np.abs(ours[passed] - theirs[passed]).max() < 0.02
+            for theirs, ours in zip(expected, got, strict=True):
+                np.testing.assert_allclose(ours[passed], theirs[passed], atol=1e-5)
+
+
+def test_a_rough_look_is_as_near_as_it_promises(plain: TorchCascade, astronaut: Image) -> None:
+    pixels = crops(astronaut, 48, 300)
+    expected, offsets, _ = plain.finish(pixels, 0.0)
+    rough = OneDnnCascade(rough=True).finish_roughly(pixels)
+    assert rough is not None
+    between = (expected > 1e-5) & (expected < 1 - 1e-5)
+    logits = [np.log(p[between] / (1 - p[between])) for p in (expected, rough[0])]
+    assert np.abs(logits[0] - logits[1]).max() < ROUGHNESS
+    assert np.abs(rough[1] - offsets)[expected > 0.5].max() < 0.02
+    assert OneDnnCascade(rough=False).finish_roughly(pixels) is None
+    assert plain.finish_roughly(pixels) is None
 
 
 def test_the_cpu_gets_the_fast_form() -> None:

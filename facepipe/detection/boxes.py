@@ -57,6 +57,27 @@ def nms_contained(boxes: Float32, scores: Float32, groups: Int64, threshold: flo
     return np.array(keep, np.int64)
 
 
+def contenders(boxes: Float32, logits: Float32, groups: Int64, threshold: float, doubt: float) -> Int64:
+    """Return the boxes that `nms_contained` may keep when scores and boxes are known roughly only.
+
+    doubt: a box is out of the race when a better one, of a logit larger by more than this, clearly covers it.
+    """
+    extent = boxes[:, 2:] - boxes[:, :2] + 1
+    area = extent[:, 0] * extent[:, 1]
+    order = np.argsort(-logits, kind="stable")
+    race: list[Int64] = []
+    while order.size:
+        best, rest = order[:1], order[1:]
+        corner = np.maximum(boxes[best, :2], boxes[rest, :2])
+        opposite = np.minimum(boxes[best, 2:], boxes[rest, 2:])
+        inter = np.prod(np.maximum(opposite - corner + 1, 0), axis=1)
+        share = inter / np.minimum(area[best], area[rest])
+        covered = (share > threshold + 0.05) & (groups[rest] == groups[best])
+        race += [best, rest[covered & (logits[rest] >= logits[best] - doubt)]]
+        order = rest[~covered]
+    return np.concatenate(race) if race else np.zeros(0, np.int64)
+
+
 def square(boxes: Float32) -> Float32:
     """Return squares around the same centres, as long as the longer side."""
     extent = boxes[:, 2:] - boxes[:, :2]

@@ -46,6 +46,10 @@ class OpenCvCascade:
         out = _in_parts(self._onet, crops)
         return _probability(out), out[:, 2:6], out[:, 6:].reshape(-1, 2, 5).transpose(0, 2, 1)
 
+    def finish_roughly(self, crops: Float32) -> tuple[Float32, Float32] | None:
+        """Return None: there is no quicker way."""
+        return None
+
 
 def _in_parts(engine: OpenCvEngine, crops: Float32) -> Float32:
     x = crops.transpose(0, 3, 1, 2)

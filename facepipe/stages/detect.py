@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facepipe.detection.boxes import clip, nms, nms_contained, regress, square, to_pixels
+from facepipe.detection.boxes import clip, contenders, nms, nms_contained, regress, square, to_pixels
 from facepipe.detection.edges import EdgeMap, edge_map, looked_at
 from facepipe.detection.pyramid import crop_area, integral_image, pyramid_scales, resize_area
 from facepipe.detection.quality import assess
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _CELL, _STRIDE = 12, 2
 #: The second looks at a face: size in sides of its box, and whether mirrored.
 _LOOKS = ((1.0, False), (1.0, True), (1.15, False))
+#: How far a rough logit may be from the exact one (`CascadeNetworks.finish_roughly`).
+_DOUBT = 0.3
 _NO_BOXES = np.zeros((0, 4), np.float32)
 
 
@@ -277,7 +279,10 @@ class MtcnnDetector:
         crops, candidates = self._crops(works, candidates, 48)
         if not len(candidates):
             return [() for _ in works]
-        scores, offsets, points = self._networks.finish(_normalise(crops), self.options.thresholds[2])
+        crops, candidates = self._in_the_race(_normalise(crops), candidates)
+        if not len(candidates):
+            return [() for _ in works]
+        scores, offsets, points = self._networks.finish(crops, 0.0)
         passed = scores > self.options.thresholds[2]
         boxes, offsets, points = candidates.boxes[passed], offsets[passed], points[passed]
         extent = boxes[:, 2:] - boxes[:, :2] + 1
@@ -290,6 +295,19 @@ class MtcnnDetector:
         if self.options.second_look and len(found):
             found, landmarks = self._look_again(works, found, landmarks)
         return [self._faces(work, found, landmarks, np.flatnonzero(found.image == i)) for i, work in enumerate(works)]
+
+    def _in_the_race(self, crops: Float32, candidates: _Candidates) -> tuple[Float32, _Candidates]:
+        """Take the candidates that may become faces, where a rough look can tell: most of them are the same face again."""
+        rough = self._networks.finish_roughly(crops)
+        if rough is None:
+            return crops, candidates
+        scores, offsets = rough
+        logits = np.log(np.maximum(scores, 1e-7)) - np.log(np.maximum(1 - scores, 1e-7))
+        threshold = self.options.thresholds[2]
+        rows = np.flatnonzero(logits >= np.log(threshold / (1 - threshold)) - _DOUBT)
+        boxes = regress(candidates.boxes[rows], offsets[rows], plus=1.0)
+        keep = np.sort(rows[contenders(boxes, logits[rows], candidates.image[rows], 0.7, 2 * _DOUBT)])
+        return crops[keep], candidates.take(keep)
 
     def _look_again(
         self, works: Sequence[_Work], found: _Candidates, landmarks: Float32
@@ -308,11 +326,15 @@ class MtcnnDetector:
             crops, _ = self._crops(works, _Candidates(boxes, found.scores, found.image), 48, black=True)
             if mirrored:
                 crops = np.ascontiguousarray(crops[:, :, ::-1])
-            score, _, unit = self._networks.finish(_normalise(crops), 0.0)
+            crops = _normalise(crops)
+            if grow != 1.0:  # its landmarks are less exact, so that a rough look at its score is enough
+                rough = self._networks.finish_roughly(crops)
+                scores.append(self._networks.finish(crops, 0.0)[0] if rough is None else rough[0])
+                continue
+            score, _, unit = self._networks.finish(crops, 0.0)
             scores.append(score)
-            if grow == 1.0:  # the landmarks of the larger look are less exact
-                unit = _mirror(unit) if mirrored else unit
-                points.append(unit * (boxes[:, None, 2:] - boxes[:, None, :2] + 1) + boxes[:, None, :2] - 1)
+            unit = _mirror(unit) if mirrored else unit
+            points.append(unit * (boxes[:, None, 2:] - boxes[:, None, :2] + 1) + boxes[:, None, :2] - 1)
         at_border = np.array([self._leaves(works[i], box) for i, box in zip(found.image, squares, strict=True)])
         score = np.where(at_border, found.scores, np.mean(scores, axis=0)).astype(np.float32)
         sure = score > self.options.thresholds[2]
