@@ -16,7 +16,12 @@ from facepipe.cli.common import device_option, echo, json_option, note, out_cons
 if TYPE_CHECKING:
     from facepipe.demo import DemoPicture
     from facepipe.pipeline import Extracted, Extractor, Recognizer
+    from facepipe.report.steps import StepRow
     from facepipe.types import PhotoResult
+
+
+#: Which pictures are drawn, by how many people are enrolled.
+_SHOWN = {2: ("Collins turned", "Hopper dark", "flower"), 1: ("Hopper blurred",)}
 
 
 @click.command()
@@ -34,19 +39,28 @@ def demo(out: Path, as_json: bool, device: str) -> int:
     started = time.perf_counter()
     from facepipe.demo import PEOPLE, portraits, probes
     from facepipe.errors import ExitCode
+    from facepipe.images import write_image
     from facepipe.pipeline import load_extractor
+    from facepipe.report.steps import draw_steps
 
     extractor = load_extractor("mini", device)
     pictures = list(probes())
     extracted = extractor.extract([picture.image for picture in pictures])
     enrolled = dict(zip(PEOPLE, extractor.extract(list(portraits().values())), strict=True))
     rows = []
+    shown = []
     # Twice: with both people enrolled, and with one of them a stranger.
     for names in (PEOPLE, PEOPLE[:1]):
         with tempfile.TemporaryDirectory(prefix="facepipe-demo-") as folder:
             recognizer = _enrol(Path(folder), extractor, {name: enrolled[name] for name in names})
         results = [recognizer.judge(photo) for photo in extracted]
         rows += [_row(names, picture, result) for picture, result in zip(pictures, results, strict=True)]
+        wanted = _SHOWN[len(names)]
+        for picture, photo, result in zip(pictures, extracted, results, strict=True):
+            if picture.image.path in wanted:
+                title = f"{picture.image.path}, a stranger here" if len(names) == 1 else picture.image.path
+                shown.append(_steps(title, extractor, photo, result))
+    write_image(out, draw_steps(shown))
     seconds = time.perf_counter() - started
     right = sum(bool(row["right"]) for row in rows)
     if as_json:
@@ -74,6 +88,31 @@ def _enrol(folder: Path, extractor: Extractor, people: dict[str, Extracted]) -> 
     with Gallery.create(folder / "gallery", embedder.fingerprint, embedder.dim) as gallery:
         gallery.add([NewFace(name, photo.embeddings.vectors[0], photo.image.path) for name, photo in people.items()])
         return Recognizer(extractor, matcher_for(gallery.snapshot()), policy_for(get_record("mini"), len(people)))
+
+
+def _steps(title: str, extractor: Extractor, photo: Extracted, result: PhotoResult) -> StepRow:
+    from facepipe.alignment import align
+    from facepipe.report.steps import StepRow
+    from facepipe.stages.detect import MtcnnDetector
+
+    detector = extractor.detector
+    assert isinstance(detector, MtcnnDetector)
+    edges = detector.edges(photo.image).magnitude
+    if not result.predictions:
+        return StepRow(title, photo.image, edges)
+    best = result.predictions[0]
+    return StepRow(
+        title,
+        photo.image,
+        edges,
+        best.face,
+        align(photo.image, [best.face], extractor.embedder.template)[0],
+        photo.embeddings.vectors[0],
+        best.candidates,
+        best.threshold,
+        best.status,
+        best.person,
+    )
 
 
 def _row(enrolled: Sequence[str], picture: DemoPicture, result: PhotoResult) -> dict[str, Any]:
