@@ -1,0 +1,235 @@
+"use strict";
+// Everything that comes from file names and people's names enters the page as text, never as HTML.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const chunks = new Map();
+  const format = new Intl.NumberFormat("en");
+
+  const el = (tag, className, ...children) => {
+    const node = document.createElement(tag);
+    if (className) node.className = className;
+    node.append(...children.filter((child) => child !== null && child !== undefined));
+    return node;
+  };
+  // bdi keeps a right-to-left name from turning round the words beside it.
+  const words = (text) => el("bdi", "", text);
+  const plural = (count, word) => `${format.format(count)} ${count === 1 ? word : word === "person" ? "people" : `${word}s`}`;
+  const percent = (p) => (p === null ? "" : p < 0.01 ? "<1 %" : p > 0.99 ? ">99 %" : `${Math.round(100 * p)} %`);
+
+  // ---- pictures: parsed a chunk at a time, made when they come near the window ----
+  const source = (index) => {
+    const chunk = Math.floor(index / data.chunk);
+    if (!chunks.has(chunk)) chunks.set(chunk, JSON.parse(document.getElementById(`t${chunk}`).textContent));
+    return `data:image/jpeg;base64,${chunks.get(chunk)[index % data.chunk]}`;
+  };
+  const show = (holder) => {
+    const image = new Image();
+    image.alt = "";
+    image.decoding = "async";
+    image.src = source(Number(holder.dataset.thumb));
+    holder.replaceChildren(image);
+  };
+  const observer = new IntersectionObserver(
+    (entries) => entries.filter((e) => e.isIntersecting).forEach((e) => { observer.unobserve(e.target); show(e.target); }),
+    { rootMargin: "600px" },
+  );
+  const picture = (face, className = "pic") => {
+    const holder = el("span", className);
+    if (face.thumb === null) holder.append(el("span", "none", "no picture"));
+    else { holder.dataset.thumb = face.thumb; observer.observe(holder); }
+    return holder;
+  };
+
+  // ---- words about a face ----
+  const answer = (face) => {
+    if (face.status === "known") return face.person;
+    if (face.status === "ambiguous") return `${face.candidates.slice(0, 2).map((c) => c[0]).join(" or ")}?`;
+    return "Unknown";
+  };
+  const certainty = (face) => {
+    if (face.status !== "unknown" && face.probability !== null) return percent(face.probability);
+    return face.similarity === null ? "" : face.similarity.toFixed(2);
+  };
+  const tag = (face) => el("span", `tag t-${face.status}`, el("i", `dot c-${face.status}`), face.status, certainty(face) && ` ${certainty(face)}`);
+  const bars = (face) => {
+    const top = Math.max(face.threshold * 1.35, ...face.candidates.map((c) => c[1]), 0.01);
+    const place = (value) => `${100 * Math.min(1, Math.max(0, value / top))}%`;
+    return el("span", "bars", ...face.candidates.map(([name, similarity]) => {
+      const fill = el("i");
+      const mark = el("u");
+      fill.style.width = place(similarity);
+      mark.style.left = place(face.threshold);
+      mark.title = `threshold ${face.threshold}`;
+      return el("span", "cand", words(name), el("span", "track", fill, mark), el("span", "", similarity.toFixed(2)));
+    }));
+  };
+  const fileName = (path) => path.split("/").pop();
+
+  // ---- the sheet about one face ----
+  const detail = document.getElementById("detail");
+  const open = (face, list, place) => {
+    const facts = el("dl");
+    const fact = (name, value) => { if (value) facts.append(el("dt", "", name), el("dd", "", value)); };
+    fact("Sure", face.status === "unknown" ? "" : percent(face.probability));
+    fact("Similarity", face.similarity === null ? "" : `${face.similarity.toFixed(3)} (needed: ${face.threshold.toFixed(2)})`);
+    fact("Face", `number ${face.number} in the photo`);
+    fact("Size", `${Math.round(face.size)} pixels`);
+    const path = el("p", "path");
+    if (face.href) {
+      const link = el("a", "", face.path);
+      link.href = face.href;
+      link.target = "_blank";
+      link.rel = "noopener";
+      path.append(link);
+    } else path.append(words(face.path));
+    const step = (way, label) => {
+      const button = el("button", "more", label);
+      button.disabled = list[place + way] === undefined;
+      button.addEventListener("click", () => open(list[place + way], list, place + way));
+      return button;
+    };
+    const close = el("button", "more", "Close");
+    close.addEventListener("click", () => detail.close());
+    const steps = el("span", "", ...(list.length > 1 ? [step(-1, "←"), " ", step(1, "→")] : []));
+    detail.replaceChildren(
+      el("div", "sheet", picture(face), el("div", "", tag(face), el("h3", "", words(answer(face))), facts), bars(face), path),
+      el("div", "acts", steps, close),
+    );
+    if (!detail.open) detail.showModal();
+    close.focus();
+  };
+  detail.addEventListener("click", (event) => { if (event.target === detail) detail.close(); });
+  detail.addEventListener("keydown", (event) => {
+    const arrows = detail.querySelectorAll(".acts span button");
+    if (event.key === "ArrowLeft" && arrows[0]) arrows[0].click();
+    if (event.key === "ArrowRight" && arrows[1]) arrows[1].click();
+  });
+
+  // ---- lists that grow ----
+  const growing = (holder, items, make, first, step, outer = holder) => {
+    let shown = 0;
+    const more = el("button", "more");
+    more.type = "button";
+    const grow = (count) => {
+      const batch = items.slice(shown, shown + count);
+      holder.append(...batch.map((item, place) => make(item, shown + place)));
+      shown += batch.length;
+      const rest = items.length - shown;
+      more.textContent = rest <= step ? `Show ${format.format(rest)} more` : `Show ${format.format(step)} of ${format.format(rest)} more`;
+      more.hidden = shown >= items.length;
+    };
+    more.addEventListener("click", () => grow(step));
+    grow(first);
+    return el("div", "", outer, more);
+  };
+  const left = (total, items, word) =>
+    total > items.length ? el("p", "note", `This page shows ${format.format(items.length)} of ${plural(total, word)}, the most doubtful first; the results file has all.`) : null;
+
+  const tile = (list, label) => (face, place) => {
+    const button = el("button", "face", picture(face), el("span", "under", words(label(face)), el("span", "", certainty(face))));
+    button.type = "button";
+    button.title = `${answer(face)} ${certainty(face)}\n${face.path}`;
+    button.setAttribute("aria-label", `${answer(face)}, ${face.path}`);
+    button.addEventListener("click", () => open(face, list, place));
+    return button;
+  };
+  const row = (list) => (face, place) => {
+    const button = el("button", "row", picture(face), el("span", "body", tag(face), el("span", "name", words(answer(face))), bars(face), el("span", "path", words(fileName(face.path)))));
+    button.lastChild.lastChild.style.display = "block";
+    button.type = "button";
+    button.title = face.path;
+    button.addEventListener("click", () => open(face, list, place));
+    return button;
+  };
+
+  const sections = document.getElementById("sections");
+  const nav = document.getElementById("nav");
+  const part = (id, title, count, hint, ...content) => {
+    const heading = el("h2", "", title, el("span", "count", format.format(count)));
+    const head = el("div", "head", heading);
+    const section = el("section", "part", head, el("p", "hint", hint), ...content);
+    section.id = id;
+    sections.append(section);
+    const link = el("a", "", title, el("b", "", format.format(count)));
+    link.href = `#${id}`;
+    nav.append(link);
+    return head;
+  };
+
+  const person = (entry) => {
+    const about = `${plural(entry.total, "face")} in ${plural(entry.photos, "photo")}`;
+    const cover = entry.cover === null ? null : picture(entry.cover, "cover");
+    const grid = growing(el("div", "grid"), entry.faces, tile(entry.faces, (face) => fileName(face.path)), 20, 60);
+    return el("article", "person", el("header", "", cover, el("div", "", el("h3", "", words(entry.name)), el("p", "", about))), grid, left(entry.total, entry.faces, "face"));
+  };
+
+  // ---- the page ----
+  const counts = data.counts;
+  document.getElementById("meta").append(...data.meta.map((text) => el("span", "", text)));
+  const numbers = [
+    ["photos", counts.photos, null], ["faces", counts.faces, null], ["people", data.people_total, null],
+    ["known", counts.known, "known"], ["ambiguous", counts.ambiguous, "ambiguous"], ["unknown", counts.unknown, "unknown"],
+    ["without a face", counts.no_face, "none"], ["failed", counts.failed, "failed"],
+  ];
+  document.getElementById("numbers").append(...numbers.map(([name, value, colour]) =>
+    el("div", "number", el("b", "", format.format(value)), el("span", "", colour && el("i", `dot c-${colour}`), name))));
+  for (const status of ["known", "ambiguous", "unknown"]) {
+    if (!counts[status]) continue;
+    const slice = el("i", `c-${status}`);
+    slice.style.flex = `${counts[status]} 1 0`;
+    slice.title = `${plural(counts[status], "face")} ${status}`;
+    document.getElementById("bar").append(slice);
+  }
+
+  if (data.doubtful.total) {
+    const faces = data.doubtful.faces;
+    part("doubtful", "Doubtful", data.doubtful.total, "Faces that need your eyes: two people are equally like them, or the name is not sure. The mark on each bar is the threshold.",
+      growing(el("div", "rows"), faces, row(faces), 12, 48), left(data.doubtful.total, faces, "face"));
+  }
+  if (data.people.length) {
+    const holder = el("div");
+    const head = part("people", "People", data.people_total, "Everybody who was recognised, most often seen first; each person's least certain faces come first.", holder);
+    const list = (people) => holder.replaceChildren(people.length ? growing(el("div"), people, person, 20, 40) : el("p", "empty", "Nobody of that name."));
+    list(data.people);
+    if (data.people.length > 6) {
+      const search = el("input");
+      search.type = "search";
+      search.placeholder = "Find a person";
+      search.setAttribute("aria-label", "Find a person");
+      search.addEventListener("input", () => {
+        const wanted = search.value.trim().toLocaleLowerCase();
+        list(data.people.filter((entry) => entry.name.toLocaleLowerCase().includes(wanted)));
+      });
+      head.append(search);
+    }
+    if (data.people_total > data.people.length) holder.after(el("p", "note", `This page shows ${format.format(data.people.length)} of ${plural(data.people_total, "person")}.`));
+  }
+  if (data.unknown.total) {
+    const faces = data.unknown.faces;
+    part("unknown", "Unknown", data.unknown.total, "Faces of nobody who is enrolled. Those most like somebody come first, with their similarity.",
+      growing(el("div", "grid"), faces, tile(faces, (face) => fileName(face.path)), 48, 240), left(data.unknown.total, faces, "face"));
+  }
+  if (data.failures.total) {
+    const body = el("tbody");
+    const table = el("table", "", el("thead", "", el("tr", "", el("th", "", "Photo"), el("th", "", "Reason"))), body);
+    const grown = growing(body, data.failures.rows, ([path, reason]) => el("tr", "", el("td", "", words(path)), el("td", "", words(reason))), 30, 300, table);
+    part("failures", "Failures", data.failures.total, "Photos that could not be used, and why.", grown,
+      left(data.failures.total, data.failures.rows, "photo"));
+  }
+  if (data.no_face.total) {
+    const body = el("tbody");
+    const table = el("table", "", body);
+    const grown = growing(body, data.no_face.rows, (path) => el("tr", "", el("td", "", words(path))), 12, 300, table);
+    part("no-face", "No face", data.no_face.total, "Photos in which no face was found.", grown,
+      left(data.no_face.total, data.no_face.rows, "photo"));
+  }
+  if (!counts.photos) sections.append(el("p", "empty", "No photos were looked at."));
+
+  document.getElementById("theme").addEventListener("click", () => {
+    const root = document.documentElement;
+    const dark = root.classList.contains("dark") || (!root.classList.contains("light") && matchMedia("(prefers-color-scheme: dark)").matches);
+    root.classList.remove("dark", "light");
+    root.classList.add(dark ? "light" : "dark");
+  });
+  document.documentElement.dataset.ready = "yes";
+})();
