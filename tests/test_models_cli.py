@@ -18,7 +18,7 @@ from pathlib import Path
 import click.testing
 import pytest
 
-from facepipe.cli.models import models
+from facepipe.cli.models import _Bar, models
 from facepipe.errors import FacepipeError, InputError, ModelError, UsageError
 from facepipe.networks import registry, store
 from facepipe.networks.registry import ModelFile, ModelRecord, get_record, load_embedder, locate
@@ -376,3 +376,15 @@ def test_two_pulls_at_once_do_not_disturb_each_other(record: ModelRecord, tmp_pa
         assert run("pull", "sface")[1] is None
         assert part.exists()
     assert place.read_bytes() == GOOD
+
+
+def test_the_progress_bar_shows_and_goes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    bar = _Bar("sface")
+    bar.advance(512, 1024)
+    bar.advance(512, 1024)
+    bar.close()
+    bar.close()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "sface" in captured.err

@@ -108,7 +108,20 @@ def test_a_record_survives_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [{"files": None}, {"licence": {}}, {"mean": [1, 2]}, {"std": "abc"}, {"surprise": 1}, {"centre": ["x"]}]
+    "damage",
+    [
+        {"files": None},
+        {"licence": {}},
+        {"mean": [1, 2]},
+        {"std": "abc"},
+        {"std": [1, 0, 1]},
+        {"surprise": 1},
+        {"centre": ["x"]},
+        {"input": "112"},
+        {"threshold": "0.4"},
+        {"name": 7},
+        {"place": "folder", "files": [{"file": "../../x", "sha256": None, "size": None}]},
+    ],
 )
 def test_a_damaged_record_is_a_model_error(damage: dict[str, object]) -> None:
     with pytest.raises(ModelError, match="damaged"):

@@ -109,20 +109,38 @@ class ModelRecord:
         return asdict(self)
 
 
+#: What the plain fields of a record may hold; a user's record lies on disk, where anybody may have changed it.
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("name", "kind", "network", "note", "place", "hash_source", "colour"), (str,)),
+    **dict.fromkeys(("package", "extra", "template"), (str, type(None))),
+    **dict.fromkeys(("input", "dim"), (int, type(None))),
+    **dict.fromkeys(("threshold", "margin"), (int, float, type(None))),
+    "user": (bool,),
+}
+
+
 def record_from_dict(values: Mapping[str, Any]) -> ModelRecord:
     """Build a record from JSON values; ModelError when a field is missing, unknown or of the wrong kind."""
     try:
         fields = dict(values)
+        for name, kinds in _KINDS.items():
+            if name in fields and not isinstance(fields[name], kinds):
+                raise ValueError(f"{name} is {fields[name]!r}")
         fields["files"] = tuple(ModelFile(**f) for f in fields["files"])
         fields["licence"] = Licence(**fields["licence"])
         for name in ("mean", "std"):
             if name in fields:
                 r, g, b = (float(v) for v in fields[name])
                 fields[name] = (r, g, b)
+        if 0.0 in fields.get("std", ()):
+            raise ValueError("std is zero")
         if fields.get("centre") is not None:
             fields["centre"] = tuple(float(v) for v in fields["centre"])
         fields["accuracy"] = tuple(fields.get("accuracy", ()))
-        return ModelRecord(**fields)
+        record = ModelRecord(**fields)
+        if record.place == "folder" and any(Path(f.file).name != f.file for f in record.files):
+            raise ValueError("a file lies outside the model's folder")
+        return record
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"model record {values.get('name', '?')!r} is damaged: {error}; remove the model and add it again"
