@@ -39,11 +39,16 @@ def names(gallery: Gallery, probes: Float32) -> list[str]:
     return [snapshot.persons[row] for row in rows[:, 0]]
 
 
-def test_exact_search_equals_brute_force() -> None:
+def test_exact_search_equals_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     templates, probes = units(50, 1), units(7, 2)
     scores, rows = ExactIndex(templates).search(probes, 5)
     expected = np.sort(probes @ templates.T, axis=1)[:, ::-1][:, :5]
     np.testing.assert_allclose(scores, expected, atol=1e-6)
+    many = np.repeat(probes, 5, axis=0)
+    monkeypatch.setattr(ExactIndex, "_BLOCK", 7)
+    by_blocks = ExactIndex(templates).search(many, 5)
+    np.testing.assert_allclose(by_blocks[0], np.repeat(scores, 5, axis=0), atol=1e-6)
+    np.testing.assert_array_equal(by_blocks[1], np.repeat(rows, 5, axis=0))
     scores, rows = ExactIndex(templates[:2]).search(probes, 4)
     assert (rows[:, 2:] == -1).all()
     assert ExactIndex(templates[:0]).search(probes, 3)[1].tolist() == [[-1] * 3] * 7

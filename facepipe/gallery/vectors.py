@@ -257,10 +257,12 @@ def _assemble(database: Database, base: _Base | None) -> GallerySnapshot:
     connection = database.connection
     since = base.generation if base is not None else -1
     now = time.time()
+    # Left to itself SQLite would walk all faces in the wanted order to find the few that changed.
+    by_change = "INDEXED BY face_changed" if base is not None else ""
     chunks = list(
         read_vectors(
             database,
-            "SELECT f.id, f.person_id, v.data, v.crc FROM face f JOIN vector v ON v.face_id = f.id"
+            f"SELECT f.id, f.person_id, v.data, v.crc FROM face f {by_change} JOIN vector v ON v.face_id = f.id"
             " WHERE f.changed > ? AND (f.expires IS NULL OR f.expires > ?) ORDER BY f.person_id, f.id",
             (since, now),
         )
