@@ -112,6 +112,7 @@ def _steps(title: str, extractor: Extractor, photo: Extracted, result: PhotoResu
         best.threshold,
         best.status,
         best.person,
+        best.probability,
     )
 
 
