@@ -15,13 +15,15 @@ import pytest
 
 from facepipe.alignment import align
 from facepipe.errors import InputError, UsageError
+from facepipe.evaluation.protocols import PairList
 from facepipe.images import encode_image
 from facepipe.types import Face, Image, UInt8
 from scripts.train.crops import CropsPlan, make_crops, read_patterns
-from scripts.train.faces import CropOptions, PhotoWorker, difference_hash
+from scripts.train.evalsets import EvalSet
+from scripts.train.faces import POINTS, CropOptions, PhotoWorker, difference_hash
 from scripts.train.shards import MARGIN, CropSet, decode, read_json, read_shard
 from scripts.train.sources import Photo, read_photos
-from scripts.train.teach import fitted, join, joined, mirrored_mean, read_target, teach
+from scripts.train.teach import fitted, join, joined, judge, mirrored_mean, read_target, teach
 from scripts.train.teachers import OnnxTeacher, PackageTeacher, TeacherFacts, TeacherInput, chips_for, load_teacher
 from tests.fakes import FakeDetector, FakeEmbedder, face_at
 
@@ -289,6 +291,22 @@ def test_joined_cosines_are_the_weighted_means_of_the_teachers() -> None:
     assert np.abs(target @ target.T - expected).max() < 1e-5
     assert joint.kept == pytest.approx(1.0)
     assert joined(vectors, facts, fitted(vectors, facts, 8)).shape == (40, 8)
+
+
+def test_teachers_are_judged_alone_and_joined_and_parts_are_kept(tmp_path: Path) -> None:
+    people = np.repeat(np.arange(4), 2)
+    colours = np.asarray(list(COLOURS.values()))[people]
+    crops = np.broadcast_to(colours[:, None, None], (8, 128, 128, 3)).astype(np.uint8)
+    landmarks = np.repeat(POINTS[None], 8, axis=0)
+    a, b = np.triu_indices(8, 1)
+    pairs = PairList(tuple(Path(str(i)) for i in range(8)), a, b, people[a] == people[b], people, np.arange(len(a)) % 2)
+    evalset = EvalSet("s", pairs, crops, landmarks, np.arange(8))
+    said: list[str] = []
+    teachers = [PackageTeacher(FakeEmbedder("fake:1"), "none"), PackageTeacher(FakeEmbedder("fake:2"), "none")]
+    for _ in range(2):
+        figures = judge(evalset, teachers, tmp_path, None, said.append)
+    assert len(said) == 2  # the second time both were known
+    assert figures["joined"]["accuracy"] == figures["fake, with mirror image"]["accuracy"] == 1.0
 
 
 @pytest.mark.models

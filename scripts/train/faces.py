@@ -40,7 +40,7 @@ class CropOptions:
     min_score: float = 0.95
     min_size: float = 40.0
     max_misfit: float = 6.0
-    min_inside: float = 0.8
+    min_inside: float = 0.6
     max_side: int = 1280
 
 

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.errors import UsageError
-from facepipe.files import atomic_file
 from facepipe.types import Float32, UInt8
 from scripts.train.evalsets import EvalSet
 from scripts.train.shards import (
@@ -33,12 +32,22 @@ from scripts.train.teachers import Teacher, TeacherFacts, chips_for
 
 Say = Callable[[str], None]
 _POOL = 256
+_PART = 1024
 
 
 def mirrored_mean(teacher: Teacher, crops: UInt8, landmarks: Sequence[Any]) -> Float32:
     """Return the teacher's unit vector of each crop, averaged with that of its mirror image, float32 (n, dim)."""
+    return _mean(*both_sides(teacher, crops, landmarks))
+
+
+def both_sides(teacher: Teacher, crops: UInt8, landmarks: Sequence[Any]) -> tuple[Float32, Float32]:
+    """Return the teacher's unit vectors of the crops and of their mirror images, float32 (n, dim) each."""
     chips = chips_for(teacher.template, crops, landmarks)
-    both = teacher.embed(chips) + teacher.embed(np.ascontiguousarray(chips[:, :, ::-1]))
+    return teacher.embed(chips), teacher.embed(np.ascontiguousarray(chips[:, :, ::-1]))
+
+
+def _mean(once: Float32, mirrored: Float32) -> Float32:
+    both = once + mirrored
     unit: Float32 = both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-12)
     return unit
 
@@ -178,24 +187,10 @@ def judge(
     figures: dict[str, Any] = {}
     rows, facts = [], []
     for teacher in teachers:
-        path = cache / f"{teacher.fingerprint}-{evalset.name}-{len(evalset.crops)}.npz"
-        if not path.exists():
-            started = time.perf_counter()
-            once, both = [], []
-            for start in range(0, len(evalset.crops), _POOL):
-                part = slice(start, start + _POOL)
-                crops, points = evalset.crops[part], list(evalset.landmarks[part])
-                once.append(teacher.embed(chips_for(teacher.template, crops, points)))
-                both.append(mirrored_mean(teacher, crops, points))
-            with atomic_file(path) as file:
-                np.savez(file, once=np.concatenate(once), both=np.concatenate(both))
-            say(
-                f"{teacher.name}: {len(evalset.crops) / (time.perf_counter() - started):.1f} crops/s, three passes each"
-            )
-        with np.load(path, allow_pickle=False) as stored:
-            figures[teacher.name] = evalset.verification(stored["once"])
-            figures[f"{teacher.name}, with mirror image"] = evalset.verification(stored["both"])
-            rows.append(stored["both"])
+        once, mirrored = _sides(evalset, teacher, cache, say)
+        figures[teacher.name] = evalset.verification(once)
+        figures[f"{teacher.name}, with mirror image"] = evalset.verification(_mean(once, mirrored))
+        rows.append(_mean(once, mirrored))
         facts.append(
             TeacherFacts(
                 teacher.name, teacher.fingerprint, teacher.licence, teacher.dim, teacher.weight, teacher.centre
@@ -211,3 +206,21 @@ def judge(
         target = joined(rows, facts, fitted(base, facts, 256))
         figures["joined"] = evalset.verification(target)
     return figures
+
+
+def _sides(evalset: EvalSet, teacher: Teacher, cache: Path, say: Say) -> tuple[Float32, Float32]:
+    """Return a teacher's vectors of a set and of its mirror images; each part is kept, so that a run that is stopped goes on."""
+    parts = []
+    for start in range(0, len(evalset.crops), _PART):
+        path = cache / f"{teacher.fingerprint}-{evalset.name}-{len(evalset.crops)}-{start}.npy"
+        if not path.exists():
+            started = time.perf_counter()
+            part = slice(start, start + _PART)
+            sides = both_sides(teacher, evalset.crops[part], list(evalset.landmarks[part]))
+            write_array(path, np.stack(sides))
+            say(
+                f"{teacher.name}: {start + len(sides[0])} crops, {len(sides[0]) / (time.perf_counter() - started):.1f} crops/s"
+            )
+        parts.append(read_array(path))
+    once, mirrored = np.concatenate(parts, axis=1)
+    return once, mirrored

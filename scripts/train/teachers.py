@@ -17,7 +17,7 @@ from facepipe.types import Embedder, Face, Float32, Image, Quality, UInt8
 from scripts.train.faces import CROP
 
 DESCRIPTIONS = Path(__file__).with_name("teachers")
-_BATCH = 32
+_BATCH = 8
 _QUALITY = Quality(112.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
