@@ -354,7 +354,9 @@ def test_list_and_show_say_licences_and_places() -> None:
     text = run("show", "vggface2")[0]
     for part in ("licence of the code", "licence of the weights", "training data", "research only", "margin160"):
         assert part in text
+    assert "model card" in run("show", "mini")[0] and "threshold" in run("show", "vggface2", "--json")[0]
     table = run("list")[0]
+    assert "* as its publisher says" in table
     for record in registry.builtin_records():
         assert record.name in table
 
