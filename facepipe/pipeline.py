@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,10 +45,18 @@ class Extractor:
 class Recognizer:
     """All four steps: photos in, predictions out."""
 
-    def __init__(self, extractor: Extractor, matcher: Matcher, policy: Policy) -> None:
+    def __init__(
+        self,
+        extractor: Extractor,
+        matcher: Matcher,
+        policy: Policy,
+        witness: Callable[[Sequence[PhotoResult]], None] | None = None,
+    ) -> None:
+        """witness: is given all results before they are returned, for a log."""
         self.extractor = extractor
         self.matcher = matcher
         self.policy = policy
+        self._witness = witness
 
     def recognize(self, images: Sequence[Image]) -> list[PhotoResult]:
         """Say who is in each photo. Errors: GalleryModelError when gallery and embedder do not belong together."""
@@ -72,6 +80,8 @@ class Recognizer:
             predictions = predict(photo.faces, [next(candidates) for _ in photo.faces], self.policy)
             size = photo.image.width, photo.image.height
             results.append(PhotoResult(photo.image.path, *size, predictions, self.matcher.fingerprint))
+        if self._witness is not None:
+            self._witness(results)
         return results
 
 

@@ -12,6 +12,8 @@ import pytest
 from facepipe.cli import main
 from facepipe.cli.gallery import VERBS
 from facepipe.gallery.store import Gallery
+from facepipe.images import write_image
+from facepipe.types import Image
 from tests.test_gallery_store import DIM, new
 from tests.test_walls import HEAVY
 
@@ -95,3 +97,87 @@ def test_list_loads_nothing_heavy(folder: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stderr.strip().splitlines()[-1] == "[]"
     assert "Ann" in ran.stdout
+
+
+def test_export_import_check_compact_index_log(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert answer(capfd, "gallery", "export", tmp_path / "g.parquet", "--gallery", folder)["faces"] == 4
+    assert answer(capfd, "gallery", "import", tmp_path / "g.parquet", "--gallery", tmp_path / "b") == {
+        "added": 4,
+        "already": 0,
+    }
+    assert answer(capfd, "gallery", "check", "--gallery", tmp_path / "b") == {"findings": [], "repaired": []}
+    assert answer(capfd, "gallery", "compact", "--gallery", folder)["after"]
+    assert run("gallery", "index", "--kind", "pq", "--gallery", folder) == 2
+    assert "too few" in capfd.readouterr().err
+    assert answer(capfd, "gallery", "index", "--kind", "exact", "--gallery", folder)["recall"] == 1.0
+    assert run("gallery", "log", "--gallery", folder) == 0
+    actions = [json.loads(line)["action"] for line in capfd.readouterr().out.splitlines()]
+    assert actions == ["enroll", "enroll", "index"]
+    assert answer(capfd, "gallery", "salvage", tmp_path / "c", "--gallery", folder)["faces"] == 4
+
+
+def test_check_has_exit_code_5_and_repairs(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "vectors.f32.77-ab.tmp").write_bytes(b"half")
+    assert run("gallery", "check", "--gallery", folder) == 5
+    assert "leftover" in capfd.readouterr().out
+    assert run("gallery", "check", "--repair", "--gallery", folder) == 0
+    assert "all well" in capfd.readouterr().out
+
+
+def test_audit_needs_a_threshold_for_an_unknown_model(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("gallery", "audit", "--gallery", folder) == 2
+    assert "--threshold" in capfd.readouterr().err
+    report = answer(capfd, "gallery", "audit", "--threshold", "0.5", "--gallery", folder)
+    assert (report["people"], report["faces"]) == (2, 4)
+    assert run("gallery", "audit", "--threshold", "0.5", "--page", folder.parent / "a.html", "--gallery", folder) == 0
+    assert (folder.parent / "a.html").read_text().startswith("<!doctype html>")
+
+
+def test_seal_erase_unseal(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("ab" * 32)
+    assert run("gallery", "seal", "--key-file", key, "--gallery", folder) == 0
+    assert run("gallery", "list", "--gallery", folder) == 5
+    assert "FACEPIPE_KEY_FILE" in capfd.readouterr().err
+    monkeypatch.setenv("FACEPIPE_KEY_FILE", str(key))
+    assert people(capfd, folder) == {"Ann": 3, "Bob [x]": 1}
+    assert answer(capfd, "gallery", "erase", "Ann", "--yes", "--gallery", folder) == {"faces": 3}
+    assert run("gallery", "unseal", "--gallery", folder) == 0
+    monkeypatch.delenv("FACEPIPE_KEY_FILE")
+    assert people(capfd, folder) == {"Bob [x]": 1}
+    assert all(b"Ann" not in path.read_bytes() for path in folder.iterdir())
+
+
+@pytest.mark.models
+def test_a_real_gallery_is_logged_refuted_shown_and_moved(
+    tmp_path: Path, astronaut: Image, hopper: Image, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, image in (("Eileen", astronaut), ("Grace", hopper)):
+        write_image(tmp_path / "people" / name / "1.jpg", image.rgb)
+    home = tmp_path / "gallery"
+    assert run("enroll", tmp_path / "people", "--keep-chips", "--gallery", home) == 0
+    assert run("gallery", "log", "--identify", "on", "--gallery", home) == 0
+    photo = tmp_path / "people" / "Eileen" / "1.jpg"
+    capfd.readouterr()
+    assert run("identify", photo, "--jsonl", "--gallery", home) == 0
+    assert json.loads(capfd.readouterr().out)["faces"][0]["person"] == "Eileen"
+    entries = answer(capfd, "gallery", "log", "--gallery", home)["entries"]
+    assert isinstance(entries, list)
+    assert (entries[-1]["action"], entries[-1]["person"]) == ("identify", "Eileen")
+    assert run("gallery", "show", "Grace", "--sheet", tmp_path / "sheet.png", "--gallery", home) == 0
+    assert (tmp_path / "sheet.png").exists()
+    for path in (tmp_path / "people").rglob("*.jpg"):
+        path.rename(tmp_path / f"{path.parent.name}.jpg")
+    photo = tmp_path / "Eileen.jpg"
+    assert run("gallery", "reembed", "--model", "dlib", "--gallery", home) == 0
+    assert "2 faces moved to dlib" in capfd.readouterr().out
+    assert run("identify", photo, "--jsonl", "--gallery", home) == 0
+    assert json.loads(capfd.readouterr().out)["faces"][0]["person"] == "Eileen"
+    assert run("gallery", "not", "Eileen", photo, "--gallery", home) == 0
+    capfd.readouterr()
+    assert run("identify", photo, "--jsonl", "--gallery", home) == 0
+    assert json.loads(capfd.readouterr().out)["faces"][0]["person"] is None
+    assert run("gallery", "check", "--sources", "--gallery", home) == 5
+    assert capfd.readouterr().out.count("no such file") == 2

@@ -16,7 +16,8 @@ from facepipe.gallery.audit import audit
 from facepipe.gallery.audit_page import write_page
 from facepipe.gallery.check import check
 from facepipe.gallery.enroll import Enroller, EnrollRules, EnrollStatus, Photo
-from facepipe.gallery.portable import export_gallery, import_gallery, journal_lines
+from facepipe.gallery.journal import journal_lines, log_identified
+from facepipe.gallery.portable import export_gallery, import_gallery
 from facepipe.gallery.privacy import erase
 from facepipe.gallery.reembed import move, reembed
 from facepipe.gallery.sealing import Secret
@@ -247,6 +248,18 @@ def test_the_journal_names_people_until_they_are_erased(gallery: Gallery) -> Non
         ("enroll", "Bob"),
         ("erase", None),
     ]
+
+
+def test_identifications_are_logged_without_a_new_generation(gallery: Gallery) -> None:
+    generation = gallery.generation()
+    log_identified(gallery.database, {"Ann": 2, "Nobody": 1}, 3)
+    entries = [json.loads(line) for line in journal_lines(gallery.database)][2:]
+    assert [(e["action"], e["person"], e.get("faces"), e.get("unknown")) for e in entries] == [
+        ("identify", "Ann", 2, None),
+        ("identify", None, None, 3),
+    ]
+    assert gallery.generation() == generation
+    assert check(gallery.database) == []
 
 
 def test_altered_chips_are_found(gallery: Gallery) -> None:

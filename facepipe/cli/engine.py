@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +16,7 @@ from facepipe.cli.common import device_option, gallery_option, model_option, not
 if TYPE_CHECKING:
     from facepipe.gallery.store import Gallery
     from facepipe.pipeline import Extractor, Recognizer
+    from facepipe.types import PhotoResult
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -149,6 +152,7 @@ def model_of(gallery: Gallery, wanted: str | None) -> str:
 
 def load_recognizer(looking: Looking, deciding: Deciding, photos: int) -> Recognizer:
     """Open the gallery and load everything that answers "who is this?"."""
+    from facepipe.gallery.journal import logs_identify
     from facepipe.gallery.sealing import Secret
     from facepipe.gallery.store import Gallery
     from facepipe.networks.registry import get_record
@@ -168,4 +172,19 @@ def load_recognizer(looking: Looking, deciding: Deciding, photos: int) -> Recogn
             exclusive=not deciding.repeat,
             top_k=deciding.top_k,
         )
-    return Recognizer(load_engines(model, looking, photos), matcher_for(snapshot, index), policy)
+        witness = partial(_log_results, gallery.folder) if logs_identify(gallery.database) else None
+    return Recognizer(load_engines(model, looking, photos), matcher_for(snapshot, index), policy, witness)
+
+
+def _log_results(folder: Path, results: Sequence[PhotoResult]) -> None:
+    """Write into the gallery's journal who was recognised; its owner asked for that."""
+    from facepipe.gallery.database import Database
+    from facepipe.gallery.journal import log_identified
+
+    people = [prediction.person for result in results for prediction in result.predictions]
+    names = Counter(name for name in people if name is not None)
+    database = Database.open(folder)
+    try:
+        log_identified(database, names, people.count(None))
+    finally:
+        database.close()

@@ -92,13 +92,11 @@ def unseal(gallery: Path, quiet: bool) -> None:
 @json_option
 def log(identify: str | None, gallery: Path, as_json: bool) -> None:
     """Print who did what and when, oldest first, a JSON record a line. Erased people have no name in it."""
-    from facepipe.gallery.portable import journal_lines
+    from facepipe.gallery.journal import journal_lines, set_identify_log
 
     with open_database(gallery) as database:
         if identify is not None:
-            with database.write("log"):
-                database.set_meta("log_identify", "on" if identify == "on" else None)
-                database.log("log-identify", state=identify)
+            set_identify_log(database, identify == "on")
         lines = list(journal_lines(database))
     if as_json:
         import json

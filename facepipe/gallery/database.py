@@ -301,6 +301,20 @@ class Database:
                 raise
             self.note_last_write()
 
+    @contextlib.contextmanager
+    def append(self, action: str) -> Iterator[None]:
+        """Append to the journal in one transaction, without a new generation: nobody's answers change."""
+        with self.lock(action), sqlite_errors(self.folder):
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._require_same_key()
+                yield
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+
     def generation(self) -> int:
         """Return the number of the last write transaction."""
         return int(self.connection.execute("SELECT coalesce(max(generation), 0) FROM stamp").fetchone()[0])

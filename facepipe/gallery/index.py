@@ -30,6 +30,8 @@ KINDS = ("exact", "pq", "ivf", "hnsw")
 #: People proposed for each one asked for; at least this many.
 REFINE = 50
 MIN_RECALL = 0.999
+#: Above so many people a word is said for an index: one exact probe takes longer than 0.05 s on two cores.
+ADVISE_ABOVE = 250_000
 #: Cosine of a probe with its own template when recall is measured: what different photos of a person have.
 _GENUINE = 0.63
 _SAMPLE = 1000
@@ -251,13 +253,18 @@ def load_index(
     process writes, its recall is now too low), search is exact. `tell` is given a line about each such event.
     """
     text = database.get_meta("index")
+    say = tell or (lambda _: None)
     if text is None:
+        if len(snapshot.persons) > ADVISE_ABOVE:
+            say(
+                f"{database.folder}: search is exact over {len(snapshot.persons):,} people; "
+                "facepipe gallery index --kind pq makes it faster and says what it misses"
+            )
         return ExactIndex(snapshot.templates)
     wish = json.loads(text)
     index, wrong = _read_index(database, snapshot)
     if index is not None:
         return index
-    say = tell or (lambda _: None)
     say(f"{database.folder / INDEX_NAME}: {wrong}: made again")
     if database.writable:
         try:

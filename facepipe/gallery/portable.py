@@ -6,7 +6,6 @@ quality, times, vector, and on request the chip. The model's fingerprint stands 
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -218,26 +217,3 @@ def _new_face(path: Path, dim: int, row: tuple[Any, ...]) -> NewFace:
         expires=values["expires"],
         enrolled=values["enrolled"],
     )
-
-
-def journal_lines(database: Database) -> Iterator[str]:
-    """Yield the journal as JSON lines, oldest first, with the names of people who were not erased."""
-    with database.read() as connection:
-        names = {
-            row[0]: database.codec.open_text(row[1])
-            for row in connection.execute("SELECT person_id, name FROM subject").fetchall()
-        }
-        rows = connection.execute("SELECT id, at, actor, action, person_id, details, digest FROM journal ORDER BY id")
-        for row_id, at, who, action, person_id, details, digest in rows.fetchall():
-            entry = {
-                "schema_version": 1,
-                "id": row_id,
-                "at": at,
-                "actor": who,
-                "action": action,
-                "person_id": person_id,
-                "person": names.get(person_id),
-                **json.loads(details),
-                "digest": digest.hex(),
-            }
-            yield json.dumps(entry, ensure_ascii=False)
