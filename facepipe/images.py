@@ -159,7 +159,7 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
             if not reduced:  # icons say their size only when loaded
                 width, height = picture.size
             turn = _exif_turn(picture)
-            rgb = _to_rgb(picture)
+            rgb = _to_rgb(picture, max_side)
     except PIL.Image.DecompressionBombError as error:
         raise ImageError(_too_large(name, "has more than", limit)) from error
     except MemoryError as error:
@@ -290,8 +290,8 @@ def _shrunk(rgb: UInt8, max_side: int | None, longer: int) -> UInt8:
 # ---- colours ----
 
 
-def _to_rgb(picture: PIL.Image.Image) -> UInt8:
-    """Return a loaded picture of any mode as uint8 (H, W, 3), sRGB."""
+def _to_rgb(picture: PIL.Image.Image, max_side: int | None) -> UInt8:
+    """Return a loaded picture of any mode as uint8 (H, W, 3), sRGB; large ones reduced, never below max_side."""
     mode = picture.mode
     if mode.startswith("I") or mode == "F":
         return _scaled(np.asarray(picture))
@@ -299,6 +299,10 @@ def _to_rgb(picture: PIL.Image.Image) -> UInt8:
         picture = _managed(picture)
     if mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
         picture = _on_white(picture)
+    # Averaging whole blocks of pixels here spares the memory of a second copy of a very large picture.
+    factor = max(picture.size) // max_side if max_side is not None else 1
+    if factor > 1 and picture.mode in {"L", "RGB"}:
+        picture = picture.reduce(factor)
     if picture.mode != "RGB":
         picture = picture.convert("RGB")
     return np.asarray(picture)

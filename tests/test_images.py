@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -75,11 +77,12 @@ def test_an_impossible_turn_is_none(turn: int) -> None:
 
 
 @pytest.mark.parametrize("turn", [1, 6])
-def test_the_turn_and_the_reduction_go_together(turn: int) -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_the_turn_and_the_reduction_go_together(kind: str, turn: int) -> None:
     shown = gradient(1600, 1000)
     exif = PIL.Image.Exif()
     exif[0x0112] = turn
-    data = encoded(np.ascontiguousarray(STORED[turn](shown)), "JPEG", exif=exif, quality=95)
+    data = encoded(np.ascontiguousarray(STORED[turn](shown)), kind, exif=exif, quality=95)
     image = read_image_bytes(data, "large", max_side=320)
     assert image.size == (1600, 1000)
     assert image.rgb.shape == (200, 320, 3)
@@ -328,6 +331,23 @@ def test_every_trap_ends_in_an_image_or_one_error(faces_root: Path, capfd: pytes
         assert time.process_time() - begin < 2, trap
     assert read > 100
     assert capfd.readouterr() == ("", "")  # no library prints about what the error says
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
+def test_the_traps_take_little_memory(faces_root: Path) -> None:
+    code = (
+        "import sys\n"
+        "from facepipe.errors import ImageError\n"
+        "from facepipe.images import find_images, read_image\n"
+        "for path in find_images([sys.argv[1]]):\n"
+        "    try: read_image(path)\n"
+        "    except ImageError: pass\n"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
+    )
+    arguments = [sys.executable, "-c", code, str(faces_root / "traps")]
+    run = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert run.stderr == ""
+    assert int(run.stdout) < 200_000  # KiB, the interpreter and its libraries among them
 
 
 def test_the_traps_that_are_the_same_portrait_look_the_same(faces_root: Path) -> None:
