@@ -120,29 +120,35 @@ def measured(work: Callable[[], int], how: str) -> dict[str, Any]:
     return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall, "faces": faces, "how": how}
 
 
+def random_recognizer() -> Any:
+    """Build the command's engines and a gallery of random people."""
+    import numpy as np
+
+    from facepipe.pipeline import Recognizer, load_extractor
+    from facepipe.stages.match import Matcher
+    from facepipe.types import Policy
+
+    extractor = load_extractor("mini", "cpu")
+    vectors = np.random.default_rng(0).normal(size=(PEOPLE, extractor.embedder.dim)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows = np.arange(PEOPLE)
+    matcher = Matcher(extractor.embedder.fingerprint, [f"person {i}" for i in rows], vectors, vectors, rows, rows)
+    return Recognizer(extractor, matcher, Policy(0.3, 0.02))
+
+
 def run_facepipe(paths: list[str], workers: int) -> dict[str, Any]:
     from facepipe import threads
 
     threads.prepare()
-    import numpy as np
-
     from facepipe.batch.job import run_batch
     from facepipe.batch.ledger import Ledger
     from facepipe.batch.outputs import write_output
     from facepipe.batch.sources import find_sources
     from facepipe.batch.stream import StreamOptions
     from facepipe.images import read_image
-    from facepipe.pipeline import Recognizer, load_extractor
-    from facepipe.stages.match import Matcher
-    from facepipe.types import Policy
 
+    recognizer = random_recognizer()
     threads.limit()
-    extractor = load_extractor("mini", "cpu")
-    vectors = np.random.default_rng(0).normal(size=(PEOPLE, extractor.embedder.dim)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    rows = np.arange(PEOPLE)
-    matcher = Matcher(extractor.embedder.fingerprint, [f"person {i}" for i in rows], vectors, vectors, rows, rows)
-    recognizer = Recognizer(extractor, matcher, Policy(0.3, 0.02))
     recognizer.recognize([read_image(paths[0], max_side=640)])  # kernels are compiled at the first use
 
     def work() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from facepipe.batch.ledger import Ledger
 from facepipe.cli import main
 from facepipe.gallery.store import Gallery
 from tests.batch_fixtures import paint, paint_many, recognizer
@@ -90,6 +92,20 @@ def test_side_outputs(tmp_path: Path, facepipe: Run) -> None:
     assert facepipe("photos", "--out", "r.jsonl", *options)[0] == 0
     assert len(list((tmp_path / "drawn").iterdir())) == len(list((tmp_path / "crops").iterdir())) == 1
     assert (tmp_path / "sorted/people/red/a.png").read_bytes() == (tmp_path / "photos/a.png").read_bytes()
+
+
+def test_a_report_has_its_faces_whoever_made_them(tmp_path: Path, facepipe: Run) -> None:
+    paint(tmp_path / "photos" / "a.png", "red")
+    assert facepipe("photos", "--out", "r.jsonl", "--report", "report.html")[0] == 0
+    paint(tmp_path / "photos" / "b.png", "blue", "green")
+    assert "1 photos were done" in facepipe("photos", "--out", "r.jsonl", "--report", "report.html")[1]
+    page = (tmp_path / "report.html").read_text()
+    with Ledger(tmp_path / "r.jsonl.ledger", "again") as ledger:
+        ledger.met([(0, "photos/a.png"), (1, "photos/b.png")])
+        thumbnails = [jpeg for _, jpegs in ledger.records_with_thumbnails() for jpeg in jpegs]
+    assert len(thumbnails) == 3
+    for jpeg in thumbnails:
+        assert base64.b64encode(jpeg).decode() in page
 
 
 def test_asking_for_more_does_the_photos_again(tmp_path: Path, facepipe: Run) -> None:

@@ -12,7 +12,7 @@ from facepipe.batch.ledger import Entry, Ledger
 from facepipe.batch.sources import Source
 from facepipe.batch.stream import Outcome, Photo, StreamOptions, recognize_stream
 from facepipe.report.records import dumps, readable, to_record, to_result
-from facepipe.types import PhotoResult
+from facepipe.types import Image, PhotoResult
 
 if TYPE_CHECKING:
     from facepipe.pipeline import Recognizer
@@ -67,8 +67,11 @@ def run_batch(
     side_outputs: Sequence[SideOutput] = (),
     progress: Callable[[Counts], None] = lambda counts: None,
     retry_failed: bool = True,
+    thumbnails: bool = False,
 ) -> Counts:
     """Bring the ledger up to date with the sources; what it knows already is not looked at again.
+
+    retry_failed: look again at what failed, though it did not change. thumbnails: keep one of each face, for a report.
 
     Interrupted at any moment, the ledger holds whole photos only, and the same call goes on from there.
     """
@@ -77,7 +80,7 @@ def run_batch(
     for outcomes in recognize_stream(recognizer, todo, options, ledger.record_of):
         entries = []
         for outcome in outcomes:
-            entry, record = _entry(outcome)
+            entry, record = _entry(outcome, thumbnails)
             if side_outputs and record["error"] is None:
                 result = outcome.result or to_result(record)
                 for output in side_outputs:
@@ -114,7 +117,7 @@ def _skip_done(
     ledger.met(met)
 
 
-def _entry(outcome: Outcome) -> tuple[Entry, dict[str, Any]]:
+def _entry(outcome: Outcome, thumbnails: bool) -> tuple[Entry, dict[str, Any]]:
     photo = outcome.photo
     if outcome.result is None:
         assert photo.record is not None
@@ -122,5 +125,15 @@ def _entry(outcome: Outcome) -> tuple[Entry, dict[str, Any]]:
         record["path"] = readable(photo.source.name)
     else:
         record = to_record(outcome.result)
+    pictures: tuple[bytes, ...] = ()
+    if thumbnails and photo.image is not None:
+        pictures = _thumbnails(photo.image, outcome.result or to_result(record))
     failed = record["error"] is not None
-    return Entry(photo.source.name, photo.source.stamp, photo.content, photo.position, dumps(record), failed), record
+    source = photo.source
+    return Entry(source.name, source.stamp, photo.content, photo.position, dumps(record), failed, pictures), record
+
+
+def _thumbnails(image: Image, result: PhotoResult) -> tuple[bytes, ...]:
+    from facepipe.report.html import encode_thumbnail, thumbnail
+
+    return tuple(encode_thumbnail(thumbnail(image, prediction.face)) for prediction in result.predictions)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,12 @@ CREATE TABLE photo (
     vanished INTEGER NOT NULL,   -- 1: a later pass did not meet it
     record TEXT NOT NULL         -- the result as one line of JSON
 ) WITHOUT ROWID;
+CREATE TABLE thumbnail (
+    name BLOB NOT NULL,          -- of the photo
+    number INTEGER NOT NULL,     -- of the face in it, from 0
+    jpeg BLOB NOT NULL,
+    PRIMARY KEY (name, number)
+) WITHOUT ROWID;
 CREATE INDEX photo_content ON photo (content, run) WHERE NOT failed;
 CREATE INDEX photo_position ON photo (pass, position);
 """
@@ -41,7 +47,7 @@ CREATE INDEX photo_position ON photo (pass, position);
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What becomes of one photo; see the columns above."""
+    """What becomes of one photo; see the columns above. thumbnails: of its faces, kept for a report only."""
 
     name: str
     stamp: str
@@ -49,6 +55,7 @@ class Entry:
     position: int
     record: str
     failed: bool
+    thumbnails: tuple[bytes, ...] = ()
 
 
 def ledger_path(out: Path) -> Path:
@@ -163,14 +170,24 @@ class Ledger:
         )
         self._db.execute("COMMIT")
 
-    def record(self, entries: Iterable[Entry]) -> None:
+    def record(self, entries: Sequence[Entry]) -> None:
         """Keep results in one transaction; a photo's earlier one is replaced."""
         self._db.execute("BEGIN IMMEDIATE")
+        names = [os.fsencode(entry.name) for entry in entries]
         self._db.executemany(
             "INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
             (
-                (os.fsencode(e.name), e.stamp, e.content, self.run, self._pass, e.position, int(e.failed), e.record)
-                for e in entries
+                (name, e.stamp, e.content, self.run, self._pass, e.position, int(e.failed), e.record)
+                for name, e in zip(names, entries, strict=True)
+            ),
+        )
+        self._db.executemany("DELETE FROM thumbnail WHERE name = ?", ((name,) for name in names))
+        self._db.executemany(
+            "INSERT INTO thumbnail VALUES (?, ?, ?)",
+            (
+                (name, number, jpeg)
+                for name, entry in zip(names, entries, strict=True)
+                for number, jpeg in enumerate(entry.thumbnails)
             ),
         )
         self._db.execute("COMMIT")
@@ -200,6 +217,13 @@ class Ledger:
             fields = json.loads(record)
             fields["error"] = f"{fields['path']}: vanished: it was there at an earlier run and is not there now"
             yield json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+    def records_with_thumbnails(self) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
+        """Yield the records of this pass in the order of the input, each with the thumbnails of its faces, if they were kept."""
+        query = "SELECT name, record FROM photo WHERE pass = ? ORDER BY position"
+        for name, record in self._db.execute(query, (self._pass,)):
+            rows = self._db.execute("SELECT jpeg FROM thumbnail WHERE name = ? ORDER BY number", (name,))
+            yield json.loads(record), [jpeg for (jpeg,) in rows]
 
     def failures(self) -> Iterator[tuple[str, str]]:
         """Yield (path, reason) of the photos that failed in this pass, in the order of the input."""

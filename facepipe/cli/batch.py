@@ -49,6 +49,11 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     help="What --sort-into puts there.",
 )
 @click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write one HTML page: people with their faces, unknown ones, doubtful first, failures.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=None,
@@ -71,6 +76,7 @@ def batch(
     crops: Path | None,
     sort_into: Path | None,
     sort_how: str,
+    report: Path | None,
     workers: int | None,
     watch: bool,
     every: float,
@@ -104,7 +110,7 @@ def batch(
         out,
         looking,
         deciding,
-        _Sides(annotate, crops, sort_into, sort_how),
+        _Sides(annotate, crops, sort_into, sort_how, report),
         workers,
         every if watch else None,
         quiet,
@@ -124,12 +130,16 @@ def _listed(file: IO[bytes] | None, separated_by_null: bool) -> list[str]:
 class _Sides:
     """What is asked for besides the results."""
 
-    def __init__(self, annotate: Path | None, crops: Path | None, sort_into: Path | None, sort_how: str) -> None:
+    def __init__(
+        self, annotate: Path | None, crops: Path | None, sort_into: Path | None, sort_how: str, report: Path | None
+    ) -> None:
         self.annotate, self.crops, self.sort_into, self.sort_how = annotate, crops, sort_into, sort_how
+        self.report = report
 
-    def facts(self) -> list[str | None]:
+    def facts(self) -> list[str | bool | None]:
         """What of it a result must be made again for."""
-        return [None if path is None else str(path.resolve()) for path in (self.annotate, self.crops, self.sort_into)]
+        folders = (self.annotate, self.crops, self.sort_into)
+        return [*(None if path is None else str(path.resolve()) for path in folders), self.report is not None]
 
     def build(self) -> list[SideOutput]:
         from facepipe.batch.sides import Annotated, Crops, Sorted
@@ -198,13 +208,16 @@ def _pass(
 ) -> Counts:
     """Go over the input once and bring the output up to date."""
     from facepipe.batch.job import run_batch
-    from facepipe.batch.outputs import write_failures, write_output
+    from facepipe.batch.outputs import write_failures, write_output, write_report
     from facepipe.batch.sources import find_sources
 
-    counts = run_batch(recognizer, find_sources(roots), ledger, options, sides.build(), show, retry_failed)
+    sources, asked = find_sources(roots), sides.report is not None
+    counts = run_batch(recognizer, sources, ledger, options, sides.build(), show, retry_failed, thumbnails=asked)
     if counts.fresh or retry_failed:
         write_output(out, ledger.records())
         write_failures(out, ledger.failures())
+        if sides.report is not None:
+            write_report(sides.report, ledger.records_with_thumbnails(), counts.seconds)
     return counts
 
 

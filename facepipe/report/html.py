@@ -45,6 +45,11 @@ def thumbnail(image: Image, face: Face) -> UInt8:
     return crop_face(image, face, max_side=THUMBNAIL_SIDE)
 
 
+def encode_thumbnail(thumb: UInt8) -> bytes:
+    """Return a thumbnail as a JPEG's bytes."""
+    return encode_image(thumb, "JPEG", quality=80)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much the page shows; all is counted. person_faces: of one person. rows: of failures and of empty photos."""
@@ -167,11 +172,11 @@ class HtmlReport:
     ) -> None:
         self._spool.close()
 
-    def add(self, result: PhotoResult | Mapping[str, Any], thumbnails: Sequence[UInt8 | None] = ()) -> None:
+    def add(self, result: PhotoResult | Mapping[str, Any], thumbnails: Sequence[UInt8 | bytes | None] = ()) -> None:
         """Add one photo.
 
-        thumbnails: a small picture, uint8 RGB (h, w, 3), for each face in order (see `thumbnail`); None, or none at all,
-        where there is none to show.
+        thumbnails: a small picture, uint8 RGB (h, w, 3) or a JPEG's bytes, for each face in order (see `thumbnail`); None,
+        or none at all, where there is none to show.
         """
         record = as_record(result)
         faces = record["faces"]
@@ -196,7 +201,7 @@ class HtmlReport:
             self._counts[face["status"]] += 1
             self._add_face(path, place, face, thumbnails[place] if thumbnails else None)
 
-    def _add_face(self, path: str, place: int, face: Record, thumb: UInt8 | None) -> None:
+    def _add_face(self, path: str, place: int, face: Record, thumb: UInt8 | bytes | None) -> None:
         doubt = _doubt(face)
         person = self._people.get(face["person"]) if face["person"] is not None else None
         lists = [] if person is None else [person.faces]
@@ -228,8 +233,8 @@ class HtmlReport:
                 person.faces.trim(self._person_limit)
         self._of_people = sum(len(person.faces.heap) for person in self._people.values())
 
-    def _spooled(self, thumb: UInt8) -> tuple[int, int]:
-        data = base64.b64encode(encode_image(thumb, "JPEG", quality=80))
+    def _spooled(self, thumb: UInt8 | bytes) -> tuple[int, int]:
+        data = base64.b64encode(thumb if isinstance(thumb, bytes) else encode_thumbnail(thumb))
         offset = self._spool.tell()
         self._spool.write(data)
         return offset, len(data)

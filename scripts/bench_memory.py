@@ -1,0 +1,72 @@
+"""Resident memory of a batch over many photos: at 10 %, 25 %, 50 %, 75 % and 100 %, and the time it takes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faces", type=Path, default=Path("../shared/faces"), help="folder with lfw/")
+    parser.add_argument("--photos", type=int, default=20_000)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    from facepipe import threads
+
+    threads.prepare()
+    from bench_batch import random_recognizer
+
+    from benchlib import machine
+    from facepipe.batch.job import Counts, run_batch
+    from facepipe.batch.ledger import Ledger
+    from facepipe.batch.outputs import write_output
+    from facepipe.batch.sources import find_sources
+    from facepipe.batch.stream import StreamOptions
+
+    print(machine())
+    marks = [options.photos * share // 100 for share in (10, 25, 50, 75, 100)]
+    seen: list[tuple[int, float]] = []
+
+    def progress(counts: Counts) -> None:
+        while len(seen) < len(marks) and counts.found >= marks[len(seen)]:
+            seen.append((counts.found, resident()))
+            print(
+                f"{counts.found} photos, {counts.faces} faces: {seen[-1][1]:.1f} MiB resident, {counts.seconds:.0f} s",
+                flush=True,
+            )
+
+    with tempfile.TemporaryDirectory() as folder:
+        copies(sorted((options.faces / "lfw").glob("*/*.jpg")), Path(folder) / "photos", options.photos)
+        recognizer = random_recognizer()
+        threads.limit()
+        cpu = time.process_time()
+        with Ledger(Path(folder) / "ledger", "run") as ledger:
+            sources = find_sources([str(Path(folder) / "photos")])
+            counts = run_batch(recognizer, sources, ledger, StreamOptions(options.workers), progress=progress)
+            print(f"at the end of the photos {resident():.1f} MiB")
+            write_output(Path(folder) / "out.jsonl", ledger.records())
+            print(f"after the output is written {resident():.1f} MiB")
+    cpu = time.process_time() - cpu
+    rate = f"{counts.found / cpu:.1f} photos per CPU second, {counts.found / counts.seconds:.1f} per wall second"
+    print(f"{rate}; memory from 10 % to 100 %: {100 * (seen[-1][1] / seen[0][1] - 1):+.1f} %")
+
+
+def copies(photos: list[Path], folder: Path, count: int) -> None:
+    """Write `count` photos, no two with the same bytes: what follows a JPEG's end is not looked at."""
+    folder.mkdir()
+    for number in range(count):
+        data = photos[number % len(photos)].read_bytes()
+        (folder / f"{number:06d}.jpg").write_bytes(data + f"copy {number}".encode())
+
+
+def resident() -> float:
+    """Return the resident memory of this process in MiB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+if __name__ == "__main__":
+    main()
