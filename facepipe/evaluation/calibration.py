@@ -205,14 +205,12 @@ def fit_curve(searches: NamedSearches, known_share: float = 0.5) -> tuple[Probab
 
         model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
         model.fit(searches.similarity, searches.right.astype(np.float64), sample_weight=weights)
-        # No share of a finite sample is certainty: one more right and one more wrong person are assumed (Laplace).
-        doubt = 1.0 / (len(np.unique(searches.unit)) + 2.0)
-        values, method = np.clip(model.predict(KNOTS), doubt, 1.0 - doubt), "isotonic"
+        values, method = model.predict(KNOTS), "isotonic"
     else:
         from sklearn.linear_model import LogisticRegression
 
         # Scores of enrolled people spread wider than those of strangers, so the log-odds are no straight line: one bend,
-        # half-way between the two medians (measured on people never used: ECE 0.012 with it, 0.019 without).
+        # half-way between the two medians (measured on people never used: ECE 0.014 with it, 0.019 without).
         middles = [np.median(searches.similarity[side]) for side in (searches.mated, ~searches.mated) if side.any()]
         bend = float(np.mean(middles))
 
@@ -222,7 +220,9 @@ def fit_curve(searches: NamedSearches, known_share: float = 0.5) -> tuple[Probab
         logistic = LogisticRegression(C=1e2)
         logistic.fit(features(searches.similarity), searches.right, sample_weight=weights)
         values, method = logistic.predict_proba(features(KNOTS))[:, 1], "platt"
-    rising = np.maximum.accumulate(np.round(values, 5))
+    # No share of a finite sample is certainty: one more right and one more wrong person are assumed (Laplace).
+    doubt = 1.0 / (len(np.unique(searches.unit)) + 2.0)
+    rising = np.maximum.accumulate(np.round(np.clip(values, doubt, 1.0 - doubt), 5))
     return ProbabilityCurve(tuple(float(v) for v in KNOTS), tuple(float(v) for v in rising)), method
 
 

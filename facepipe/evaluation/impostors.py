@@ -26,6 +26,7 @@ from facepipe.evaluation.metrics import Float64
 #: Share of comparisons above which the tail is fitted.
 _TAIL = 0.01
 _STEP = 1e-4
+_FEWEST = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +142,11 @@ class ImpostorModel:
         passed = np.cumsum(weight)
         cut = int(np.searchsorted(passed, _TAIL))
         start, share = float(value[cut]), float(passed[cut])
-        shape, scale = _pareto(value[:cut] - start, weight[:cut])
+        excess, above = value[:cut] - start, weight[:cut]
+        if int((above > 0.0).sum()) < _FEWEST:  # too few for two parameters: exponential, with their mean
+            mean = float(np.average(excess, weights=above)) if above.sum() else 0.0
+            return Tail(start, share, 0.0, max(mean, _STEP))
+        shape, scale = _pareto(excess, above)
         return Tail(start, share, shape, scale)
 
 
