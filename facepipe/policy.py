@@ -7,6 +7,7 @@ threshold: each further person is one more chance to be mistaken for somebody.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -70,12 +71,10 @@ class ModelStatistics:
     def curve(self, gallery_size: int) -> ProbabilityCurve:
         """Return the probability curve for a gallery size, interpolated between the neighbouring sizes."""
         knots = self.sizes[0].curve.similarity
-        values = [self._at_size(gallery_size, [size.curve(similarity) for size in self.sizes]) for similarity in knots]
-        return ProbabilityCurve(knots, tuple(values))
-
-    def nearest(self, gallery_size: int) -> SizeStatistics:
-        """Return the statistics of the recorded size nearest above, the largest when there is none."""
-        return next((size for size in self.sizes if size.gallery_size >= gallery_size), self.sizes[-1])
+        columns = zip(*(size.curve.probability for size in self.sizes), strict=True)
+        # Interpolation may lose the order of equal values by rounding; the running maximum restores it.
+        rising = itertools.accumulate((self._at_size(gallery_size, values) for values in columns), max)
+        return ProbabilityCurve(knots, tuple(rising))
 
     def _at_size(self, gallery_size: int, values: Sequence[float]) -> float:
         places = [math.log(size.gallery_size) for size in self.sizes]
@@ -114,6 +113,8 @@ def load_statistics(record: ModelRecord) -> ModelStatistics | None:
             )
             for row in values["sizes"]
         )
+        if len({size.curve.similarity for size in sizes}) != 1:
+            raise ValueError("the curves of all sizes must share their knots")
         return ModelStatistics(values["fingerprint"], float(values["margin"]), sizes, values["card"])
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ModelError(f"{path}: the model's statistics are damaged ({error}); install facepipe again") from error
