@@ -1,8 +1,8 @@
 """From measured error rates to a decision: the policy of stage 4 for a gallery of a given size.
 
 Where a gallery was calibrated (`facepipe calibrate`), its own threshold and probability hold; otherwise those of the
-model's record, which `scripts/model_card` measured for gallery sizes from 10 to a million. A larger gallery needs a higher
-threshold: each further person is one more chance to be mistaken for somebody.
+model's record, which `scripts/model_card` measured for gallery sizes from 1 (verification) to a million. A larger gallery
+needs a higher threshold: each further person is one more chance to be mistaken for somebody.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def test_the_record_has_every_size_and_says_what_was_measured() -> None:
     assert len(mated.score) == 80
     single = single_population("single", people_of(60, 1, seed=4))
     statistics, model = size_statistics([wild, single], mated, replicates=20)
-    assert [row["gallery_size"] for row in statistics][:3] == [10, 30, 50]
+    assert [row["gallery_size"] for row in statistics][:5] == [1, 3, 10, 30, 50]
     assert statistics[-1]["gallery_size"] == 1_000_000
     for target in ("0.1", "0.01", "0.001"):
         thresholds = [row["thresholds"][target] for row in statistics]
@@ -119,7 +119,7 @@ def test_the_record_has_every_size_and_says_what_was_measured() -> None:
         assert not row["measured"]["0.001"]  # 100 people cannot show one in a thousand
     assert all(curve["probability"] == sorted(curve["probability"]) for curve in (row["curve"] for row in statistics))
     check = open_set_check(people_of(120, 2, seed=5), statistics, draws=2)
-    assert [row["gallery_size"] for row in check] == [10, 30, 50]
+    assert [row["gallery_size"] for row in check] == [1, 3, 10, 30, 50]
     assert model.tail.share == pytest.approx(0.01, rel=0.5)
 
 

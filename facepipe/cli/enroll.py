@@ -71,7 +71,8 @@ def enroll(
     seconds = _seconds(retain)
     with _opened(gallery, model, looking, len(collected)) as (store, extractor, record_name):
         rules = EnrollRules(
-            lookalike=policy_for(get_record(record_name), 1).threshold,
+            # A new gallery is judged as one of ten people: it will not stay empty.
+            lookalike=policy_for(get_record(record_name), max(10, len(store.snapshot().persons))).threshold,
             faces=FaceChoice(choice),
             accept_poor=accept_poor,
             force=force,

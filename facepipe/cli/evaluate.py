@@ -80,6 +80,7 @@ def verify(
     from facepipe.evaluation.protocols import read_pairs
     from facepipe.evaluation.verify import evaluate_pairs
 
+    _check_sheet(sheet)
     pairs = read_pairs(pairs_file, images, seed=seed)
     extractor, options = load_engines(model, device, min_face)
     photos = embed(pairs.photos, extractor, face, cache, options, quiet)
@@ -159,6 +160,7 @@ def identify(
         splits,
     )
 
+    _check_sheet(sheet)
     if repeats is None:
         repeats = 1 if known == 1.0 and enroll_pattern is not None else 10
     rule = SplitRule(enroll_pattern, probe_pattern, enroll_count, known, repeats, seed)
@@ -252,6 +254,13 @@ def _divide(sets: Sequence[PeopleSet], photos: PhotoSet) -> Iterator[PhotoSet]:
         count = sum(len(own) for own in one.photos)
         yield photos.take(range(start, start + count))
         start += count
+
+
+def _check_sheet(sheet: Path | None) -> None:
+    if sheet:
+        from facepipe.evaluation.sheet import check_sheet
+
+        check_sheet(sheet)
 
 
 def _note_sheet(sheet: Path | None, quiet: bool) -> None:

@@ -73,7 +73,7 @@ def list_people(gallery: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", required=False)
 @click.option(
     "--sheet",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -81,10 +81,13 @@ def list_people(gallery: Path, as_json: bool) -> None:
 )
 @gallery_option
 @json_option
-def show(name: str, sheet: Path | None, gallery: Path, as_json: bool) -> None:
-    """Show a person's faces: ids, photos, sizes."""
+def show(name: str | None, sheet: Path | None, gallery: Path, as_json: bool) -> None:
+    """Show a person's faces: ids, photos, sizes. Without NAME: the gallery, its calibration and what that promises."""
     from facepipe.gallery.people import faces_of
 
+    if name is None:
+        _show_gallery(gallery, as_json)
+        return
     with open_database(gallery) as database:
         faces = faces_of(database, name)
         if sheet is not None:
@@ -190,6 +193,25 @@ def stats(gallery: Path, as_json: bool) -> None:
     spread = facts["faces_per_person"]
     facts["faces_per_person"] = "-" if spread is None else f"{spread['min']} to {spread['max']}"
     table(["", ""], [[key.replace("_", " "), str(value)] for key, value in facts.items()])
+
+
+def _show_gallery(gallery: Path, as_json: bool) -> None:
+    from facepipe.cli.calibrate import describe
+    from facepipe.gallery import people
+
+    with open_database(gallery) as database:
+        facts = people.stats(database)
+        stored = database.get_meta("calibration")
+    calibration = None if stored is None else json.loads(stored)
+    if as_json:
+        echo_json(**facts, calibration=calibration)
+        return
+    echo(f"{facts['people']} people, {facts['faces']} faces, made by {facts['model']}")
+    if calibration is None:
+        echo("not calibrated: the model's record holds; `facepipe calibrate` measures this gallery")
+    else:
+        for line in describe(calibration):
+            echo(line)
 
 
 def _done(as_json: bool, quiet: bool, text: str, **document: Any) -> None:

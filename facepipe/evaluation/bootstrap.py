@@ -139,5 +139,8 @@ def bootstrap_verification(
         tar.append(rates.tar(same, other, fars))
         curve.append(rates.tar(same, other, grid))
     return VerificationReplicates(
-        np.asarray(auc), np.asarray(eer), np.reshape(tar, (-1, len(fars))), np.reshape(curve, (-1, len(grid)))
+        np.asarray(auc),
+        np.asarray(eer),
+        np.reshape(tar, (len(tar), len(fars))),
+        np.reshape(curve, (len(curve), len(grid))),
     )

@@ -1,4 +1,4 @@
-"""The measured part of a model's record: thresholds for gallery sizes from 10 to a million, and the model card.
+"""The measured part of a model's record: thresholds for gallery sizes from 1 (verification) to a million, and the model card.
 
 Thresholds and probabilities come from people in the wild and from official portraits, each compared within itself and
 weighing the same: faces that resemble each other as people of one place do are the hard case. LFW, relatives and
@@ -21,7 +21,7 @@ from facepipe.evaluation.searching import Index, fuse, person_scores, unit
 from facepipe.evaluation.verify import VerificationReport, rate_key
 from facepipe.types import ProbabilityCurve
 
-SIZES = (10, 30, 50, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+SIZES = (1, 3, 10, 30, 50, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 TARGETS = (0.1, 0.01, 0.001)
 _QUANTILES = 200
 _REPLICATES = 200

@@ -467,7 +467,7 @@ def _bootstrap(
         firsts.append(float(np.sum(part.right[part.mated] * mated) / mated.sum()))
         curves.append(1.0 - weighted.tar(mated, outside, GRID))
     intervals = {"rank1": interval(np.asarray(firsts))}
-    table = np.reshape(fnirs, (-1, len(fpirs)))
+    table = np.reshape(fnirs, (len(fnirs), len(fpirs)))
     intervals |= {f"fnir_at_fpir_{rate_key(rate)}": interval(table[:, i]) for i, rate in enumerate(fpirs)}
     return intervals, band(np.asarray(curves)) if curves else None
 

@@ -87,12 +87,19 @@ def identification_sheet(report: IdentificationReport, out: Path, title: str) ->
             _cases(figure, grid[row, :], name, cases, colour)
 
 
+def check_sheet(out: Path) -> None:
+    """Refuse a sheet that could not be written, before any photo is read: UsageError or InputError."""
+    if out.suffix.lower() not in {".png", ".svg", ".pdf"}:
+        raise UsageError(f"{out}: a sheet is .png, .svg or .pdf")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out}: there is no folder {out.parent}; make it, or write the sheet elsewhere")
+
+
 class _figure:  # noqa: N801 (a context manager that reads like a function)
     """Set up the sheet; on leaving without an error, write it to a neighbour file and rename."""
 
     def __init__(self, out: Path, title: str, line: str, rows: int) -> None:
-        if out.suffix.lower() not in {".png", ".svg", ".pdf"}:
-            raise UsageError(f"{out}: a sheet is .png, .svg or .pdf")
+        check_sheet(out)
         self._out, self._title, self._line, self._rows = out, title, line, rows
 
     def __enter__(self) -> tuple[Figure, Any]:
