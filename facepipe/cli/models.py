@@ -94,14 +94,11 @@ def list_command(as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show everything that is recorded about one network."""
     from facepipe.networks.registry import get_record
-    from facepipe.policy import load_statistics
 
     record = get_record(name)
     facts = _facts(record)
-    statistics = load_statistics(record)
     if as_json:
-        card = dict(statistics.card) if statistics else None
-        echo(json.dumps({"schema_version": SCHEMA_VERSION, **facts, "card": card}, indent=2))
+        echo(json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2))
         return
     rows: list[tuple[str, object]] = [
         ("name", record.name),
@@ -134,12 +131,6 @@ def show(name: str, as_json: bool) -> None:
     for label, value in rows:
         if value is not None:
             echo(f"{label:<{width}}  {value}")
-    if statistics:
-        from facepipe.card import card_lines
-
-        echo()
-        for line in card_lines(statistics):
-            echo(line)
 
 
 def _file_line(size: int | None, sha256: str | None) -> str:
