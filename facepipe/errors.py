@@ -36,6 +36,7 @@ class ExitCode(IntEnum):
     MODEL = 6
     PARTIAL = 7
     INTERRUPTED = 130
+    READER_GONE = 141
 
 
 class FacepipeError(Exception):

@@ -73,3 +73,9 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder and those above it, unless it is there. Raises OutputError when the system refuses."""
+    with _as_output_error(path):
+        Path(path).mkdir(parents=True, exist_ok=True)

@@ -262,3 +262,63 @@ def test_nothing_but_the_answer_reaches_stdout(
     _, out, err = run("identify", photos / "sky.jpg", "--gallery", gallery, "--jsonl")
     assert json.loads(out)["faces"] == []
     assert "noise from a library" in err
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "much"])
+@pytest.mark.parametrize(
+    "command", [["verify", "a.jpg", "b.jpg", "--threshold"], ["identify", "a.jpg", "--margin"], ["calibrate", "--fpir"]]
+)
+def test_a_number_that_is_none_is_refused(run: Run, command: list[str], number: str) -> None:
+    code, _, err = run(*command, number)
+    assert code == 2
+    assert "number" in err or "range" in err
+
+
+def test_a_list_of_names_may_hold_names_that_are_not_utf8(
+    run: Run, photos: Path, gallery: Path, tmp_path: Path
+) -> None:
+    listing = tmp_path / "list.txt"
+    listing.write_bytes(f"{photos / 'collins.jpg'}\n".encode() + b"bad\xffname.jpg\n")
+    code, out, _ = run("identify", "--files-from", listing, "--gallery", gallery, "--jsonl")
+    good, bad = map(json.loads, out.splitlines())
+    assert code == 7
+    assert good["faces"][0]["person"] == "Eileen Collins"
+    assert "no such file" in bad["error"]
+
+
+def test_one_style_of_answer_at_a_time(run: Run, photos: Path, gallery: Path) -> None:
+    code, _, err = run("identify", photos / "sky.jpg", "--gallery", gallery, "--json", "--csv")
+    assert (code, "choose one" in err) == (2, True)
+
+
+@pytest.mark.parametrize("option", ["--annotate", "--edges"])
+def test_detect_does_not_draw_over_the_photo_itself(run: Run, photos: Path, option: str) -> None:
+    before = (photos / "sky.jpg").read_bytes()
+    code, _, err = run("detect", photos / "sky.jpg", option, photos / "sky.jpg")
+    assert (code, "the photo itself" in err) == (2, True)
+    assert (photos / "sky.jpg").read_bytes() == before
+
+
+def test_an_answer_that_cannot_be_written_is_not_an_answer(photos: Path) -> None:
+    """`verify` must not say "different" (1) when it could only not print; /dev/full stands for a full disk."""
+    import subprocess
+    import sys
+
+    command = [
+        sys.executable,
+        "-m",
+        "facepipe",
+        "verify",
+        str(photos / "collins.jpg"),
+        str(photos / "collins-mirrored.jpg"),
+    ]
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        lost = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert lost.returncode == 3
+    assert "cannot be written" in lost.stderr and "Traceback" not in lost.stderr
+    piped = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert piped.stdout is not None and piped.stderr is not None
+    piped.stdout.close()
+    assert piped.wait() == 141
+    assert piped.stderr.read() == ""
+    piped.stderr.close()

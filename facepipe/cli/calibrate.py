@@ -8,22 +8,22 @@ from typing import Any
 
 import click
 
-from facepipe.cli.common import device_option, echo, gallery_option, json_option, note, quiet_option
+from facepipe.cli.common import FiniteRange, device_option, echo, gallery_option, json_option, note, quiet_option
 
 
 @click.command()
 @gallery_option
 @click.option("--strangers", type=click.Path(path_type=Path, file_okay=False), multiple=True,
               help="Photos of people who are not in the gallery: a folder each, or a photo each; repeatable.")  # fmt: skip
-@click.option("--fpir", type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True), default=0.01, show_default=True,
+@click.option("--fpir", type=FiniteRange(0.0, 1.0, min_open=True, max_open=True), default=0.01, show_default=True,
               help="Wanted share of strangers' faces that get a name.")  # fmt: skip
-@click.option("--confidence", type=click.FloatRange(0.5, 1.0, max_open=True), default=0.95, show_default=True,
+@click.option("--confidence", type=FiniteRange(0.5, 1.0, max_open=True), default=0.95, show_default=True,
               help="Of the upper bound that is stated.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Let the upper bound stay within --fpir, not only the expected rate.")
 @click.option("--no-enrolled", is_flag=True, help="Do not let enrolled people count as each other's impostors.")
-@click.option("--known-share", type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True), default=0.5,
+@click.option("--known-share", type=FiniteRange(0.0, 1.0, min_open=True, max_open=True), default=0.5,
               show_default=True, help="Share of faces to come that are of enrolled people, for probabilities.")  # fmt: skip
-@click.option("--margin", type=click.FloatRange(0.0, 2.0), default=None, help="Default: that of the model's record.")
+@click.option("--margin", type=FiniteRange(0.0, 2.0), default=None, help="Default: that of the model's record.")
 @click.option("--min-face", type=click.IntRange(min=12), default=40, show_default=True, envvar="FACEPIPE_MIN_FACE",
               help="Smallest face in pixels.")  # fmt: skip
 @device_option

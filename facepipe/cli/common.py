@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -22,35 +25,85 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _answer: IO[str] | None = None
 
 
+class AnswerLostError(Exception):
+    """Stdout does not take the answer: its reader has gone (head, true), or the disk behind it is full.
+
+    No OSError, so that click does not turn it into exit code 1, which means "different people" to `verify`.
+    """
+
+
+class _Answer(io.TextIOWrapper):
+    """Stdout as a text file that reports what it cannot write as AnswerLostError."""
+
+    def write(self, text: str, /) -> int:
+        """Write, or raise AnswerLostError."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise AnswerLostError(error.errno, error.strerror) from error
+
+    def flush(self) -> None:
+        """Flush, or raise AnswerLostError."""
+        try:
+            super().flush()
+        except OSError as error:
+            raise AnswerLostError(error.errno, error.strerror) from error
+
+
 @contextlib.contextmanager
 def protect_stdout() -> Iterator[None]:
     """Keep stdout for the answer alone: native libraries that print to descriptor 1 are sent to stderr."""
     global _answer  # noqa: PLW0603
+    if sys.stdout is None:  # closed by the caller: the answer goes nowhere
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
+            _answer = sys.stdout = nowhere
+            yield
+            _answer = sys.stdout = None
+        return
     try:
         sys.stdout.flush()
         saved = os.dup(1)
-    except (OSError, ValueError):  # no stdout at all: nothing to protect
+    except (OSError, ValueError):  # a stdout without a descriptor: nothing to protect
         yield
         return
     python_stdout = sys.stdout
     try:
         os.dup2(2, 1)
-        _answer = os.fdopen(saved, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
+        _answer = _Answer(
+            io.BufferedWriter(io.FileIO(saved, "wb")), encoding="utf-8", errors="surrogateescape", newline="\n"
+        )
         sys.stdout = _answer
         yield
     finally:
         sys.stdout = python_stdout
-        try:
-            if _answer is not None:
-                _answer.flush()
-        except BrokenPipeError:  # the reader (head, less) has gone; there is nobody left to tell
-            devnull = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(devnull, saved)
-            os.close(devnull)
         os.dup2(saved, 1)
         if _answer is not None:
             _answer.close()
         _answer = None
+
+
+def _give_up_answer() -> None:
+    """Let what stdout did not take go to nowhere, so that closing it succeeds."""
+    if isinstance(_answer, _Answer):
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, _answer.fileno())
+        os.close(devnull)
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; unlike click's own it takes no nan, which is in every range and above no threshold."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or fail with click's usage error."""
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def echo(text: str = "") -> None:
@@ -81,6 +134,14 @@ def exit_code_of(call: Callable[[], object]) -> int:
     """Run `call`; print a planned error as one line on stderr and return its exit code."""
     try:
         result = call()
+        if _answer is not None:
+            _answer.flush()
+    except AnswerLostError as error:
+        _give_up_answer()
+        if error.args[0] == errno.EPIPE:  # head or less has seen enough
+            return ExitCode.READER_GONE
+        note(f"facepipe: the answer cannot be written ({error.args[1]}); send it somewhere else")
+        return ExitCode.INPUT
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.Abort:
@@ -95,8 +156,6 @@ def exit_code_of(call: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         note("facepipe: interrupted")
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        return ExitCode.OK
     return result if isinstance(result, int) else ExitCode.OK
 
 

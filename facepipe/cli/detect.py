@@ -36,6 +36,7 @@ def detect(
     """Find the faces in pictures: boxes, landmarks, and how usable each face is."""
     from facepipe import threads
     from facepipe.errors import ExitCode, InputError, UsageError
+    from facepipe.files import make_folder
     from facepipe.images import read_image, write_image
     from facepipe.pipeline import load_detector
     from facepipe.report.draw import draw_edges, draw_faces
@@ -45,6 +46,11 @@ def detect(
 
     if edges and len(images) > 1:
         raise UsageError("--edges takes one picture at a time")
+    for output in filter(None, (edges, annotate)):
+        if any(output.exists() and Path(path).exists() and output.samefile(path) for path in images):
+            raise UsageError(f"{output}: this is the photo itself; choose another name for what is drawn")
+    if annotate and len(images) > 1 and annotate.suffix.lower() in {".jpg", ".jpeg", ".png"}:
+        raise UsageError(f"--annotate {annotate}: several pictures need a folder")
     threads.prepare(threads.wanted())
     looking = Looking(min_face, max_side, device)
     options = DetectOptions(min_face=min_face, max_side=looking.read_side)
@@ -76,7 +82,7 @@ def detect(
         if annotate:
             target = annotate
             if len(images) > 1 or annotate.is_dir():
-                annotate.mkdir(parents=True, exist_ok=True)
+                make_folder(annotate)
                 target = annotate / f"{output_stem(path)}.jpg"
             write_image(target, draw_faces(image, faces))
         if not as_json:

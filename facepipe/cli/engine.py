@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from facepipe.cli.common import device_option, gallery_option, model_option, note
+from facepipe.cli.common import FiniteRange, device_option, gallery_option, model_option, note
 
 if TYPE_CHECKING:
     from facepipe.gallery.store import Gallery
@@ -60,14 +60,14 @@ def decision_options(command: _F) -> _F:
         model_option,
         click.option(
             "--threshold",
-            type=click.FloatRange(-1.0, 1.0),
+            type=FiniteRange(-1.0, 1.0),
             default=None,
             envvar="FACEPIPE_THRESHOLD",
             help="Cosine at which a face counts as known; default: the gallery's calibration, or the model's record.",
         ),
         click.option(
             "--margin",
-            type=click.FloatRange(0.0, 2.0),
+            type=FiniteRange(0.0, 2.0),
             default=None,
             envvar="FACEPIPE_MARGIN",
             help="How far the best person must lead the second; closer is ambiguous.",

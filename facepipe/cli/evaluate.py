@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from facepipe.cli.common import device_option, echo, err_console, json_option, note, out_console, quiet_option
+from facepipe.cli.common import (
+    FiniteRange,
+    device_option,
+    echo,
+    err_console,
+    json_option,
+    note,
+    out_console,
+    quiet_option,
+)
 
 if TYPE_CHECKING:
     from facepipe.evaluation.identify import IdentificationReport
@@ -112,7 +121,7 @@ def verify(
 )
 @click.option("--enroll-count", type=click.IntRange(min=1), default=3, show_default=True,
               help="Photos enrolled for each person, without --enroll.")  # fmt: skip
-@click.option("--known", type=click.FloatRange(0.0, 1.0, min_open=True), default=1.0, show_default=True,
+@click.option("--known", type=FiniteRange(0.0, 1.0, min_open=True), default=1.0, show_default=True,
               help="Share of the people that is enrolled; the others search as strangers.")  # fmt: skip
 @click.option("--repeats", type=click.IntRange(min=1), default=None,
               help="Draw who is enrolled (and which photos) this often. [default: 10 when anything is random, else 1]")  # fmt: skip
@@ -121,7 +130,7 @@ def verify(
     "--relatives", type=_FOLDER, help="FAMILY/MEMBER/photos: how often are relatives of an enrolled person named?"
 )
 @click.option("--groups", "groups_file", type=_FILE, help="CSV path,group or person,group: break the errors down.")
-@click.option("--fpir", type=click.FloatRange(0.0, 1.0, min_open=True), default=0.01, show_default=True,
+@click.option("--fpir", type=FiniteRange(0.0, 1.0, min_open=True), default=0.01, show_default=True,
               help="FPIR of the tables by source, group, fusion and gallery size.")  # fmt: skip
 @measuring_options
 def identify(

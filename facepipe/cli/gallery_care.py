@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import device_option, echo, err_console, gallery_option, json_option, note, quiet_option
+from facepipe.cli.common import (
+    FiniteRange,
+    device_option,
+    echo,
+    err_console,
+    gallery_option,
+    json_option,
+    note,
+    quiet_option,
+)
 from facepipe.cli.gallery_people import echo_json, open_database, table
 
 if TYPE_CHECKING:
@@ -18,9 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @gallery_option
-@click.option(
-    "--threshold", type=click.FloatRange(-1, 1), help="Cosine that counts as one person; default: the model's."
-)
+@click.option("--threshold", type=FiniteRange(-1, 1), help="Cosine that counts as one person; default: the model's.")
 @click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page with the faces.")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Rows shown of each list.")
 @json_option
@@ -156,7 +163,7 @@ def compact(gallery: Path, as_json: bool) -> None:
 )
 @click.option(
     "--min-recall",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.999,
     show_default=True,
     help="Refuse an index that finds the exact answer less often.",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("images", nargs=-1, metavar="IMG...|-")
 @click.option(
-    "--files-from", type=click.File("r"), help="Read the names of pictures from a file, a line each; - is stdin."
+    "--files-from", type=click.File("rb"), help="Read the names of pictures from a file, a line each; - is stdin."
 )
-@click.option("--json", "style", flag_value="json", help="Print one JSON document: a list, a record for each picture.")
-@click.option("--jsonl", "style", flag_value="jsonl", help="Print one JSON record a line, as each picture is done.")
-@click.option("--csv", "style", flag_value="csv", help="Print CSV, a row for each face.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: a list, a record for each picture.")
+@click.option("--jsonl", is_flag=True, help="Print one JSON record a line, as each picture is done.")
+@click.option("--csv", is_flag=True, help="Print CSV, a row for each face.")
 @click.option(
     "--annotate",
     type=click.Path(path_type=Path, file_okay=False),
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
 @quiet_option
 def identify(
     images: tuple[str, ...],
-    files_from: Any,
-    style: str | None,
+    files_from: IO[bytes] | None,
+    as_json: bool,
+    jsonl: bool,
+    csv: bool,
     annotate: Path | None,
     crops: Path | None,
     gallery: Path,
@@ -57,7 +60,11 @@ def identify(
     from facepipe.cli.engine import load_recognizer
     from facepipe.errors import ExitCode, UsageError
 
-    paths = [*images, *(line.rstrip("\n") for line in files_from or () if line.strip())]
+    styles = [name for name, chosen in (("json", as_json), ("jsonl", jsonl), ("csv", csv)) if chosen]
+    if len(styles) > 1:
+        raise UsageError(f"identify: choose one of --{' and --'.join(styles)}")
+    style = styles[0] if styles else "table"
+    paths = [*images, *(os.fsdecode(line.rstrip(b"\r\n")) for line in files_from or () if line.strip())]
     if not paths:
         raise UsageError("identify: no picture given; name one, or use - for stdin, or --files-from")
     for path in paths:
@@ -65,7 +72,7 @@ def identify(
             raise UsageError(f"{path}: a folder; use `facepipe batch {path} --out results.jsonl`")
     looking = Looking(min_face, max_side, device)
     recognizer = load_recognizer(looking, Deciding(gallery, model, threshold, margin, top_k, repeat), len(paths))
-    show = _PRINTERS[style or "table"]
+    show = _PRINTERS[style]
     results = []
     failed = 0
     for image, result in _results(recognizer, paths, looking):
@@ -94,6 +101,8 @@ def _results(recognizer: Recognizer, paths: list[str], looking: Looking) -> Iter
     for path in paths:
         try:
             if path == "-":
+                if sys.stdin is None:
+                    raise InputError("-: standard input is closed; pipe a picture into it")
                 image = read_image_bytes(sys.stdin.buffer.read(), "-", max_side=looking.read_side)
             else:
                 image = read_image(path, max_side=looking.read_side)
@@ -104,12 +113,13 @@ def _results(recognizer: Recognizer, paths: list[str], looking: Looking) -> Iter
 
 
 def _write_pictures(image: Image, result: PhotoResult, annotate: Path | None, crops: Path | None) -> None:
+    from facepipe.files import make_folder
     from facepipe.images import write_image
     from facepipe.report.draw import draw_predictions, save_crops
     from facepipe.report.names import output_stem
 
     if annotate:
-        annotate.mkdir(parents=True, exist_ok=True)
+        make_folder(annotate)
         write_image(annotate / f"{output_stem(image.path)}.jpg", draw_predictions(image, result.predictions))
     if crops:
         save_crops(crops, image, result)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import echo, err_console, json_option, note, out_console, quiet_option
+from facepipe.cli.common import FiniteRange, echo, err_console, json_option, note, out_console, quiet_option
 from facepipe.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -278,9 +278,9 @@ def _three(text: str, option: str) -> tuple[float, float, float]:
 @click.option(
     "--bgr", is_flag=True, help="The network wants blue, green, red; mean and std are then in that order too."
 )
-@click.option("--threshold", type=click.FloatRange(-1, 1), help="Cosine at which two faces are the same person.")
+@click.option("--threshold", type=FiniteRange(-1, 1), help="Cosine at which two faces are the same person.")
 @click.option(
-    "--margin", type=click.FloatRange(0, 2), default=0.03, show_default=True, help="By which the best person must lead."
+    "--margin", type=FiniteRange(0, 2), default=0.03, show_default=True, help="By which the best person must lead."
 )
 @click.option("--licence", default="not stated", help="Licence of its weights, for `models list`.")
 def add(

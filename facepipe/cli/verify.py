@@ -6,7 +6,7 @@ import json
 
 import click
 
-from facepipe.cli.common import echo, json_option
+from facepipe.cli.common import FiniteRange, echo, json_option
 from facepipe.cli.engine import Looking, detect_options
 
 
@@ -16,7 +16,7 @@ from facepipe.cli.engine import Looking, detect_options
 @click.option("--model", default="mini", show_default=True, envvar="FACEPIPE_MODEL", metavar="NAME", help="Embedder.")
 @click.option(
     "--threshold",
-    type=click.FloatRange(-1.0, 1.0),
+    type=FiniteRange(-1.0, 1.0),
     default=None,
     envvar="FACEPIPE_THRESHOLD",
     help="Cosine at which they are the same.",
