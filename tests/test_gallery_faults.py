@@ -30,6 +30,13 @@ def test_a_full_disk_loses_nothing_that_was_reported(tmp_path: Path) -> None:
         assert faults.state_of(gallery) == faults._after_enroll(before, reported)
 
 
+def test_a_small_disk_that_fills_and_then_is_read_only() -> None:
+    outcome = faults.full_disk_trial(900)
+    if "not allowed" in outcome:
+        pytest.skip(f"{outcome} a small disk")
+    assert "before it was full" in outcome
+
+
 def test_a_corrupted_byte_is_found_mended_or_refused(tmp_path: Path) -> None:
     outcomes = faults.corrupt_trials(3, 1, tmp_path)
     assert set(outcomes) >= {"faces.sqlite", "faces.sqlite-wal", "vectors.f32", "templates.faiss"}

@@ -83,12 +83,17 @@ def sqlite_errors(place: Path) -> Iterator[None]:
 def _connect(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
     mode = "mode=ro&immutable=1" if immutable else "mode=rw"
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30.0, isolation_level=None)
-    connection.create_function("checksum", -1, checksum, deterministic=True)
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA temp_store = MEMORY")
-    connection.execute("PRAGMA cache_size = -16384")
+    try:
+        connection.create_function("checksum", -1, checksum, deterministic=True)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -168,16 +173,11 @@ class Database:
     @classmethod
     def _open_writable(cls, folder: Path) -> Database | None:
         """Open for reading and writing, None when the disk does not allow it."""
-        connection = _connect(folder / DATABASE_NAME)
         try:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            connection = _connect(folder / DATABASE_NAME)
         except sqlite3.OperationalError as error:
-            connection.close()
             if "unable to open" in str(error) or "readonly" in str(error):
                 return None
-            raise
-        except sqlite3.Error:
-            connection.close()
             raise
         return cls(folder, connection, writable=os.access(folder, os.W_OK))
 
