@@ -30,8 +30,9 @@ def test_a_full_disk_loses_nothing_that_was_reported(tmp_path: Path) -> None:
         assert faults.state_of(gallery) == faults._after_enroll(before, reported)
 
 
-def test_a_small_disk_that_fills_and_then_is_read_only() -> None:
-    outcome = faults.full_disk_trial(900)
+@pytest.mark.parametrize("kilobytes", [900, 1200])
+def test_a_small_disk_that_fills_and_then_is_read_only(kilobytes: int) -> None:
+    outcome = faults.full_disk_trial(kilobytes)
     if "not allowed" in outcome:
         pytest.skip(f"{outcome} a small disk")
     assert "before it was full" in outcome

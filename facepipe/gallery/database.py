@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from facepipe.errors import GalleryError, GalleryMissingError, UsageError
-from facepipe.gallery.lock import WriterLock
+from facepipe.gallery.lock import UnwritableError, WriterLock
 from facepipe.gallery.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_version
 from facepipe.gallery.sealing import Codec, PlainCodec, SealedCodec, Secret, unwrap_key, wrap_key
 
@@ -416,8 +416,8 @@ def _write_empty(path: Path, fingerprint: str, dim: int, secret: Secret | None) 
         os.close(descriptor)
 
 
-def disk_error(error: OSError, place: Path) -> GalleryError:
-    """Return the GalleryError for a file that could not be written."""
+def disk_error(error: OSError, place: Path) -> UnwritableError:
+    """Return the error for a file that could not be written."""
     if error.errno == errno.ENOSPC:
-        return GalleryError(f"{place}: the disk is full: free space and try again")
-    return GalleryError(f"{place}: cannot be written ({error.strerror})")
+        return UnwritableError(f"{place}: the disk is full: free space and try again")
+    return UnwritableError(f"{place}: cannot be written ({error.strerror})")

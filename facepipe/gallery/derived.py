@@ -9,6 +9,7 @@ here is the truth: a file that is missing, of another generation, or damaged is 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -63,7 +64,8 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # what could not be flushed on a full disk is not wanted any more
+            self._file.close()
         self._temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise disk_error(error, self._path) from error

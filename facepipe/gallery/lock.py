@@ -19,6 +19,10 @@ from facepipe.errors import GalleryError, GalleryLockedError
 LOCK_NAME = "lock"
 
 
+class UnwritableError(GalleryError):
+    """The disk is full, or does not allow writing."""
+
+
 class WriterLock:
     """The lock of one gallery folder, re-entrant within its owner. Readers do not need it."""
 
@@ -44,7 +48,7 @@ class WriterLock:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise GalleryError(
+            raise UnwritableError(
                 f"{self._folder}: cannot be written ({error.strerror}): give write permission"
             ) from error
         try:

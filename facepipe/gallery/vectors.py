@@ -18,6 +18,7 @@ import numpy as np
 from facepipe.errors import GalleryError, GalleryLockedError
 from facepipe.gallery.database import Database, vector_checksum
 from facepipe.gallery.derived import DamagedError, Reader, Writer
+from facepipe.gallery.lock import UnwritableError
 from facepipe.gallery.snapshot import GallerySnapshot, unit_means
 from facepipe.types import UNIT_TOLERANCE, Float32, Int64
 
@@ -64,7 +65,7 @@ def load_snapshot(database: Database, *, cache: bool = True) -> GallerySnapshot:
 def refresh_cache(database: Database, *, wait: bool) -> bool:
     """Write the derived file of vectors again; return whether it was.
 
-    wait: for the writer's lock; without, nothing happens when another process writes or the disk is read-only.
+    wait: for the writer's lock; without, nothing happens when another process writes, or the disk is full or read-only.
     """
     if not wait and not database.writable:
         return False
@@ -74,10 +75,10 @@ def refresh_cache(database: Database, *, wait: bool) -> bool:
         with database.lock("write vectors"), database.read():
             _write_base(database)
         return True
-    except GalleryLockedError:
+    except (GalleryLockedError, UnwritableError):
         if wait:
             raise
-        return False
+        return False  # it is only quicker with the file: a reader must not fail for want of it
     finally:
         database.lock_timeout = patience
 
