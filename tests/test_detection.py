@@ -66,7 +66,10 @@ def test_a_picture_too_large_for_32_bits_sums_right() -> None:
 
 def test_scales_reach_from_the_smallest_face_to_the_whole_picture() -> None:
     scales = pyramid_scales(480, 640, 40, 0.709)
-    assert scales[0] == pytest.approx(12 / 40)
+    assert scales[0] == pytest.approx(12 / 40, rel=0.01)
+    usual = pyramid_scales(480, 640, 20, 0.709)
+    assert usual[0] == 12 / 20 and scales == pytest.approx(usual[2:])
+    assert pyramid_scales(480, 640, 45, 0.709)[0] == 12 / 45
     assert 480 * scales[-1] >= 12 > 480 * scales[-1] * 0.709
     assert pyramid_scales(30, 640, 40, 0.709) == []
 

@@ -7,6 +7,8 @@ boxes follow the resampling closely.
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -81,8 +83,20 @@ def crop_area(integral: NDArray[np.integer], boxes: Int64, size: int) -> Float32
     return crops
 
 
+#: MTCNN's usual smallest face, in pixels: its pyramid's sizes are this one and those that follow from it by the factor.
+_USUAL_FACE = 20.0
+
+
 def pyramid_scales(height: int, width: int, min_face: float, factor: float, cell: int = 12) -> list[float]:
-    """Return the scales at which a `cell` pixel window sees faces from `min_face` pixels up to the whole picture."""
+    """Return the scales at which a `cell` pixel window sees faces from `min_face` pixels up to the whole picture.
+
+    A min_face that is less than 3 % above a size of MTCNN's usual pyramid (40 above 39.8) is taken as that size: which doubtful
+    faces are found depends on the scales, and so they are the same as in other programs.
+    """
+    step = math.floor(math.log(max(min_face, _USUAL_FACE) / _USUAL_FACE) / -math.log(factor) + 1e-9)
+    usual = _USUAL_FACE / factor**step
+    if usual <= min_face < 1.03 * usual:
+        min_face = usual
     scale = cell / min_face
     shorter = min(height, width) * scale
     scales = []
