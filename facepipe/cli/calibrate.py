@@ -57,11 +57,12 @@ def calibrate(
     refused, with the number needed.
     """
     from facepipe.evaluation.calibration import calibrate_gallery
+    from facepipe.gallery.sealing import Secret
     from facepipe.gallery.store import Gallery
     from facepipe.networks.registry import records
     from facepipe.policy import load_statistics, policy_for
 
-    with Gallery.open(gallery) as opened:
+    with Gallery.open(gallery, Secret.from_environment()) as opened:
         if clear:
             opened.set_calibration(None)
             if not quiet:
