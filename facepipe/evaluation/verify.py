@@ -142,7 +142,10 @@ def evaluate_pairs(pairs: PairList, photos: PhotoSet, replicates: int = 1000, se
     intervals = {"auc": interval(replicas.auc), "eer": interval(replicas.eer)}
     intervals |= {f"tar_at_far_{rate_key(far)}": interval(replicas.tar[:, i]) for i, far in enumerate(fars)}
     if len(folds) > 1:
-        half = 1.96 * float(np.std(folds, ddof=1)) / np.sqrt(len(folds))
+        from scipy.stats import t
+
+        # Folds share no people, so they are the resampling: Student's t over folds.
+        half = float(t.ppf(0.975, len(folds) - 1) * np.std(folds, ddof=1) / np.sqrt(len(folds)))
         intervals["accuracy"] = (float(np.mean(folds) - half), float(min(1.0, np.mean(folds) + half)))
     error, at = metrics.eer(same, other)
     return VerificationReport(
