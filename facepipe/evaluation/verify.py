@@ -146,7 +146,8 @@ def evaluate_pairs(pairs: PairList, photos: PhotoSet, replicates: int = 1000, se
 
         # Folds share no people, so they are the resampling: Student's t over folds.
         half = float(t.ppf(0.975, len(folds) - 1) * np.std(folds, ddof=1) / np.sqrt(len(folds)))
-        intervals["accuracy"] = (float(np.mean(folds) - half), float(min(1.0, np.mean(folds) + half)))
+        middle = float(np.mean(folds))
+        intervals["accuracy"] = (middle - half, min(1.0, middle + half))
     error, at = metrics.eer(same, other)
     return VerificationReport(
         accuracy=float(np.mean(folds)),
