@@ -17,7 +17,7 @@ from facepipe.alignment import align
 from facepipe.errors import InputError, UsageError
 from facepipe.evaluation.protocols import PairList
 from facepipe.images import encode_image
-from facepipe.types import Face, Image, UInt8
+from facepipe.types import Embeddings, Face, Image, UInt8
 from scripts.train.crops import CropsPlan, make_crops, read_patterns
 from scripts.train.evalsets import EvalSet
 from scripts.train.faces import POINTS, CropOptions, PhotoWorker, difference_hash
@@ -176,6 +176,20 @@ def test_what_is_no_face_is_dropped() -> None:
     assert len(result.crops) == 1 and not result.dropped
     [result] = PhotoWorker(FixedDetector(good), None, CropOptions())([replace(photo, data=b"no picture")])
     assert dict(result.dropped) == {"unreadable": 1}
+
+
+def test_the_forbidden_are_compared_by_models_of_any_template() -> None:
+    class Other(FakeEmbedder):
+        template = "dlib150"
+
+        def embed(self, chips: UInt8) -> Embeddings:
+            assert chips.shape[1:] == (150, 150, 3)
+            return super().embed(chips)
+
+    photo = Photo("p", None, encode_image(picture("ada", 1), "PNG"))
+    [result] = PhotoWorker(FakeDetector(), Other(), CropOptions())([photo])
+    [crop] = result.crops
+    assert crop.embedding is not None and crop.embedding.shape == (8,)
 
 
 def test_archives_are_read_like_folders(photos: Path, tmp_path: Path) -> None:

@@ -318,7 +318,11 @@ def _dim(options: dict[str, Any]) -> int:
     return ARCHITECTURES[options["architecture"]].dim
 
 
-@cli.command()
+#: A network that is trained already wants smaller steps and fewer of them.
+_ADAPTING = {"start": "mini", "identity": 0.1, "hold_out": 0.3, "lr": 2e-4, "samples": 20_000, "batch": 64}
+
+
+@cli.command(context_settings={"default_map": _ADAPTING})
 @click.argument("people", type=_PATH, nargs=-1, required=True)
 @click.option(
     "--strangers", type=_PATH, multiple=True, required=True, help="Photos of others: measured, never trained on."
@@ -338,25 +342,23 @@ def adapt(
     name: str,
     **options: Any,
 ) -> None:
-    """Adapt a network (--from, default mini) to people: folders named like them, a few photos each.
+    """Adapt a network (--from) to people: folders named like them, a few photos each.
 
-    Part of their photos (--hold-out, at least a quarter) is kept aside; on these the gain is measured, and on strangers the price.
+    Part of their photos (--hold-out) is kept aside; on these the gain is measured, and on strangers the price.
     """
     from facepipe.networks.registry import get_record, load_embedder
     from scripts.train.adapt import gain
     from scripts.train.data import held_out_photos
     from scripts.train.shards import CropSet, write_json
 
-    options["start"] = options["start"] or "mini"
-    options["identity"] = options["identity"] or 0.1
-    hold_out = max(0.25, options["hold_out"])
+    hold_out = options["hold_out"]
     others = {**options, "forbidden": (), "exclude": None}
     for roots, folder, chosen in (((*people, *keep), "crops", options), (strangers, "strangers", others)):
         if not (out / folder / "summary.json").exists():
             _crop(roots, out / folder, chosen)
     if not (out / "targets" / "target.json").exists():
         _teach(out / "crops", out / "targets", (options["start"],), _dim(options), options["device"])
-    _distill(out / "crops", out / "targets", out / "run", options, by="photos", hold_out=hold_out, balanced=0.5)
+    _distill(out / "crops", out / "targets", out / "run", options, by="photos", balanced=0.5)
     facts = _export(out / "run", out / "crops", out / "targets", out / "model", name, (), register=True)
     stored = CropSet(out / "crops")
     threshold = get_record(options["start"]).decision()[0]

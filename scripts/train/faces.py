@@ -138,7 +138,7 @@ class PhotoWorker:
         except NoFaceError:
             result.dropped["no face: landmarks"] += 1
             return None
-        chip = crop[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        chip: UInt8 = crop[MARGIN:-MARGIN, MARGIN:-MARGIN]
         meta = {
             "source": result.name,
             "sha256": result.sha256,
@@ -149,7 +149,10 @@ class PhotoWorker:
             "yaw": round(face.quality.yaw, 1),
             "landmarks": [[round(float(x), 2), round(float(y), 2)] for x, y in points],
         }
-        return Found(encode_image(crop, "JPEG", JPEG_QUALITY), difference_hash(chip), meta), chip
+        found = Found(encode_image(crop, "JPEG", JPEG_QUALITY), difference_hash(chip), meta)
+        if self._embedder is not None and self._embedder.template != _CHIP.name:
+            chip = align(image, [face], self._embedder.template)[0]
+        return found, chip
 
 
 def _inside(matrix: np.ndarray, width: int, height: int) -> float:
