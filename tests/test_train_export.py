@@ -37,7 +37,9 @@ def test_what_is_exported_is_what_was_trained(data: tuple[Path, Path], tmp_path:
     run = Run(replace(PLAN, norm=norm), HERE, *data, tmp_path / "run")
     run.go()
     chips = plain_chips(CropSet(data[0]), np.arange(20))
-    facts = export.export(tmp_path / "run", tmp_path / "out", "own", chips)
+    few = export.export(tmp_path / "run", tmp_path / "few", "own", chips, people=list("abcdefghijklmnopqrst"))
+    assert few["record"]["threshold"] is None and "too few" in few["record"]["accuracy"][0]
+    facts = export.export(tmp_path / "run", tmp_path / "out", "own", chips, threshold=0.5)
     assert min(facts["agreement"].values()) >= 0.999 and len(facts["agreement"]) == 3
     x = (torch.from_numpy(chips).permute(0, 3, 1, 2).float() - 127.5) / 128
     with torch.no_grad():
@@ -49,6 +51,21 @@ def test_what_is_exported_is_what_was_trained(data: tuple[Path, Path], tmp_path:
     assert (load_embedder("own", "cpu").embed(chips).vectors * trained).sum(axis=1).min() > 0.999
     card = export.model_card(facts, [], {"crops": 48, "photos": 50, "dropped": {"no face": 2}})
     assert facts["record"]["files"][0]["sha256"] in card and "no face: 2" in card and "Limits" in card
+
+
+def test_the_threshold_is_what_one_pair_of_different_people_in_a_thousand_reaches() -> None:
+    torch.manual_seed(0)
+    network = mini.Mini(TINY).eval()
+    chips = np.random.default_rng(0).integers(0, 256, (60, 112, 112, 3), np.uint8)
+    people = [str(i // 2) for i in range(60)]
+    threshold, line = export.measured_threshold(network, chips, people)
+    assert threshold is not None and "1,740 pairs" in line
+    x = (torch.from_numpy(chips).permute(0, 3, 1, 2).float() - 127.5) / 128
+    with torch.no_grad():
+        v = torch.nn.functional.normalize(network(x)).numpy()
+    a, b = np.triu_indices(60, 1)
+    other = a // 2 != b // 2
+    assert 0 <= ((v @ v.T)[a, b][other] >= threshold - 0.0006).mean() <= 0.01
 
 
 def test_formats_that_do_not_agree_are_not_exported() -> None:

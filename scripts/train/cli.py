@@ -179,20 +179,32 @@ def _distill(crops: Path, targets: Path, out: Path, options: dict[str, Any], **c
 
 
 def _export(
-    run: Path, crops: Path, targets: Path | None, out: Path, name: str, reports: tuple[Path, ...], register: bool
+    run: Path,
+    crops: Path,
+    targets: Path | None,
+    out: Path,
+    name: str,
+    reports: tuple[Path, ...],
+    register: bool,
+    threshold: float | None = None,
 ) -> dict[str, Any]:
     import numpy as np
 
     from facepipe.files import atomic_file
     from facepipe.networks.registry import record_from_dict
     from facepipe.networks.store import add_model
-    from scripts.train.data import plain_chips
+    from scripts.train.data import held_out, held_out_photos, plain_chips
     from scripts.train.export import export, model_card
     from scripts.train.shards import CropSet, read_json
 
     stored = CropSet(crops)
-    chips = plain_chips(stored, np.arange(min(200, len(stored))))
-    facts = export(run, out, name, chips, targets)
+    # Crops that were not trained on, if there are enough of them: the threshold is measured on these.
+    values = read_json(run / "plan.json")
+    split = held_out if values["by"] == "people" else held_out_photos
+    unseen = np.flatnonzero(split(stored, values["hold_out"], values["seed"]))[:1000]
+    chosen = unseen if len(unseen) >= 60 else np.arange(min(500, len(stored)))
+    people = [str(stored.metas[i]["identity"] or stored.metas[i]["sha256"]) for i in chosen]
+    facts = export(run, out, name, plain_chips(stored, chosen), targets, people, threshold)
     summary = crops / "summary.json"
     data = read_json(summary) if summary.exists() else None
     with atomic_file(out / f"{name}.md") as file:
@@ -242,12 +254,20 @@ def distill(crops: Path, targets: Path, out: Path, **options: Any) -> None:
 @_OUT
 @_NAME
 @click.option("--report", "reports", type=_PATH, multiple=True, help="JSON of `facepipe evaluate`, for the model card.")
+@click.option("--threshold", type=click.FloatRange(-1, 1), help="Default: measured on crops that were not trained on.")
 @click.option("--register", is_flag=True, help="Make it known to facepipe under its name.")
 def export(
-    run: Path, crops: Path, targets: Path | None, out: Path, name: str, reports: tuple[Path, ...], register: bool
+    run: Path,
+    crops: Path,
+    targets: Path | None,
+    out: Path,
+    name: str,
+    reports: tuple[Path, ...],
+    threshold: float | None,
+    register: bool,
 ) -> None:
     """Step 4: safetensors, ONNX, record and model card; the formats are checked against each other on real faces."""
-    echo(json.dumps(_export(run, crops, targets, out, name, reports, register), indent=1))
+    echo(json.dumps(_export(run, crops, targets, out, name, reports, register, threshold), indent=1))
 
 
 @cli.command()
@@ -359,9 +379,11 @@ def adapt(
     if not (out / "targets" / "target.json").exists():
         _teach(out / "crops", out / "targets", (options["start"],), _dim(options), options["device"])
     _distill(out / "crops", out / "targets", out / "run", options, by="photos", balanced=0.5)
-    facts = _export(out / "run", out / "crops", out / "targets", out / "model", name, (), register=True)
+    # The threshold stays that of the network it comes from: what strangers pay is measured there.
+    known = not options["start"].endswith(".safetensors")
+    threshold = get_record(options["start"] if known else "mini").decision()[0]
+    facts = _export(out / "run", out / "crops", out / "targets", out / "model", name, (), True, threshold)
     stored = CropSet(out / "crops")
-    threshold = get_record(options["start"]).decision()[0]
     result = gain(
         load_embedder(options["start"], options["device"]),
         load_embedder(name, options["device"]),

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 
 from facepipe.errors import InputError, ModelError
+from facepipe.evaluation import metrics
 from facepipe.files import atomic_file
 from facepipe.networks import mini
 from facepipe.networks.engines import TorchEngine
@@ -30,6 +31,8 @@ from scripts.train.students import ARCHITECTURES, folded, trainable
 AGREEMENT = 0.999
 #: What a successor of the shipped network may weigh (float16) and take (float32, one core, batches of 32).
 MAX_BYTES, MAX_MS = 12_000_000, 5.0
+#: By which the best person must lead the second, as `models add` has it.
+MARGIN = 0.03
 #: How long each speed is measured.
 MEASURE_SECONDS = 3.0
 
@@ -101,13 +104,41 @@ def milliseconds(network: mini.Mini, dtype: torch.dtype, threads: int, batch: in
     return min(times) / batch * 1e3
 
 
-def export(run: Path, out: Path, name: str, chips: UInt8, targets: Path | None = None) -> dict[str, Any]:
+def measured_threshold(network: mini.Mini, chips: UInt8, people: Sequence[str]) -> tuple[float | None, str]:
+    """Return the cosine that one pair of different people in a thousand reaches, and a line that says over how many pairs.
+
+    people: who each chip shows, or its photo where that is not known. Good enough to begin with; `facepipe calibrate` measures the
+    threshold of a gallery on its own photos. None when there are fewer than 1,000 pairs of different people.
+    """
+    vectors = vectors_of(TorchEngine(mini.build(network.state_dict()), torch.device("cpu"), torch.float32), chips)
+    a, b = np.triu_indices(len(chips), 1)
+    names = np.asarray(people)
+    different = names[a] != names[b]
+    count = int(different.sum())
+    if count < 1000:
+        return None, f"threshold: not measured, {count} pairs of different people are too few; see `facepipe evaluate`"
+    threshold = metrics.threshold_at((vectors @ vectors.T)[a, b][different], 1e-3)
+    return round(threshold, 3), f"threshold: FAR 1e-3 over {count:,} pairs of the recipe's own crops"
+
+
+def export(
+    run: Path,
+    out: Path,
+    name: str,
+    chips: UInt8,
+    targets: Path | None = None,
+    people: Sequence[str] = (),
+    threshold: float | None = None,
+) -> dict[str, Any]:
     """Write `NAME.safetensors`, `NAME.onnx`, `NAME.json` (the record and how it came about) and return what the latter holds.
 
     chips: real faces, uint8 (n, 112, 112, 3), to check the formats with. targets: the folder of `teach`, for the teachers' licences.
-    Raises ModelError when the formats do not agree.
+    people: who the chips show, to measure a threshold where none is given. Raises ModelError when the formats do not agree.
     """
     network = load_student(run)
+    line = "threshold: as given"
+    if threshold is None:
+        threshold, line = measured_threshold(network, chips, people)
     half = {key: tensor.half().contiguous() for key, tensor in network.state_dict().items()}
     exported = safetensors.torch.save(half, metadata={"architecture": json.dumps(asdict(network.architecture))})
     onnx = mini_graph({key: tensor.float().numpy() for key, tensor in half.items()})
@@ -130,6 +161,9 @@ def export(run: Path, out: Path, name: str, chips: UInt8, targets: Path | None =
         mean=(127.5,) * 3,
         std=(128.0,) * 3,
         dim=network.architecture.dim,
+        accuracy=(line,),
+        threshold=threshold,
+        margin=None if threshold is None else MARGIN,
         user=True,
     )
     log = read_log(run / "log.jsonl")
@@ -169,6 +203,7 @@ def model_card(facts: Mapping[str, Any], reports: Sequence[Mapping[str, Any]], d
         f"groups {groups}"
         + (f", depthwise, {architecture['expand']} times as wide inside" if architecture["expand"] else "")
         + f", neck {architecture['neck']}.",
+        f"**Threshold.** {record['threshold']} ({record['accuracy'][0]}).",
         f"**Speed.** {_list(facts['ms_per_face'], ' ms per face')}.",
         f"**Formats agree.** Least cosine with the trained network: {_list(facts['agreement'])}.",
         "",
