@@ -159,10 +159,13 @@ def test_watch_goes_on_as_photos_arrive(tmp_path: Path, facepipe: Run) -> None:
                 paint(tmp_path / "aside" / name, "blue").rename(tmp_path / "photos" / name)
         os.kill(os.getpid(), signal.SIGINT)
 
+    # A test run that was started in the background ignores Ctrl-C, and would wait here for ever.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=arrive)
     thread.start()
     code, _, err = facepipe("photos", "--out", "r.jsonl", "--watch", "--every", "0.1")
     thread.join()
+    signal.signal(signal.SIGINT, before)
     assert code == 130 and "run the same command again" in err
     records = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
     assert [Path(record["path"]).name for record in records] == ["a.png", "b.png", "c.png"]
