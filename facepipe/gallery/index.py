@@ -54,8 +54,8 @@ class Index(Protocol):
 class ExactIndex:
     """Inner products with every template, on the snapshot's own array: nothing is copied.
 
-    One matrix product for each block of templates, in NumPy's BLAS: measured here, one probe and a thousand among a
-    million take 0.3 to 0.5 of the time of FAISS's flat search.
+    One matrix product for each block of templates, in NumPy's BLAS. Measured among a million of 256-d on two cores: one
+    probe 46 ms against 174 ms of FAISS's flat index, a thousand at once 3.4 s against 2.2 s, and no second copy of them.
     """
 
     _BLOCK = 16_384
