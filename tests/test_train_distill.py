@@ -261,5 +261,6 @@ def test_an_evaluation_set_counts_photos_without_a_face_as_wrong() -> None:
     lacking = EvalSet("s", pairs, crops[1:], points[1:], row)
     # One genuine and two impostor pairs show photo 0.
     assert lacking.verification(vectors[1:])["accuracy"] == pytest.approx(17 / 20)
+    assert lacking.verification(vectors[1:])["no_face"] == 1
     half = part(lacking, 2)
     assert len(half.pairs) == 10 and len(half.crops) < 19

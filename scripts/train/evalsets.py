@@ -60,7 +60,7 @@ class EvalSet:
         for far in (1e-2, 1e-3):
             if metrics.supported(far, len(impostor)):
                 result[f"tar@{far:g}"] = metrics.tar_at_far(genuine, impostor, far)
-        result["no_face"] = float((self.row < 0).sum())
+        result["no_face"] = float((self.row[np.unique([pairs.a, pairs.b])] < 0).sum())
         return result
 
 
