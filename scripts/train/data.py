@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -133,6 +134,9 @@ def batches(dataset: TrainingSet, first: int, last: int, workers: int, pin: bool
 
 
 def _start(_worker: int) -> None:
+    # Ctrl-C and `timeout` reach the whole group: the main process ends in order, and its end is the workers' end.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
