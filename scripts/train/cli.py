@@ -61,7 +61,7 @@ crop_options = _together(
 )  # fmt: skip
 
 distill_options = _together(
-    click.option("--architecture", default="v0", show_default=True, help="A student of scripts/train/students.py."),
+    click.option("--architecture", default="early", show_default=True, help="A student of scripts/train/students.py."),
     click.option("--norm", type=click.Choice(["ws", "bn"]), default="ws", show_default=True),
     click.option("--from", "start", default="", metavar="MODEL", help="Start from mini, or a .safetensors file."),
     click.option("--samples", type=click.IntRange(min=1), default=500_000, show_default=True, help="Crops seen in all."),

@@ -48,7 +48,7 @@ class DistillPlan:
     hold_out: share of people (by=people) or of each person's photos (by=photos) that is never trained on.
     """
 
-    architecture: str = "v0"
+    architecture: str = "early"
     norm: str = "ws"
     samples: int = 500_000
     batch: int = 128
