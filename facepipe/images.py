@@ -99,8 +99,8 @@ def read_image(source: str | os.PathLike[str] | BinaryIO, *, max_side: int | Non
 def read_bytes(source: str | os.PathLike[str] | BinaryIO) -> tuple[str, bytes]:
     """Return the name of a picture's file, as given, and its bytes.
 
-    Never takes more memory than a picture within the pixel limit may need. Raises InputError when there is no such file
-    or it may not be read, ImageError when it is empty or too large.
+    Never takes more memory than a picture within the pixel limit may need. Raises InputError when there is no such file,
+    it is a pipe or a device (other than stdin), or it may not be read, ImageError when it is empty or too large.
     """
     limit = max(64 << 20, max_pixels() * _MAX_BYTES_PER_PIXEL)
     if not isinstance(source, (str, os.PathLike)):
@@ -110,9 +110,13 @@ def read_bytes(source: str | os.PathLike[str] | BinaryIO) -> tuple[str, bytes]:
     else:
         name = os.fspath(source)
         try:
-            with Path(name).open("rb") as file:
+            with open(name, "rb", opener=_open_at_once) as file:
                 info = os.fstat(file.fileno())
                 regular = stat.S_ISREG(info.st_mode)
+                if not regular and not _is_descriptor(name):
+                    raise InputError(
+                        f"{printable(name)}: is a pipe or a device, no file; pipe into `-`, or save it first"
+                    )
                 data = file.read(limit + 1) if not regular or info.st_size <= limit else b""
                 too_large = regular and info.st_size > limit
         except FileNotFoundError as error:
@@ -129,6 +133,16 @@ def read_bytes(source: str | os.PathLike[str] | BinaryIO) -> tuple[str, bytes]:
     if len(data) > limit:
         raise ImageError(_too_many_bytes(name, limit))
     return name, data
+
+
+def _is_descriptor(name: str) -> bool:
+    """Say whether a name stands for a file that is open already: stdin, or what a shell makes of `<(...)`."""
+    return os.path.abspath(name).startswith(("/dev/stdin", "/dev/fd/", "/proc/self/fd/"))  # noqa: PTH100
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """Open a file; a pipe to which nobody writes is opened too, where a plain open would wait for a writer."""
+    return os.open(name, flags if _is_descriptor(name) else flags | os.O_NONBLOCK)
 
 
 def _too_many_bytes(name: str, limit: int) -> str:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from facepipe import images
 from facepipe.errors import ImageError, InputError, OutputError, UsageError
-from facepipe.images import content_hash, find_images, read_image, read_image_bytes, write_image
+from facepipe.images import content_hash, find_images, read_bytes, read_image, read_image_bytes, write_image
 from facepipe.types import Image, UInt8
 
 
@@ -463,6 +463,21 @@ def test_a_missing_root_is_raised_or_reported(tmp_path: Path) -> None:
     paths = list(find_images([tmp_path / "gone", tmp_path], on_error=problems.append))
     assert [path.name for path in paths] == ["1.jpg"]
     assert len(problems) == 1
+
+
+def test_a_pipe_that_is_named_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for name in (tmp_path / "pipe.jpg", "/dev/zero"):
+        with pytest.raises(InputError, match="is a pipe or a device"):
+            read_bytes(name)
+
+
+def test_a_pipe_that_is_open_already_is_read() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"bytes")
+    os.close(writer)
+    assert read_bytes(f"/dev/fd/{reader}")[1] == b"bytes"
+    os.close(reader)
 
 
 def test_pipes_in_a_folder_are_left_alone(tmp_path: Path) -> None:
