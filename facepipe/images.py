@@ -383,15 +383,28 @@ def natural_key(name: str) -> tuple[tuple[object, ...], str]:
     return tuple(int(part) if place % 2 else part for place, part in enumerate(parts)), name
 
 
+#: Lies in every folder that a batch writes.
+OUTPUT_MARK = ".facepipe-output"
+
+
+def is_output(folder: str) -> bool:
+    """Say whether a folder was written by a batch."""
+    return os.path.lexists(os.path.join(folder, OUTPUT_MARK))  # noqa: PTH118
+
+
 def find_images(
-    roots: Iterable[str | os.PathLike[str]], *, on_error: Callable[[InputError], None] | None = None
+    roots: Iterable[str | os.PathLike[str]],
+    *,
+    on_error: Callable[[InputError], None] | None = None,
+    skip: Callable[[str], bool] = lambda folder: False,
 ) -> Iterator[Path]:
     """Yield the pictures in files and folders, each path once, folders recursively and in natural order.
 
-    In a folder, hidden entries and files without a picture's suffix are left out, and a folder that was already
-    searched (a symbolic link that leads back) is not searched again; a link to nowhere is yielded, so that it can be
-    reported. A file that is named itself is yielded whatever it is called. A root that does not exist, or a folder that
-    may not be listed, is an InputError: given to `on_error`, or raised where that is None.
+    In a folder, hidden entries and files without a picture's suffix are left out. Symbolic links to folders are not
+    followed, nor folders searched for which `skip` is true, unless they are roots. A link to a file is a picture; one to
+    nowhere is yielded, so that it can be reported. A file that is named itself is yielded whatever it is called. A root
+    that does not exist, or a folder that may not be listed, is an InputError: given to `on_error`, or raised where that
+    is None.
     """
     yielded: set[str] = set()
     searched: set[tuple[int, int]] = set()
@@ -416,7 +429,8 @@ def find_images(
             return
         for entry in entries:
             if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():  # noqa: PTH112
-                yield from search(entry.path)
+                if not entry.is_symlink() and not skip(entry.path):
+                    yield from search(entry.path)
             elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and (  # noqa: PTH122
                 entry.is_symlink() or entry.is_file()
             ):

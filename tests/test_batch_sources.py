@@ -34,6 +34,17 @@ def test_a_file_whose_name_looks_like_a_pattern_is_itself(tmp_path: Path) -> Non
     assert names(odd) == [str(odd)]
 
 
+def test_what_a_batch_wrote_is_no_photo_unless_it_is_named(tmp_path: Path) -> None:
+    photo, drawn = paint(tmp_path / "in/a.png"), paint(tmp_path / "in/drawn/deep/a.png")
+    (tmp_path / "in/drawn/.facepipe-output").touch()
+    (tmp_path / "in/linked").symlink_to(tmp_path)
+    for root in ("in", "in/*", "in/**/*.png"):
+        assert str(drawn) not in names(tmp_path / root) and str(photo) in names(tmp_path / root)
+    for root in ("in/drawn", "in/drawn/*", "in/drawn/deep/a.png"):
+        assert names(tmp_path / root) == [str(drawn)]
+    assert not list(find_sources([str(drawn)], [tmp_path / "in/drawn"]))
+
+
 @pytest.mark.parametrize("missing", ["nowhere", "nothing-*.jpg", "nothing.zip"])
 def test_what_is_not_there_is_a_problem_in_its_place(tmp_path: Path, missing: str) -> None:
     photo = paint(tmp_path / "a.png")

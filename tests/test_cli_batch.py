@@ -90,8 +90,38 @@ def test_side_outputs(tmp_path: Path, facepipe: Run) -> None:
     paint(tmp_path / "photos" / "a.png", "red")
     options = ("--annotate", "drawn", "--crops", "crops", "--sort-into", "sorted", "--sort-how", "copy")
     assert facepipe("photos", "--out", "r.jsonl", *options)[0] == 0
-    assert len(list((tmp_path / "drawn").iterdir())) == len(list((tmp_path / "crops").iterdir())) == 1
+    assert len(list((tmp_path / "drawn").glob("*.jpg"))) == len(list((tmp_path / "crops").glob("*.jpg"))) == 1
     assert (tmp_path / "sorted/people/red/a.png").read_bytes() == (tmp_path / "photos/a.png").read_bytes()
+
+
+def test_what_a_batch_wrote_is_no_photo(tmp_path: Path, facepipe: Run) -> None:
+    paint(tmp_path / "a.png", "red")
+    (tmp_path / "linked").symlink_to(tmp_path)
+    options = ("--annotate", "drawn", "--crops", "crops", "--sort-into", "sorted")
+    assert facepipe("a.png", "--out", "r.jsonl", *options)[0] == 0
+    for more in (options, ()):
+        assert facepipe(".", "--out", "r.jsonl", *more)[0] == 0
+        assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
+    assert facepipe("drawn", "--out", "d.jsonl")[0] == 0
+    assert len((tmp_path / "d.jsonl").read_text().splitlines()) == 1
+
+
+def test_files_and_folders_of_others_are_not_replaced(tmp_path: Path, facepipe: Run) -> None:
+    paint(tmp_path / "photos" / "a.png", "red")
+    (tmp_path / "mine.csv").write_text("mine")
+    code, _, err = facepipe("photos", "--out", "mine.csv")
+    assert code == 2 and "another name, or delete it" in err and (tmp_path / "mine.csv").read_text() == "mine"
+    code, _, err = facepipe("photos/a.png", "--out", "r.csv", "--report", "photos/a.png")
+    assert code == 2 and "one of the inputs" in err
+    for folder in ("photos", "photos/../photos"):
+        assert facepipe("photos", "--out", "r.csv", "--crops", folder)[0] == 2
+    assert facepipe("mine.csv", "--out", "r.csv", "--annotate", "photos")[0] == 2
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.png"]
+
+
+def test_no_number_of_seconds(facepipe: Run) -> None:
+    for every in ("nan", "inf"):
+        assert facepipe("photos", "--out", "r.csv", "--watch", "--every", every)[0] == 2
 
 
 def test_a_report_has_its_faces_whoever_made_them(tmp_path: Path, facepipe: Run) -> None:

@@ -7,14 +7,14 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from facepipe.errors import ImageError, InputError
 from facepipe.files import printable
-from facepipe.images import IMAGE_SUFFIXES, find_images, max_pixels, natural_key, read_bytes
+from facepipe.images import IMAGE_SUFFIXES, find_images, is_output, max_pixels, natural_key, read_bytes
 
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _ARCHIVE_ERRORS = (
@@ -49,15 +49,20 @@ class Source:
     problem: str | None = None
 
 
-def find_sources(roots: Iterable[str]) -> Iterator[Source]:
+def find_sources(roots: Iterable[str], own: Collection[Path] = ()) -> Iterator[Source]:
     """Yield the photos of files, folders (recursively, natural order), patterns and archives; each path once.
 
     A root that does not exist, a folder that may not be listed and an archive that is damaged are yielded as sources with a
-    problem, in their place: a batch goes on and lists what failed.
+    problem, in their place: a batch goes on and lists what failed. Folders that a batch wrote are searched only where they
+    are roots. own: the folders that this batch writes; what lies in them is no photo, however it is named.
     """
+    written = {os.path.realpath(folder) for folder in own}
     seen: set[str] = set()
     for root in roots:
+        pattern = not os.path.lexists(root)
         for path in _expanded(root):
+            if (written and _lies_in(path, written)) or (pattern and _is_written(path, root)):
+                continue
             if is_archive(path) and Path(path).is_file():
                 found = _members(path)
             else:
@@ -68,9 +73,28 @@ def find_sources(roots: Iterable[str]) -> Iterator[Source]:
                     yield source
 
 
-def count_sources(roots: Iterable[str]) -> int:
+def count_sources(roots: Iterable[str], own: Collection[Path] = ()) -> int:
     """Return how many photos there will be, for a progress bar: members of a tar, which must be read to be counted, are left out."""
-    return sum(1 for _ in find_sources(root for root in roots if not root.lower().endswith(_TAR_SUFFIXES)))
+    counted = (root for root in roots if not root.lower().endswith(_TAR_SUFFIXES))
+    return sum(1 for _ in find_sources(counted, own))
+
+
+def _lies_in(path: str, folders: set[str]) -> bool:
+    """Say whether a name, its folders' links followed, is one of the folders or in one."""
+    head, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
+    here = Path(os.path.realpath(head), name)
+    return any(str(place) in folders for place in (here, *here.parents))
+
+
+def _is_written(path: str, pattern: str) -> bool:
+    """Say whether what a pattern found was written by a batch: a marked folder lies below the part without wildcards."""
+    fixed = []
+    for part in Path(pattern).parts:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    below = Path(path).parts[len(fixed) :]
+    return any(is_output(os.path.join("", *fixed, *below[:count])) for count in range(1, len(below) + 1))  # noqa: PTH118
 
 
 def is_archive(path: str) -> bool:
@@ -87,7 +111,7 @@ def _expanded(root: str) -> Iterable[str]:
 
 def _files(root: str) -> Iterator[Source]:
     problems: list[InputError] = []
-    for path in find_images([root], on_error=problems.append):
+    for path in find_images([root], on_error=problems.append, skip=is_output):
         yield from _failed(problems)
         yield file_source(path)
     yield from _failed(problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,6 +101,8 @@ def batch(
     from facepipe.errors import UsageError
 
     check_suffix(out)
+    if not math.isfinite(every):
+        raise UsageError("--every: expected a finite number of seconds")
     roots = [*photos, *_listed(files_from, separated_by_null)]
     if not roots:
         raise UsageError("batch: no photos given; name a folder, or use --files-from")
@@ -141,6 +144,10 @@ class _Sides:
         folders = (self.annotate, self.crops, self.sort_into)
         return [*(None if path is None else str(path.resolve()) for path in folders), self.report is not None]
 
+    def folders(self) -> list[Path]:
+        """The folders that are written."""
+        return [path for path in (self.annotate, self.crops, self.sort_into) if path is not None]
+
     def build(self) -> list[SideOutput]:
         from facepipe.batch.sides import Annotated, Crops, Sorted
 
@@ -168,18 +175,21 @@ def _run(
 
     threads.prepare()
     from facepipe.batch.ledger import Ledger, ledger_path
+    from facepipe.batch.owned import check_files, mark_folders
     from facepipe.batch.sources import count_sources
     from facepipe.batch.stream import StreamOptions
     from facepipe.cli.engine import load_recognizer
     from facepipe.errors import ExitCode
 
+    check_files(out, sides.report, roots)
     generation = _generation(deciding)
+    mark_folders(sides.folders(), roots)
     recognizer = load_recognizer(looking, deciding, photos=_MANY)
     threads.limit()
     options = StreamOptions(workers or threads.cores(), looking.read_side)
     with Ledger(ledger_path(out), _key(looking, recognizer, deciding, generation, sides)) as ledger:
         try:
-            with _progress(count_sources(roots), quiet) as show:
+            with _progress(count_sources(roots, sides.folders()), quiet) as show:
                 counts = _pass(recognizer, roots, ledger, options, sides, out, show)
             _report(counts, out, quiet)
             while every is not None:
@@ -211,7 +221,7 @@ def _pass(
     from facepipe.batch.outputs import write_failures, write_output, write_report
     from facepipe.batch.sources import find_sources
 
-    sources, asked = find_sources(roots), sides.report is not None
+    sources, asked = find_sources(roots, sides.folders()), sides.report is not None
     counts = run_batch(recognizer, sources, ledger, options, sides.build(), show, retry_failed, thumbnails=asked)
     if counts.fresh or retry_failed:
         write_output(out, ledger.records())

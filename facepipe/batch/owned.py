@@ -1,0 +1,59 @@
+"""What a batch writes is no input of a batch: its folders are marked, its files are never replaced by mistake."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from facepipe.batch.ledger import ledger_path
+from facepipe.batch.outputs import failures_path
+from facepipe.errors import UsageError
+from facepipe.files import atomic_file, printable
+from facepipe.images import OUTPUT_MARK, find_images, is_output
+
+
+def check_files(out: Path, report: Path | None, roots: Iterable[str]) -> None:
+    """Raise UsageError when an output is one of the inputs, or `out` is a file that no batch wrote."""
+    outputs = [path for path in (out, failures_path(out), ledger_path(out), report) if path is not None]
+    present = {(s.st_dev, s.st_ino): path for path in outputs if (s := _stat(path)) is not None}
+    for root in roots if present else ():
+        info = _stat(root)
+        if info is not None and (path := present.get((info.st_dev, info.st_ino))) is not None:
+            raise UsageError(f"{printable(path)}: is one of the inputs; choose another name for what is written")
+    info = _stat(out)
+    if info is not None and stat.S_ISREG(info.st_mode) and info.st_size and not ledger_path(out).exists():
+        raise UsageError(
+            f"--out {printable(out)}: exists and was not written by a batch (no {ledger_path(out).name} beside it); "
+            "choose another name, or delete it"
+        )
+
+
+def mark_folders(folders: Collection[Path], roots: Iterable[str]) -> None:
+    """Mark the folders that a batch writes. UsageError when one is searched as well or holds photos of somebody else."""
+    real = {os.path.realpath(folder): folder for folder in folders}
+    for root in roots if real else ():
+        if os.path.isdir(root):  # noqa: PTH112
+            here = Path(os.path.realpath(root))
+            for place in (here, *here.parents):
+                if (folder := real.get(str(place))) is not None:
+                    raise UsageError(
+                        f"{printable(folder)}: is searched for photos itself; choose another folder to write"
+                    )
+    for folder in folders:
+        if is_output(os.fspath(folder)):
+            continue
+        if folder.is_dir() and next(find_images([folder], skip=is_output), None) is not None:
+            raise UsageError(f"{printable(folder)}: holds photos that no batch wrote; choose a new or empty folder")
+    for folder in folders:
+        if not is_output(os.fspath(folder)):
+            with atomic_file(folder / OUTPUT_MARK) as file:
+                file.write(b"Written by facepipe batch, which does not search this folder for photos.\n")
+
+
+def _stat(path: str | Path) -> os.stat_result | None:
+    try:
+        return os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):
+        return None
