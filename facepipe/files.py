@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from facepipe.errors import OutputError
+from facepipe.errors import OutputError, UsageError
 
 
 def printable(text: str | os.PathLike[str]) -> str:
@@ -18,6 +18,19 @@ def printable(text: str | os.PathLike[str]) -> str:
         char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode("ascii")
         for char in os.fspath(text)
     )
+
+
+def require_outside(folder: str | os.PathLike[str], *paths: str | os.PathLike[str] | None) -> None:
+    """UsageError when one of `paths` lies in a gallery's folder: what is written there could replace the gallery itself.
+
+    Links are followed; None is passed over.
+    """
+    home = Path(os.path.realpath(folder))
+    for path in paths:
+        if path is not None and Path(os.path.realpath(path)).is_relative_to(home):
+            raise UsageError(
+                f"{printable(path)}: lies in the gallery's own folder {printable(folder)}: write it to another folder"
+            )
 
 
 @contextlib.contextmanager

@@ -124,6 +124,31 @@ def test_check_has_exit_code_5_and_repairs(folder: Path, capfd: pytest.CaptureFi
     assert "all well" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["gallery", "export", "{home}/faces.sqlite"],
+        ["gallery", "export", "{link}/faces.sqlite"],
+        ["gallery", "audit", "--threshold", "0.5", "--page", "{home}/faces.sqlite"],
+        ["gallery", "show", "Ann", "--sheet", "{home}/deep/sheet.png"],
+        ["gallery", "salvage", "{home}"],
+        ["calibrate", "--strangers", "{home}", "--cache", "{home}/faces.sqlite"],
+        ["identify", "a.jpg", "--crops", "{home}"],
+        ["batch", "a.jpg", "--out", "{home}/faces.jsonl"],
+        ["batch", "a.jpg", "--out", "a.jsonl", "--report", "{home}/faces.sqlite"],
+    ],
+)
+def test_no_output_goes_into_the_gallerys_own_folder(
+    folder: Path, tmp_path: Path, arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    filled = [text.format(home=folder, link=tmp_path / "link") for text in arguments]
+    assert run(*filled, "--gallery", folder) == 2
+    assert "the gallery's own folder" in capfd.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_audit_needs_a_threshold_for_an_unknown_model(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run("gallery", "audit", "--gallery", folder) == 2
     assert "--threshold" in capfd.readouterr().err

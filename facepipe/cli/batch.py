@@ -99,10 +99,12 @@ def batch(
     """
     from facepipe.batch.outputs import check_suffix
     from facepipe.errors import UsageError
+    from facepipe.files import require_outside
 
     check_suffix(out)
     if not math.isfinite(every):
         raise UsageError("--every: expected a finite number of seconds")
+    require_outside(gallery, out, annotate, crops, sort_into, report)
     roots = [*photos, *_listed(files_from, separated_by_null)]
     if not roots:
         raise UsageError("batch: no photos given; name a folder, or use --files-from")

@@ -36,10 +36,12 @@ def audit(gallery: Path, threshold: float | None, page: Path | None, top: int, a
 
     Each face is compared with the mean of its person's other faces and with everybody else; the largest doubts come first.
     """
+    from facepipe.files import require_outside
     from facepipe.gallery.audit import audit as run_audit
     from facepipe.gallery.index import load_index
     from facepipe.gallery.vectors import load_snapshot
 
+    require_outside(gallery, page)
     with open_database(gallery) as database:
         snapshot = load_snapshot(database)
         limit = _threshold(database) if threshold is None else threshold
@@ -130,8 +132,10 @@ def check(gallery: Path, mend: bool, sources: bool, as_json: bool) -> int:
 def salvage(into: Path, gallery: Path, as_json: bool) -> int:
     """Carry every intact face of a damaged gallery into a new one in the folder INTO. Exit code 7 when some are lost."""
     from facepipe.errors import ExitCode
+    from facepipe.files import require_outside
     from facepipe.gallery.check import salvage as run_salvage
 
+    require_outside(gallery, into)
     count, lost = run_salvage(gallery, into)
     if as_json:
         echo_json(faces=count, lost=lost, into=str(into))

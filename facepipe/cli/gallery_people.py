@@ -83,8 +83,10 @@ def list_people(gallery: Path, as_json: bool) -> None:
 @json_option
 def show(name: str | None, sheet: Path | None, gallery: Path, as_json: bool) -> None:
     """Show a person's faces: ids, photos, sizes. Without NAME: the gallery, its calibration and what that promises."""
+    from facepipe.files import require_outside
     from facepipe.gallery.people import faces_of
 
+    require_outside(gallery, sheet)
     if name is None:
         _show_gallery(gallery, as_json)
         return

@@ -59,7 +59,9 @@ def identify(
     """Say who is in pictures: known, unknown or ambiguous, for each face. `-` reads one picture from stdin."""
     from facepipe.cli.engine import load_recognizer
     from facepipe.errors import ExitCode, UsageError
+    from facepipe.files import require_outside
 
+    require_outside(gallery, annotate, crops)
     styles = [name for name, chosen in (("json", as_json), ("jsonl", jsonl), ("csv", csv)) if chosen]
     if len(styles) > 1:
         raise UsageError(f"identify: choose one of --{' and --'.join(styles)}")

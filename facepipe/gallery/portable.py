@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from facepipe.errors import GalleryError, GalleryModelError, InputError, UsageError
-from facepipe.files import atomic_path
+from facepipe.files import atomic_path, require_outside
 from facepipe.gallery.database import Database
 from facepipe.gallery.sealing import Secret
 from facepipe.gallery.store import Gallery, NewFace, StoredChip
@@ -55,8 +55,9 @@ _COLUMNS = {
 def export_gallery(database: Database, path: Path, *, chips: bool = False) -> int:
     """Write all faces to `path`, unsealed, whole or not at all; return how many. The suffix chooses the format.
 
-    UsageError for another suffix.
+    UsageError for another suffix and for a place in the gallery's own folder.
     """
+    require_outside(database.folder, path)
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path}: unknown suffix: name it .parquet or .sqlite")
     facts = {"format": FORMAT, "fingerprint": database.fingerprint, "dim": str(database.dim)}
