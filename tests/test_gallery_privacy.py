@@ -61,6 +61,38 @@ def test_an_erase_leaves_no_byte_of_the_person(folder: Path) -> None:
         assert ("erase",) in journal
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+def test_an_erase_takes_the_names_of_everybody_who_became_this_person(folder: Path, sealed: bool) -> None:
+    gallery = Gallery.create(folder, "model-1", DIM, KEY if sealed else None)
+    fill(gallery)
+    gallery.add([new("Zenobia", 200, source="/photos/Zenobia/1.jpg"), new("Second", 201)])
+    gallery.add([new("Bob", 202, source="/photos/Bob with Zenobia and Xanthippe.jpg")])
+    people.rename(gallery.database, "Zenobia", "Zenobia Quux")
+    people.merge(gallery.database, ["Xanthippe"], "Zenobia Quux")
+    people.merge(gallery.database, ["Zenobia Quux"], "Second")
+    people.rename(gallery.database, "Second", "Third")
+    people.split(gallery.database, "Bob", [people.faces_of(gallery.database, "Bob")[0].id], "Third")
+    if sealed:
+        privacy.unseal(gallery.database)
+    assert found_in(folder, b"Xanthippe"), "the test must be able to find what it looks for"
+    privacy.erase(gallery.database, "Third")
+    gallery.close()
+    for needle in (b"Xanthippe", b"Quux", b"Second", b"Third", unit(3).tobytes(), unit(200).tobytes()):
+        assert found_in(folder, needle) == []
+    with Gallery.open(folder) as again:
+        assert sorted(again.snapshot().persons) == ["Bob", "Xan"], "who only gave a face away stays"
+
+
+def test_a_name_that_somebody_new_bears_stays_theirs(folder: Path) -> None:
+    with Gallery.create(folder, "model-1", DIM) as gallery:
+        fill(gallery)
+        people.merge(gallery.database, ["Xanthippe"], "Bob")
+        gallery.add([new("Xanthippe", 300, source="/new/Xanthippe.jpg")])
+        privacy.erase(gallery.database, "Bob")
+        assert [face.source for face in people.faces_of(gallery.database, "Xanthippe")] == ["/new/Xanthippe.jpg"]
+        assert found_in(folder, unit(3).tobytes()) == []
+
+
 def test_a_removed_person_can_still_be_erased(folder: Path) -> None:
     gallery = Gallery.create(folder, "model-1", DIM)
     fill(gallery)

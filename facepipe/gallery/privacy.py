@@ -7,17 +7,18 @@ in between leaves a note, and the next write or `compact` ends what it began.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from facepipe.errors import GalleryLockedError, UsageError
-from facepipe.gallery.database import Database, sqlite_errors, vector_checksum
-from facepipe.gallery.people import drop_faces, name_key, touch
+from facepipe.gallery.database import Database, normal_name, sqlite_errors, vector_checksum
+from facepipe.gallery.people import drop_faces, find_person, name_key, touch
 from facepipe.gallery.sealing import Codec, PlainCodec, SealedCodec, Secret, wrap_key
 
 #: Files in the gallery's folder that are derived from the database.
@@ -28,7 +29,8 @@ _CHUNK = 4096
 def erase(database: Database, name: str) -> int:
     """Erase a person: faces, vectors, chips, sources, anchors, the name, also where the person was removed before.
 
-    Paths of other people's photos that mention the name are blanked. Returns how many faces went. UsageError when the
+    So are the names of people who became this one by `merge` or by a `split` that left nobody behind. Paths of other
+    people's photos that mention one of the names are blanked. Returns how many faces went. UsageError when the
     gallery knows nobody of this name; GalleryLockedError when another process still reads an older state.
     """
     with database.lock("erase"):
@@ -39,12 +41,43 @@ def erase(database: Database, name: str) -> int:
             ids |= {row[0] for row in connection.execute("SELECT person_id FROM subject WHERE name_key = ?", (key,))}
             if not ids:
                 raise UsageError(f"nobody named {name!r} is or was in {database.folder}: check the spelling")
+            ids |= _predecessors(database, ids)
+            names = {normal_name(name), *_names_of(database, ids)}
             count = sum(_erase_person(database, person_id, generation) for person_id in sorted(ids))
-            _blank_mentions(database, name, generation)
+            for gone in names:
+                if find_person(database, gone) is None:  # else the name is somebody's who came later
+                    _blank_mentions(database, gone, generation)
             database.set_meta("gone_since", str(generation))  # nothing derived from before may come back
             database.set_meta("scrub", "erase")
         scrub(database)
     return count
+
+
+def _predecessors(database: Database, person_ids: Iterable[int]) -> set[int]:
+    """Return who became one of these people, directly or in turn; of them only their names are left."""
+    became: dict[int, set[int]] = {}
+    rows = database.connection.execute(
+        "SELECT person_id, action, details FROM journal WHERE action IN ('merge', 'split') AND person_id IS NOT NULL"
+    )
+    for person_id, action, text in rows:
+        details = json.loads(text)
+        if action == "merge" or details.get("emptied"):
+            became.setdefault(details["into"], set()).add(person_id)
+    found: set[int] = set()
+    pending = list(person_ids)
+    while pending:
+        fresh = became.get(pending.pop(), set()) - found
+        found |= fresh
+        pending += fresh
+    return found
+
+
+def _names_of(database: Database, person_ids: Iterable[int]) -> Iterator[str]:
+    """Yield the names that are known of people, who may be gone."""
+    for person_id in person_ids:
+        for query in ("SELECT name FROM person WHERE id = ?", "SELECT name FROM subject WHERE person_id = ?"):
+            for (stored,) in database.connection.execute(query, (person_id,)):
+                yield database.codec.open_text(stored)
 
 
 def _erase_person(database: Database, person_id: int, generation: int) -> int:
@@ -116,7 +149,10 @@ def forget_expired(database: Database) -> int:
                 database.log("expire", person_id, faces=sum(row[1] == person_id for row in rows))
                 if not database.connection.execute("SELECT 1 FROM face WHERE person_id = ?", (person_id,)).fetchone():
                     database.connection.execute("DELETE FROM person WHERE id = ?", (person_id,))
-                    database.connection.execute("DELETE FROM subject WHERE person_id = ?", (person_id,))
+                    database.connection.executemany(
+                        "DELETE FROM subject WHERE person_id = ?",
+                        [(i,) for i in {person_id, *_predecessors(database, [person_id])}],
+                    )
             database.set_meta("gone_since", str(generation))
             database.set_meta("scrub", "forget")
         scrub(database, vacuum=False)
