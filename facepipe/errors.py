@@ -9,6 +9,8 @@
     │   └── AmbiguousFaceError    4  several faces where exactly one was needed
     ├── GalleryError              5  the gallery is missing or damaged
     │   ├── GalleryMissingError   5
+    │   ├── GalleryExistsError    5  there is one where one should be made
+    │   ├── GalleryAccessError    5  its files may not be read or written
     │   ├── GalleryLockedError    5  another process holds the gallery
     │   └── GalleryModelError     5  the gallery was made by another embedder
     ├── ModelError                6  a model is missing or its hash is wrong
@@ -85,6 +87,14 @@ class GalleryError(FacepipeError):
 
 class GalleryMissingError(GalleryError):
     """There is no gallery at this place."""
+
+
+class GalleryExistsError(GalleryError):
+    """There is a gallery already where one should be made."""
+
+
+class GalleryAccessError(GalleryError):
+    """The system does not let this user read or write the gallery's files."""
 
 
 class GalleryLockedError(GalleryError):

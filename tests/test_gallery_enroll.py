@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from facepipe.errors import InputError, UsageError
+from facepipe.cli.engine import Looking
+from facepipe.cli.enroll import _opened
+from facepipe.errors import GalleryMissingError, InputError, UsageError
 from facepipe.gallery import people
 from facepipe.gallery.chips import cut_chip, face_in_chip, open_chip
 from facepipe.gallery.enroll import (
@@ -21,13 +24,16 @@ from facepipe.gallery.enroll import (
     choose_faces,
     collect_photos,
 )
-from facepipe.gallery.store import Gallery
+from facepipe.gallery.sealing import Secret
+from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import write_image
 from facepipe.pipeline import Extractor
 from facepipe.types import Quality
 from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
+from tests.test_gallery_store import unit
 
 RULES = EnrollRules(lookalike=0.6)
+LOOKING = Looking(40, 1280, "cpu")
 
 
 @pytest.fixture
@@ -47,6 +53,38 @@ def enrol(gallery: Gallery, photos: Sequence[Photo], rules: EnrollRules = RULES)
 
 def names(gallery: Gallery) -> dict[str, int]:
     return {person.name: person.faces for person in people.people(gallery.database)}
+
+
+def test_two_first_enrolments_at_once_share_the_new_gallery(tmp_path: Path) -> None:
+    home, barrier, answers = tmp_path / "new", threading.Barrier(4), []
+
+    def first(number: int) -> None:
+        barrier.wait()
+        with _opened(home, None, LOOKING, 1) as (gallery, _, _):
+            answers.append(gallery.add([NewFace(f"P{number}", unit(number))]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("facepipe.cli.enroll.load_engines", lambda *_: Extractor(FakeDetector(), FakeEmbedder()))
+        patch.setattr("facepipe.cli.enroll.model_of", lambda *_: "mini")
+        # Nobody sees the other's gallery at first: the moment that the race is about.
+        open_gallery = Gallery.open
+        seen: set[int] = set()
+
+        def blind(folder: Path, secret: Secret | None = None) -> Gallery:
+            if threading.get_ident() not in seen:
+                seen.add(threading.get_ident())
+                raise GalleryMissingError("no gallery here")
+            return open_gallery(folder, secret)
+
+        patch.setattr(Gallery, "open", blind)
+        threads = [threading.Thread(target=first, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(answers) == 4
+    with Gallery.open(home) as gallery:
+        assert names(gallery) == {f"P{number}": 1 for number in range(4)}
 
 
 def test_folders_name_people_at_any_depth(tmp_path: Path) -> None:

@@ -118,8 +118,8 @@ def _opened(
     except GalleryMissingError:
         model = wanted or "mini"
         extractor = load_engines(model, looking, photos)
-        gallery = Gallery.create(folder, extractor.embedder.fingerprint, extractor.embedder.dim, secret)
-        with gallery:
+        with Gallery.create_or_open(folder, extractor.embedder.fingerprint, extractor.embedder.dim, secret) as gallery:
+            gallery.require_model(extractor.embedder.fingerprint)  # another process may have made it meanwhile
             yield gallery, extractor, model
         return
     with gallery:

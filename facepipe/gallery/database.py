@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from facepipe.errors import GalleryError, GalleryMissingError, UsageError
+from facepipe.errors import GalleryError, GalleryExistsError, GalleryMissingError, UsageError
 from facepipe.gallery.lock import UnwritableError, WriterLock
 from facepipe.gallery.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_version
 from facepipe.gallery.sealing import Codec, PlainCodec, SealedCodec, Secret, unwrap_key, wrap_key
@@ -137,7 +137,7 @@ class Database:
             lock.acquire("create", LOCK_TIMEOUT)
             try:
                 if path.exists():
-                    raise GalleryError(f"{folder}: there is a gallery already: open it, or give another folder")
+                    raise GalleryExistsError(f"{folder}: there is a gallery already: open it, or give another folder")
                 with sqlite_errors(folder):
                     _write_empty(draft, fingerprint, dim, secret)
                 draft.rename(path)

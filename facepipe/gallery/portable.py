@@ -140,7 +140,7 @@ def import_gallery(folder: Path, path: Path, secret: Secret | None = None) -> tu
     opener = (
         Gallery.open(folder, secret)
         if exists
-        else Gallery.create(folder, facts["fingerprint"], int(facts["dim"]), secret)
+        else Gallery.create_or_open(folder, facts["fingerprint"], int(facts["dim"]), secret)
     )
     with opener as gallery:
         if facts["fingerprint"] != gallery.fingerprint:

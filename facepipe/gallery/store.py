@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from facepipe.errors import GalleryModelError
+from facepipe.errors import GalleryExistsError, GalleryModelError
 from facepipe.gallery import people
 from facepipe.gallery.database import Database, vector_checksum
 from facepipe.gallery.index import ExactIndex, RefinedIndex, load_index
@@ -78,6 +78,14 @@ class Gallery:
     def create(cls, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> Gallery:
         """Make an empty gallery in `folder`; see `Database.create`."""
         return cls(Database.create(Path(folder), fingerprint, dim, secret))
+
+    @classmethod
+    def create_or_open(cls, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> Gallery:
+        """Make a gallery, or open the one that another process has just made there, perhaps for another embedder."""
+        try:
+            return cls.create(folder, fingerprint, dim, secret)
+        except GalleryExistsError:
+            return cls.open(folder, secret)
 
     @classmethod
     def open(cls, folder: Path, secret: Secret | None = None) -> Gallery:
