@@ -34,12 +34,12 @@ def require_outside(folder: str | os.PathLike[str], *paths: str | os.PathLike[st
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what is written there takes the place of `path` when the block ends well.
 
     When the block raises, the temporary file is removed and `path` keeps what it had. A symbolic link stays a link: its
     target is replaced. A device or pipe (`/dev/stdout`) cannot be renamed over and is yielded itself. Missing parent
-    folders are made. Raises OutputError when the system refuses.
+    folders are made. private: only its owner may read it, from its first byte on. Raises OutputError when the system refuses.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
@@ -53,6 +53,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         with _as_output_error(path):
             target.parent.mkdir(parents=True, exist_ok=True)
+            if private:
+                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             yield temporary
             _sync(temporary)
             temporary.replace(target)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -147,6 +149,28 @@ def test_no_output_goes_into_the_gallerys_own_folder(
     assert run(*filled, "--gallery", folder) == 2
     assert "the gallery's own folder" in capfd.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["export", "{}/x.sqlite"],
+        ["export", "{}/x.parquet"],
+        ["audit", "--threshold", "0.5", "--page", "{}/x.html"],
+        ["show", "Ann", "--sheet", "{}/x.png"],
+    ],
+)
+def test_what_a_gallery_writes_elsewhere_is_as_private_as_the_gallery(
+    folder: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    out = tmp_path / "out"
+    before = os.umask(0)
+    try:
+        assert run("gallery", *(text.format(out) for text in arguments), "--gallery", folder) == 0
+    finally:
+        os.umask(before)
+    (written,) = out.iterdir()
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
 
 
 def test_audit_needs_a_threshold_for_an_unknown_model(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

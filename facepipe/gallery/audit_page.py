@@ -30,7 +30,7 @@ code { background: #f3f3f3; padding: .1rem .3rem; border-radius: 3px } .bad { co
 def write_page(
     path: Path, database: Database, snapshot: GallerySnapshot, report: AuditReport, limit: int = 100
 ) -> None:
-    """Write the page with the first `limit` doubts. It shows faces: keep it as carefully as the gallery."""
+    """Write the page with the first `limit` doubts. It shows faces: only its owner may read it."""
     pictures = _Pictures(database, snapshot)
     rows = [_doubt_row(pictures, number, doubt) for number, doubt in enumerate(report.doubts[:limit], 1)]
     alike = [
@@ -49,7 +49,7 @@ Leave one out: of {test.faces} faces {test.right} are recognised, {test.wrong} a
 <h2>People who look alike ({len(report.alike)})</h2><table>{"".join(alike)}</table>
 <h2>People with few photos ({len(report.few)})</h2><table>{"".join(few)}</table>"""
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Gallery audit</title><style>{_STYLE}</style>{body}</html>\n'
-    with atomic_path(path) as temporary:
+    with atomic_path(path, private=True) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 

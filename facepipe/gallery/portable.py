@@ -53,16 +53,16 @@ _COLUMNS = {
 
 
 def export_gallery(database: Database, path: Path, *, chips: bool = False) -> int:
-    """Write all faces to `path`, unsealed, whole or not at all; return how many. The suffix chooses the format.
+    """Write all faces to `path`, unsealed, whole or not at all, for its owner alone; return how many.
 
-    UsageError for another suffix and for a place in the gallery's own folder.
+    The suffix chooses the format. UsageError for another suffix and for a place in the gallery's own folder.
     """
     require_outside(database.folder, path)
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path}: unknown suffix: name it .parquet or .sqlite")
     facts = {"format": FORMAT, "fingerprint": database.fingerprint, "dim": str(database.dim)}
     write = _write_parquet if path.suffix == ".parquet" else _write_sqlite
-    with database.read(), atomic_path(path) as temporary:
+    with database.read(), atomic_path(path, private=True) as temporary:
         return write(temporary, facts, _rows(database, chips), database.dim)
 
 

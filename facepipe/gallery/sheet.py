@@ -53,7 +53,10 @@ def face_picture(database: Database, face: FaceRecord) -> UInt8 | None:
 
 
 def write_sheet(database: Database, faces: Sequence[FaceRecord], path: Path) -> int:
-    """Write a picture with all faces side by side, in the given order; return how many had neither chip nor photo."""
+    """Write a picture with all faces side by side, in the given order; return how many had neither chip nor photo.
+
+    Only its owner may read it, like the gallery.
+    """
     tiles = [face_picture(database, face) for face in faces]
     columns = max(1, min(_COLUMNS, len(tiles)))
     rows = max(1, ceil(len(tiles) / columns))
@@ -62,5 +65,5 @@ def write_sheet(database: Database, faces: Sequence[FaceRecord], path: Path) -> 
     for number, tile in enumerate(tiles):
         y, x = _GAP + number // columns * step, _GAP + number % columns * step
         sheet[y : y + TILE, x : x + TILE] = 224 if tile is None else tile
-    write_image(path, sheet)
+    write_image(path, sheet, private=True)
     return sum(tile is None for tile in tiles)
