@@ -467,7 +467,8 @@ _WRITTEN = {
 def write_image(path: str | os.PathLike[str], rgb: UInt8, *, private: bool = False) -> None:
     """Write uint8 RGB (H, W, 3) whole or not at all; the suffix names the format (JPEG, PNG, WebP, BMP, TIFF).
 
-    Missing parent folders are made. private: only its owner may read it. Raises OutputError when the suffix is another one or the system refuses.
+    Missing parent folders are made. private: only its owner may read it.
+    Raises OutputError when the suffix is another one or the system refuses.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < 1:
         raise ValueError(f"rgb: expected uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from facepipe.cli import main
+from facepipe.cli import doctor, main
 from facepipe.cli.gallery import VERBS
 from facepipe.gallery.store import Gallery
 from facepipe.images import write_image
@@ -171,6 +173,52 @@ def test_what_a_gallery_writes_elsewhere_is_as_private_as_the_gallery(
         os.umask(before)
     (written,) = out.iterdir()
     assert stat.S_IMODE(written.stat().st_mode) == 0o600
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denied = folder / "faces.sqlite"
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != denied)  # root may read everything
+    assert run("gallery", "list", "--gallery", folder) == 5
+    message = capfd.readouterr().err
+    assert "faces.sqlite: permission denied" in message
+    assert "damaged" not in message
+    assert doctor._gallery(folder)["state"] == "closed"
+
+
+def test_an_export_that_cannot_be_written_names_its_own_file(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_file = os.open
+
+    def refuse(path: Any, flags: int, *rest: Any, **named: Any) -> int:
+        if str(path).startswith(str(tmp_path / "ro")) and flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return open_file(path, flags, *rest, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert run("gallery", "export", tmp_path / "ro" / "x.sqlite", "--gallery", folder) == 3
+    message = capfd.readouterr().err
+    assert "x.sqlite: cannot be written (Permission denied)" in message
+    assert "damaged" not in message
+
+
+def test_doctor_calls_a_sealed_gallery_sealed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("ab" * 32)
+    assert run("gallery", "seal", "--key-file", key, "--gallery", folder) == 0
+    capfd.readouterr()
+    assert run("doctor", "--json", "--gallery", folder) == 0
+    home = json.loads(capfd.readouterr().out)["gallery"]
+    assert home["state"] == "sealed"
+    assert "FACEPIPE_KEY_FILE" in home["detail"]
+    monkeypatch.setenv("FACEPIPE_KEY_FILE", str(tmp_path / "nowhere"))
+    assert doctor._gallery(folder)["state"] == "sealed"
+    monkeypatch.setenv("FACEPIPE_KEY_FILE", str(key))
+    assert doctor._gallery(folder)["state"] == "ok"
 
 
 def test_audit_needs_a_threshold_for_an_unknown_model(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

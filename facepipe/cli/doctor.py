@@ -54,7 +54,7 @@ def doctor(gallery: Path, as_json: bool) -> int:
         _print(facts)
     if any(model["state"] == "damaged" for model in models):
         return ExitCode.MODEL
-    return ExitCode.GALLERY if home["state"] == "damaged" else ExitCode.OK
+    return ExitCode.GALLERY if home["state"] in {"damaged", "closed"} else ExitCode.OK
 
 
 def _installed(package: str) -> str | None:
@@ -106,12 +106,13 @@ def _models() -> list[dict[str, str]]:
 
 
 def _gallery(folder: Path) -> dict[str, Any]:
-    from facepipe.errors import GalleryError, GalleryMissingError
+    from facepipe.errors import GalleryAccessError, GalleryError, GalleryMissingError, InputError
+    from facepipe.gallery.sealing import WrongKeyError
     from facepipe.gallery.store import Gallery
 
     facts: dict[str, Any] = {"folder": str(folder)}
     try:
-        with Gallery.open(folder) as gallery:
+        with Gallery.open(folder) as gallery:  # the key, if it needs one, comes from the environment
             snapshot = gallery.snapshot()
             return {
                 **facts,
@@ -123,6 +124,10 @@ def _gallery(folder: Path) -> dict[str, Any]:
             }
     except GalleryMissingError:
         return {**facts, "state": "none", "detail": "nobody is enrolled yet: facepipe enroll"}
+    except (WrongKeyError, InputError) as error:  # InputError: the key file cannot be read
+        return {**facts, "state": "sealed", "detail": str(error)}
+    except GalleryAccessError as error:
+        return {**facts, "state": "closed", "detail": str(error)}
     except GalleryError as error:
         return {**facts, "state": "damaged", "detail": str(error)}
 

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from facepipe.errors import GalleryError, GalleryExistsError, GalleryMissingError, UsageError
+from facepipe.errors import GalleryAccessError, GalleryError, GalleryExistsError, GalleryMissingError, UsageError
 from facepipe.gallery.lock import UnwritableError, WriterLock
 from facepipe.gallery.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_version
 from facepipe.gallery.sealing import Codec, PlainCodec, SealedCodec, Secret, unwrap_key, wrap_key
@@ -73,6 +73,8 @@ def sqlite_errors(place: Path) -> Iterator[None]:
             advice = "the disk is full or failing: free space and try again; nothing of this step was stored"
         elif "readonly" in text or "read-only" in text:
             advice = "the gallery is read-only: give write permission, or copy it to a disk that can be written"
+        elif "unable to open" in text:
+            advice = "a file of it cannot be opened or made: check the permissions of its files and of its folder"
         elif "locked" in text or "busy" in text:
             advice = "another process reads or writes it: try again when it is done"
         else:
@@ -159,8 +161,13 @@ class Database:
         before put in its place). GalleryMissingError, GalleryError, WrongKeyError.
         """
         path = folder / DATABASE_NAME
+        if folder.is_dir() and not os.access(folder, os.X_OK):
+            raise GalleryAccessError(f"{folder}: permission denied: you may not look into the folder; ask its owner")
         if not path.is_file():
             raise GalleryMissingError(f"{folder}: no gallery here: make one with facepipe enroll, or give --gallery")
+        for part in (path, path.with_name(path.name + "-wal")):
+            if part.exists() and not os.access(part, os.R_OK):
+                raise GalleryAccessError(f"{part}: permission denied: you may not read the file; ask its owner")
         with sqlite_errors(folder):
             database = cls._open_writable(folder) or cls._open_readonly(folder)
             try:
