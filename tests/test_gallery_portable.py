@@ -50,6 +50,20 @@ def by_person(gallery: Gallery) -> dict[str, bytes]:
     return {snapshot.persons[o]: v.tobytes() for o, v in zip(snapshot.owners, snapshot.vectors, strict=True)}
 
 
+def test_the_journal_names_who_was_removed_until_the_erase(gallery: Gallery) -> None:
+    people.remove(gallery.database, "Ann")
+    with gallery.database.write("remove"):
+        gallery.database.log("remove", 1, faces=1, person=True)  # as entries were written before
+
+    def removed() -> list[object]:
+        entries = [json.loads(line) for line in journal_lines(gallery.database)]
+        return [(entry["person"], entry.get("whole")) for entry in entries if entry["action"] == "remove"]
+
+    assert removed() == [("Ann", True), ("Ann", None)]
+    erase(gallery.database, "Ann")
+    assert removed() == [(None, True), (None, None)]
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".sqlite"])
 @pytest.mark.parametrize("sealed", [False, True])
 def test_a_gallery_comes_back_from_one_file(gallery: Gallery, tmp_path: Path, suffix: str, sealed: bool) -> None:

@@ -47,6 +47,7 @@ def journal_lines(database: Database) -> Iterator[str]:
         rows = connection.execute("SELECT id, at, actor, action, person_id, details, digest FROM journal ORDER BY id")
         for row_id, at, who, action, person_id, details, digest in rows.fetchall():
             entry = {
+                **json.loads(details),  # first: entries of old have a detail "person", whether all of the person went
                 "schema_version": 1,
                 "id": row_id,
                 "at": at,
@@ -54,7 +55,6 @@ def journal_lines(database: Database) -> Iterator[str]:
                 "action": action,
                 "person_id": person_id,
                 "person": names.get(person_id),
-                **json.loads(details),
                 "digest": digest.hex(),
             }
             yield json.dumps(entry, ensure_ascii=False)

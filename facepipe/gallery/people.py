@@ -185,7 +185,7 @@ def remove_people(database: Database, names: Sequence[str]) -> int:
             ids = [row[0] for row in rows]
             drop_faces(database, ids, generation)
             _drop_person(database, person_id)
-            database.log("remove", person_id, faces=len(ids), person=True)
+            database.log("remove", person_id, faces=len(ids), whole=True)
             count += len(ids)
         return count
 
@@ -210,7 +210,7 @@ def remove(database: Database, name: str, face_ids: Sequence[int] | None = None)
             _drop_person(database, person_id)
         else:
             touch(database, [person_id], generation)
-        database.log("remove", person_id, faces=len(ids), person=face_ids is None)
+        database.log("remove", person_id, faces=len(ids), whole=face_ids is None)
         return len(ids)
 
 
