@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import stat
@@ -68,6 +69,35 @@ def test_show_rename_split_merge_remove(folder: Path, capfd: pytest.CaptureFixtu
     assert people(capfd, folder) == {"Ann": 3}
     stats = answer(capfd, "gallery", "stats", "--gallery", folder)
     assert (stats["people"], stats["faces"], stats["model"], stats["sealed"]) == (1, 3, "model-1", False)
+
+
+def test_a_split_leaves_no_empty_person(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("gallery", "split", "Ann", 1, "--into", "Ann", "--gallery", folder) == 2
+    assert "cannot be split into the same person" in capfd.readouterr().err
+    assert run("gallery", "split", "Bob [x]", 3, "--into", "Cy", "--gallery", folder) == 0
+    assert people(capfd, folder) == {"Ann": 3, "Cy": 1}
+    assert answer(capfd, "gallery", "erase", "Cy", "--yes", "--gallery", folder) == {"faces": 1}
+    assert all(b"Bob [x]" not in path.read_bytes() for path in folder.iterdir())
+
+
+def test_an_erase_that_is_declined_changes_nothing(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for reply, code in (("n\n", 0), ("\n", 0), ("", 130)):
+        monkeypatch.setattr("sys.stdin", io.StringIO(reply))
+        assert run("gallery", "erase", "Ann", "--gallery", folder) == code
+        message = capfd.readouterr().err
+        assert "not erased" in message
+        assert "interrupted" not in message
+    assert run("gallery", "erase", "Nobody", "--gallery", folder) == 2
+    message = capfd.readouterr().err
+    assert "nobody named 'Nobody'" in message
+    assert "cannot be undone" not in message
+    assert people(capfd, folder) == {"Ann": 3, "Bob [x]": 1}
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert run("gallery", "erase", "Ann", "--gallery", folder) == 0
+    capfd.readouterr()
+    assert people(capfd, folder) == {"Bob [x]": 1}
 
 
 def test_an_unknown_name_and_a_missing_gallery_have_their_exit_codes(

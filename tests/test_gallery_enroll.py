@@ -6,11 +6,12 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 from facepipe.cli.engine import Looking
-from facepipe.cli.enroll import _opened
+from facepipe.cli.enroll import _opened, _seconds
 from facepipe.errors import GalleryMissingError, InputError, UsageError
 from facepipe.gallery import people
 from facepipe.gallery.chips import cut_chip, face_in_chip, open_chip
@@ -53,6 +54,13 @@ def enrol(gallery: Gallery, photos: Sequence[Photo], rules: EnrollRules = RULES)
 
 def names(gallery: Gallery) -> dict[str, int]:
     return {person.name: person.faces for person in people.people(gallery.database)}
+
+
+def test_a_time_of_nothing_is_no_time_to_retain() -> None:
+    assert _seconds("2w") == 14 * 86400.0
+    for text in ("0d", "00h", "soon"):
+        with pytest.raises(click.UsageError, match=text):
+            _seconds(text)
 
 
 def test_two_first_enrolments_at_once_share_the_new_gallery(tmp_path: Path) -> None:

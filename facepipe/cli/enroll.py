@@ -100,6 +100,8 @@ def _seconds(text: str | None) -> float | None:
     match = re.fullmatch(r"(\d+)([hdwy])", text)
     if not match:
         raise click.BadParameter(f"{text!r}: expected a number and h, d, w or y, such as 90d", param_hint="--retain")
+    if not int(match.group(1)):
+        raise click.BadParameter(f"{text!r}: the faces would expire at once: give at least 1h", param_hint="--retain")
     return int(match.group(1)) * _SECONDS[match.group(2)]
 
 

@@ -20,22 +20,33 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @gallery_option
 @json_option
-def erase(name: str, yes: bool, gallery: Path, as_json: bool) -> None:
+def erase(name: str, yes: bool, gallery: Path, as_json: bool) -> int:
     """Erase NAME without a trace: vectors, chips, paths, mentions, from every file of the gallery.
 
     Works for people who were removed before, too. What lies elsewhere is yours to delete: photos, exports, audit pages,
     backups, and freed blocks of the disk.
     """
+    from facepipe.errors import ExitCode
     from facepipe.gallery.privacy import erase as run_erase
+    from facepipe.gallery.privacy import known_as
 
     with open_database(gallery) as database:
+        known_as(database, name)
         if not yes:
-            click.confirm(f"Erase {name} from {gallery}? This cannot be undone.", abort=True, err=True)
+            try:
+                yes = click.confirm(f"Erase {name} from {gallery}? This cannot be undone.", err=True)
+            except click.Abort:  # Ctrl-C, or nobody there to answer
+                note(f"\n{name}: not erased; --yes does not ask")
+                return ExitCode.INTERRUPTED
+        if not yes:
+            note(f"{name}: not erased")
+            return ExitCode.OK
         count = run_erase(database, name)
     if as_json:
         echo_json(faces=count)
     else:
         echo(f"erased: {count} faces; no byte of them is left in {gallery}")
+    return ExitCode.OK
 
 
 @click.command()

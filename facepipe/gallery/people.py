@@ -164,15 +164,22 @@ def merge(database: Database, names: Sequence[str], into: str) -> int:
 def split(database: Database, name: str, face_ids: Sequence[int], new_name: str) -> int:
     """Move some faces of a person to another (made when new); return how many moved.
 
-    UsageError when a face is not this person's.
+    A person of whom nothing is left is removed, as by `merge`. UsageError when a face is not this person's, or both
+    names are one person's.
     """
     with database.write("split") as generation:
         source = require_person(database, name)
         _check_owner(database, name, source, face_ids)
         target = ensure_person(database, new_name, generation)
+        if target == source:
+            raise UsageError(f"{name!r} cannot be split into the same person: give another name with --into")
         moved = _move(database, face_ids, target, generation)
+        emptied = not database.connection.execute("SELECT 1 FROM face WHERE person_id = ?", (source,)).fetchone()
+        if emptied:
+            database.connection.execute("UPDATE anchor SET person_id = ? WHERE person_id = ?", (target, source))
+            _drop_person(database, source)
         touch(database, [source, target], generation)
-        database.log("split", source, into=target, faces=moved)
+        database.log("split", source, into=target, faces=moved, **({"emptied": True} if emptied else {}))
         return moved
 
 

@@ -35,12 +35,7 @@ def erase(database: Database, name: str) -> int:
     """
     with database.lock("erase"):
         with database.write("erase") as generation:
-            connection = database.connection
-            key = name_key(database, name)
-            ids = {row[0] for row in connection.execute("SELECT id FROM person WHERE name_key = ?", (key,))}
-            ids |= {row[0] for row in connection.execute("SELECT person_id FROM subject WHERE name_key = ?", (key,))}
-            if not ids:
-                raise UsageError(f"nobody named {name!r} is or was in {database.folder}: check the spelling")
+            ids = known_as(database, name)
             ids |= _predecessors(database, ids)
             names = {normal_name(name), *_names_of(database, ids)}
             count = sum(_erase_person(database, person_id, generation) for person_id in sorted(ids))
@@ -51,6 +46,17 @@ def erase(database: Database, name: str) -> int:
             database.set_meta("scrub", "erase")
         scrub(database)
     return count
+
+
+def known_as(database: Database, name: str) -> set[int]:
+    """Return the ids of everybody who has this name, or had it when removed; UsageError when nobody has."""
+    key = name_key(database, name)
+    with database.read() as connection:
+        ids = {row[0] for row in connection.execute("SELECT id FROM person WHERE name_key = ?", (key,))}
+        ids |= {row[0] for row in connection.execute("SELECT person_id FROM subject WHERE name_key = ?", (key,))}
+    if not ids:
+        raise UsageError(f"nobody named {name!r} is or was in {database.folder}: check the spelling")
+    return ids
 
 
 def _predecessors(database: Database, person_ids: Iterable[int]) -> set[int]:
