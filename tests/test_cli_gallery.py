@@ -139,7 +139,11 @@ def test_export_import_check_compact_index_log(folder: Path, tmp_path: Path, cap
         "added": 4,
         "already": 0,
     }
-    assert answer(capfd, "gallery", "check", "--gallery", tmp_path / "b") == {"findings": [], "repaired": []}
+    assert answer(capfd, "gallery", "check", "--gallery", tmp_path / "b") == {
+        "findings": [],
+        "repaired": [],
+        "lost": [],
+    }
     assert answer(capfd, "gallery", "compact", "--gallery", folder)["after"]
     assert run("gallery", "index", "--kind", "pq", "--gallery", folder) == 2
     assert "too few" in capfd.readouterr().err
@@ -249,6 +253,17 @@ def test_doctor_calls_a_sealed_gallery_sealed(
     assert doctor._gallery(folder)["state"] == "sealed"
     monkeypatch.setenv("FACEPIPE_KEY_FILE", str(key))
     assert doctor._gallery(folder)["state"] == "ok"
+
+
+def test_a_repair_with_a_loss_says_whose_and_has_exit_code_5(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with Gallery.open(folder) as gallery:
+        gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
+    assert run("gallery", "check", "--gallery", folder) == 5
+    assert "Ann, photo Ann/4.jpg" in capfd.readouterr().out
+    assert run("gallery", "check", "--repair", "--gallery", folder) == 5
+    shown = capfd.readouterr()
+    assert "lost: face 4 (Ann, photo Ann/4.jpg)" in shown.err
+    assert run("gallery", "check", "--repair", "--gallery", folder) == 0
 
 
 def test_audit_needs_a_threshold_for_an_unknown_model(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,10 @@ def test_an_altered_row_is_found(gallery: Gallery, statement: str, kind: str) ->
 def test_a_damaged_vector_comes_back_from_the_derived_file(gallery: Gallery) -> None:
     before = content(gallery.snapshot())
     gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
-    repair(gallery.database, check(gallery.database))
+    (finding,) = check(gallery.database)
+    assert finding.advice == "facepipe gallery check --repair mends it"
+    done, lost = repair(gallery.database, [finding])
+    assert (len(done), lost) == (1, [])
     assert check(gallery.database) == []
     vectors.drop_cache(gallery.database)
     assert content(gallery.snapshot()) == before
@@ -60,8 +63,14 @@ def test_a_damaged_vector_without_a_copy_is_refused_then_dropped(gallery: Galler
     vectors.drop_cache(gallery.database)
     with pytest.raises(Exception, match="vector of face 4 is damaged: run facepipe gallery check --repair"):
         gallery.snapshot()
-    done = repair(gallery.database, check(gallery.database))
-    assert any("face 4 dropped" in line for line in done)
+    (finding,) = check(gallery.database)
+    assert "(P3, photo 3.jpg)" in finding.text
+    assert "drops it" in finding.advice
+    assert "enrol that photo again" in finding.advice
+    _, (lost,) = repair(gallery.database, [finding])
+    assert lost.startswith("face 4 (P3, photo 3.jpg) dropped")
+    assert "enrol that photo again" in lost
+    assert check(gallery.database) == []
     assert len(gallery.snapshot().vectors) == 29
 
 
@@ -74,11 +83,15 @@ def test_leftovers_of_killed_processes_go(gallery: Gallery) -> None:
 
 def test_salvage_carries_what_is_intact(gallery: Gallery, tmp_path: Path) -> None:
     gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
+    gallery.set_calibration({"threshold": 0.5})
     expected = {name: {v for _, v in rows} for name, rows in content(gallery.snapshot()).items()}
     gallery.close()
     count, lost = salvage(gallery.folder, tmp_path / "new")
     assert count == 29
-    assert lost == ["face 4: its row or its vector is damaged"]
+    assert lost == [
+        "face 4 (P3, photo 3.jpg): its row or its vector is damaged: enrol that photo again",
+        "the calibration: measure it again with facepipe calibrate",
+    ]
     with Gallery.open(tmp_path / "new") as mended:
         assert check(mended.database) == []
         found = {name: {v for _, v in rows} for name, rows in content(mended.snapshot()).items()}

@@ -103,26 +103,31 @@ def _print_audit(report: AuditReport, top: int) -> None:
 @click.option("--sources", is_flag=True, help="Also compare the photos with what was enrolled.")
 @json_option
 def check(gallery: Path, mend: bool, sources: bool, as_json: bool) -> int:
-    """Verify the database, vectors, checksums, journal, and derived files. Exit code 5 when something is wrong."""
+    """Verify the database, vectors, checksums, journal, and derived files.
+
+    Exit code 5 when something is wrong, or when --repair could not mend it without loss.
+    """
     from facepipe.errors import ExitCode
     from facepipe.gallery.check import check as run_check
     from facepipe.gallery.check import repair
 
     with open_database(gallery, accept_loss=True) as database:
         findings = run_check(database, sources=sources)
-        done = repair(database, findings) if mend and findings else []
-        if done:
+        done, lost = repair(database, findings) if mend and findings else ([], [])
+        if done or lost:
             findings = run_check(database, sources=sources)
     if as_json:
-        echo_json(findings=[asdict(finding) for finding in findings], repaired=done)
+        echo_json(findings=[asdict(finding) for finding in findings], repaired=done, lost=lost)
     else:
         for line in done:
             note(line)
+        for line in lost:
+            note(f"lost: {line}")
         for finding in findings:
             echo(f"{finding.kind}: {finding.text}: {finding.advice}")
         if not findings:
-            echo("all well")
-    return ExitCode.GALLERY if findings else ExitCode.OK
+            echo("all well, but for what was lost" if lost else "all well")
+    return ExitCode.GALLERY if findings or lost else ExitCode.OK
 
 
 @click.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ class Finding:
 
 _SALVAGE = "facepipe gallery salvage carries every intact row into a new gallery, or restore a copy"
 _REPAIR = "facepipe gallery check --repair mends it"
+_DROPS = "facepipe gallery check --repair drops it, for no copy is left"
+_WITHOUT = "facepipe gallery check --repair goes on without"
+_NEWEST = "enrol the newest photos again"
 
 
 def check(database: Database, *, sources: bool = False) -> list[Finding]:
@@ -60,6 +63,7 @@ def check(database: Database, *, sources: bool = False) -> list[Finding]:
             found += _check_journal(connection)
             if sources:
                 found += _check_sources(database)
+            found = _foresee(database, found)
     except GalleryError as error:
         return [Finding("structure", str(error), _SALVAGE)]
     for name, wrong in (("vectors", check_cache(database)), ("index", check_index(database))):
@@ -67,12 +71,51 @@ def check(database: Database, *, sources: bool = False) -> list[Finding]:
             found.append(Finding(name, wrong, _REPAIR))
     lost = database.lost_writes()
     if lost:
-        found.append(Finding("lost", f"the last {lost} writes are missing", _REPAIR))
+        found.append(Finding("lost", f"the last {lost} writes are missing", f"{_WITHOUT} them: {_NEWEST}"))
     leftovers = [path for path in database.folder.iterdir() if path.name.endswith(TEMPORARY)]
     found += [Finding("leftover", f"{path.name} was left by a killed process", _REPAIR) for path in leftovers]
     if database.get_meta("scrub") is not None:
         found.append(Finding("scrub", "an erase was not finished: bytes may still lie in the file", _REPAIR))
     return found
+
+
+def _foresee(database: Database, found: list[Finding]) -> list[Finding]:
+    """Say of what --repair cannot mend what will be lost and what to do then."""
+    broken = [f.face_id for f in found if f.kind == "vector" and f.face_id is not None]
+    copies = base_vectors(database, broken) if broken else {}
+    foreseen = []
+    for finding in found:
+        if finding.face_id is not None and finding.kind in _LOSSES and finding.face_id not in copies:
+            whose, advice = _whose(database, finding.kind, finding.face_id), _LOSSES[finding.kind]
+            finding = replace(finding, text=f"{finding.text} ({whose})", advice=f"{_DROPS}: {advice}")
+        foreseen.append(finding)
+    return foreseen
+
+
+#: Kind of finding that costs something to repair -> what to do afterwards.
+_LOSSES = {
+    "vector": "enrol that photo again",
+    "chip": "keep that photo, reembed will need it",
+    "anchor": "say it again with facepipe gallery not",
+}
+
+
+def _whose(database: Database, kind: str, row_id: int) -> str:
+    """Return the person and the photo of a face or an anchor, as far as they can be read."""
+    table = "anchor" if kind == "anchor" else "face"
+    row = database.connection.execute(
+        f"SELECT p.name, t.source FROM {table} t LEFT JOIN person p ON p.id = t.person_id WHERE t.id = ?", (row_id,)
+    ).fetchone()
+    person, source = (_readable(database, value) for value in row or (None, None))
+    return f"{person or 'a person whose name is lost'}, photo {source or 'unknown'}"
+
+
+def _readable(database: Database, stored: str | bytes | None) -> str | None:
+    """Return stored text, None when there is none or it is damaged."""
+    try:
+        return None if stored is None else database.codec.open_text(stored)
+    except (GalleryError, UnicodeDecodeError):
+        return None
 
 
 def _check_rows(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -133,18 +176,20 @@ def _check_sources(database: Database) -> Iterator[Finding]:
             yield Finding("source", f"{path}: is not the photo that was enrolled", "enrol it again", face_id)
 
 
-def repair(database: Database, findings: list[Finding]) -> list[str]:
-    """Mend what can be mended; return what was done, a line each."""
-    done = []
+def repair(database: Database, findings: list[Finding]) -> tuple[list[str], list[str]]:
+    """Mend what can be mended; return what was done, and what was lost by it, a line each."""
+    done: list[str] = []
+    lost: list[str] = []
     kinds = {finding.kind for finding in findings}
     with database.lock("repair"):
         if "leftover" in kinds:
             done += [f"{path.name} deleted" for path in remove_leftovers(database.folder)]
         vectors = [f.face_id for f in findings if f.kind == "vector" and f.face_id is not None]
-        done += _repair_vectors(database, vectors)
+        _repair_vectors(database, vectors, done, lost)
         for table, key in (("chip", "face_id"), ("anchor", "id")):
             broken = [f.face_id for f in findings if f.kind == table]
             if broken:
+                lost += [f"{f.text}: {_LOSSES[table]}" for f in findings if f.kind == table]
                 with database.write("repair"):
                     database.connection.executemany(f"DELETE FROM {table} WHERE {key} = ?", [(i,) for i in broken])
                 done.append(f"{len(broken)} damaged {table}s deleted")
@@ -158,17 +203,16 @@ def repair(database: Database, findings: list[Finding]) -> list[str]:
             with database.write("repair"):
                 database.set_meta("gone_since", str(database.generation()))
                 database.log("repair", lost=True)
-            done.append("going on without the lost writes: enrol the newest photos again")
+            lost.append(f"going on without the lost writes: {_NEWEST}")
         if "scrub" in kinds and finish_scrub(database):
             done.append("the erase is finished")
-    return done
+    return done, lost
 
 
-def _repair_vectors(database: Database, face_ids: list[int]) -> list[str]:
+def _repair_vectors(database: Database, face_ids: list[int], done: list[str], lost: list[str]) -> None:
     if not face_ids:
-        return []
+        return
     copies = base_vectors(database, face_ids)
-    done = []
     with database.write("repair") as generation:
         for face_id in face_ids:
             copy = copies.get(face_id)
@@ -179,12 +223,12 @@ def _repair_vectors(database: Database, face_ids: list[int]) -> list[str]:
                 )
                 done.append(f"the vector of face {face_id} is back, from the derived file")
             else:
+                whose = _whose(database, "vector", face_id)
                 row = database.connection.execute("SELECT person_id FROM face WHERE id = ?", (face_id,)).fetchone()
                 drop_faces(database, [face_id], generation)
                 touch(database, [row[0]], generation)
                 database.log("repair", row[0], faces=1)
-                done.append(f"face {face_id} dropped: no copy of its vector is left; enrol its photo again")
-    return done
+                lost.append(f"face {face_id} ({whose}) dropped, no copy of its vector is left: {_LOSSES['vector']}")
 
 
 def salvage(folder: Path, into: Path) -> tuple[int, list[str]]:
@@ -203,6 +247,7 @@ def salvage(folder: Path, into: Path) -> tuple[int, list[str]]:
         ):
             count = _salvage_rows(source, target.database, generation, lost)
             target.database.log("salvage", faces=count)
+            lost += _not_carried(source)
     except sqlite3.Error as error:
         raise GalleryError(f"{folder}: nothing can be read from it ({error}): restore a copy") from error
     finally:
@@ -229,7 +274,10 @@ def _salvage_rows(source: Database, target: Database, generation: int, lost: lis
     for row in _readable_rows(source, "face", "id", f"{columns}, crc = {CRC_OF_FACE}", lost):
         face_id, person_id, source_path, content, *rest, intact = row
         if not intact or face_id not in vectors:
-            lost.append(f"face {face_id}: its row or its vector is damaged")
+            whose = (
+                f"{names.get(person_id, f'person {person_id}')}, photo {_readable(source, source_path) or 'unknown'}"
+            )
+            lost.append(f"face {face_id} ({whose}): its row or its vector is damaged: {_LOSSES['vector']}")
             continue
         person = ensure_person(target, names.get(person_id, f"person {person_id}"), generation)
         values: list[Any] = [
@@ -249,6 +297,24 @@ def _salvage_rows(source: Database, target: Database, generation: int, lost: lis
         )
         count += 1
     return count
+
+
+def _not_carried(source: Database) -> Iterator[str]:
+    """Say what a salvage leaves behind although it may be intact."""
+    for table, what in (("chip", "chips: enrol with --keep-chips again"), ("anchor", "faces noted by gallery not")):
+        try:
+            count = source.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        except sqlite3.DatabaseError:
+            yield f"all {what}"
+            continue
+        if count:
+            yield f"{count} {what}"
+    try:
+        calibrated = source.get_meta("calibration") is not None
+    except (GalleryError, sqlite3.DatabaseError):
+        calibrated = True
+    if calibrated:
+        yield "the calibration: measure it again with facepipe calibrate"
 
 
 def _readable_rows(
