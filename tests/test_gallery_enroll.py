@@ -63,6 +63,21 @@ def test_a_time_of_nothing_is_no_time_to_retain() -> None:
             _seconds(text)
 
 
+def test_an_enrolment_of_nobody_makes_no_gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facepipe.cli.enroll.load_engines", lambda *_: Extractor(FakeDetector(), FakeEmbedder()))
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    home = tmp_path / "new"
+    with _opened(home, None, LOOKING, 1) as (gallery, _, _):
+        assert enrol(gallery, [Photo(tmp_path / "bad.jpg", "Ann")]) == [EnrollStatus.UNREADABLE]
+    assert not home.exists()
+    with _opened(home, None, LOOKING, 1) as (gallery, _, _):
+        photos = [Photo(tmp_path / "bad.jpg", "Ann"), Photo(paint(tmp_path / "a.png", "red"), "Ann")]
+        assert enrol(gallery, photos) == [EnrollStatus.UNREADABLE, EnrollStatus.ENROLLED]
+        assert enrol(gallery, photos[1:]) == [EnrollStatus.ALREADY]
+    with Gallery.open(home) as again:
+        assert names(again) == {"Ann": 1}
+
+
 def test_two_first_enrolments_at_once_share_the_new_gallery(tmp_path: Path) -> None:
     home, barrier, answers = tmp_path / "new", threading.Barrier(4), []
 

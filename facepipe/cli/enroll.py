@@ -109,10 +109,10 @@ def _seconds(text: str | None) -> float | None:
 def _opened(
     folder: Path, wanted: str | None, looking: Looking, photos: int
 ) -> Iterator[tuple[Gallery, Extractor, str]]:
-    """Open the gallery, or make it; yield it with the engines that belong to it and the name of its embedder."""
+    """Open the gallery, or one that its first face will make; yield it with its engines and the name of its embedder."""
     from facepipe.errors import GalleryMissingError
     from facepipe.gallery.sealing import Secret
-    from facepipe.gallery.store import Gallery
+    from facepipe.gallery.store import FutureGallery, Gallery
 
     secret = Secret.from_environment()
     try:
@@ -120,8 +120,7 @@ def _opened(
     except GalleryMissingError:
         model = wanted or "mini"
         extractor = load_engines(model, looking, photos)
-        with Gallery.create_or_open(folder, extractor.embedder.fingerprint, extractor.embedder.dim, secret) as gallery:
-            gallery.require_model(extractor.embedder.fingerprint)  # another process may have made it meanwhile
+        with FutureGallery(folder, extractor.embedder.fingerprint, extractor.embedder.dim, secret) as gallery:
             yield gallery, extractor, model
         return
     with gallery:

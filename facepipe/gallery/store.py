@@ -8,6 +8,7 @@ with Gallery.open(Path("gallery")) as gallery:
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -223,3 +224,29 @@ class Gallery:
                 "calibration", None if calibration is None else json.dumps(calibration, sort_keys=True)
             )
             self.database.log("calibrate")
+
+
+class FutureGallery(Gallery):
+    """A gallery that appears in its folder with the first faces; until then an empty one in a temporary folder."""
+
+    def __init__(self, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="facepipe-")
+        super().__init__(Database.create(Path(self._scratch.name), fingerprint, dim))
+        self._place = (folder, fingerprint, dim, secret)
+        self._real = False
+
+    def add(self, faces: Sequence[NewFace], action: str = "enroll") -> list[int | None]:
+        """Make the gallery when these are its first faces, and enrol them; see `Gallery.add`."""
+        if faces and not self._real:
+            made = Gallery.create_or_open(*self._place)
+            self.database.close()
+            self.database = made.database
+            self._real = True
+            self._scratch.cleanup()
+            self.require_model(self._place[1])  # another process may have made it meanwhile
+        return super().add(faces, action)
+
+    def close(self) -> None:
+        """Close it, and leave nothing behind when no face was added."""
+        super().close()
+        self._scratch.cleanup()
