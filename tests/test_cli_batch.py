@@ -119,6 +119,17 @@ def test_files_and_folders_of_others_are_not_replaced(tmp_path: Path, facepipe: 
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.png"]
 
 
+def test_no_photos_at_all(tmp_path: Path, facepipe: Run) -> None:
+    photo = paint(tmp_path / "photos" / "a.png", "red")
+    (tmp_path / "empty").mkdir()
+    code, out, err = facepipe("empty", "--out", "none.jsonl")
+    assert (code, out) == (3, "") and "no photos found in empty" in err
+    assert "1 photo in" in facepipe("photos", "--out", "r.jsonl")[1]
+    photo.unlink()
+    code, _, err = facepipe("photos", "--out", "r.jsonl")
+    assert code == 3 and "1 photo of an earlier run vanished" in err
+
+
 def test_no_number_of_seconds(facepipe: Run) -> None:
     for every in ("nan", "inf"):
         assert facepipe("photos", "--out", "r.csv", "--watch", "--every", every)[0] == 2
@@ -128,7 +139,7 @@ def test_a_report_has_its_faces_whoever_made_them(tmp_path: Path, facepipe: Run)
     paint(tmp_path / "photos" / "a.png", "red")
     assert facepipe("photos", "--out", "r.jsonl", "--report", "report.html")[0] == 0
     paint(tmp_path / "photos" / "b.png", "blue", "green")
-    assert "1 photos were done" in facepipe("photos", "--out", "r.jsonl", "--report", "report.html")[1]
+    assert "1 photo was done" in facepipe("photos", "--out", "r.jsonl", "--report", "report.html")[1]
     page = (tmp_path / "report.html").read_text()
     with Ledger(tmp_path / "r.jsonl.ledger", "again") as ledger:
         ledger.met([(0, "photos/a.png"), (1, "photos/b.png")])

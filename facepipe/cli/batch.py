@@ -181,7 +181,7 @@ def _run(
     from facepipe.batch.sources import count_sources
     from facepipe.batch.stream import StreamOptions
     from facepipe.cli.engine import load_recognizer
-    from facepipe.errors import ExitCode
+    from facepipe.errors import ExitCode, InputError
 
     check_files(out, sides.report, roots)
     generation = _generation(deciding)
@@ -193,7 +193,10 @@ def _run(
         try:
             with _progress(count_sources(roots, sides.folders()), quiet) as show:
                 counts = _pass(recognizer, roots, ledger, options, sides, out, show)
-            _report(counts, out, quiet)
+            if counts.found or every is not None:
+                _report(counts, out, quiet)
+            else:
+                raise InputError(_nothing(roots, counts, out))
             while every is not None:
                 time.sleep(every)
                 if (now := _generation(deciding)) != generation:
@@ -263,7 +266,7 @@ def _report(counts: Counts, out: Path, quiet: bool) -> None:
     from facepipe.batch.outputs import failures_path
 
     if counts.failed:
-        note(f"facepipe: {counts.failed} photos failed; {failures_path(out)} lists them with the reason")
+        note(f"facepipe: {_photos(counts.failed)} failed; {failures_path(out)} lists them with the reason")
     if not quiet:
         echo(summary(counts, out))
 
@@ -271,17 +274,39 @@ def _report(counts: Counts, out: Path, quiet: bool) -> None:
 def summary(counts: Counts, out: Path) -> str:
     """Say in a few lines what came out."""
     lines = [
-        f"{counts.found} photos in {counts.seconds:.1f} s ({_rate(counts):.1f} a second), {counts.failed} failed",
-        f"{counts.faces} faces: {counts.known} known, {counts.ambiguous} ambiguous, {counts.unknown} unknown",
+        f"{_photos(counts.found)} in {counts.seconds:.1f} s ({_rate(counts):.1f} a second), {counts.failed} failed",
+        f"{counts.faces} {'face' if counts.faces == 1 else 'faces'}: "
+        f"{counts.known} known, {counts.ambiguous} ambiguous, {counts.unknown} unknown",
     ]
     if counts.resumed:
-        lines.append(f"{counts.resumed} photos were done by an earlier run")
+        lines.append(f"{_photos(counts.resumed)} {_were(counts.resumed)} done by an earlier run")
     if counts.reused:
-        lines.append(f"{counts.reused} photos are copies of others and were looked at once")
+        lines.append(
+            f"{_photos(counts.reused)} had the same bytes as another and {_were(counts.reused)} not looked at again"
+        )
     if counts.vanished:
-        lines.append(f"{counts.vanished} photos of an earlier run have vanished and are marked in the results")
+        lines.append(
+            f"{_photos(counts.vanished)} of an earlier run vanished and {_were(counts.vanished)} marked in the results"
+        )
     lines.append(f"results: {out}")
     return "\n".join(lines)
+
+
+def _photos(count: int) -> str:
+    return "1 photo" if count == 1 else f"{count} photos"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _nothing(roots: list[str], counts: Counts, out: Path) -> str:
+    """Say that the input holds no photo."""
+    from facepipe.files import printable
+
+    named = ", ".join(map(printable, roots[:3])) + (", ..." if len(roots) > 3 else "")
+    gone = f"; {_photos(counts.vanished)} of an earlier run vanished, see {out}" if counts.vanished else ""
+    return f"no photos found in {named}{gone}; name a folder with pictures in it"
 
 
 def _rate(counts: Counts) -> float:
