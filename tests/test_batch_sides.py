@@ -11,7 +11,9 @@ from tests.batch_fixtures import paint, run
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+    return sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if not (path.is_dir() or path.name[0] == ".")
+    )
 
 
 def test_all_three_at_once(tmp_path: Path) -> None:

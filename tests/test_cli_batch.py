@@ -130,6 +130,13 @@ def test_no_photos_at_all(tmp_path: Path, facepipe: Run) -> None:
     assert code == 3 and "1 photo of an earlier run vanished" in err
 
 
+def test_sorting_by_copies_after_links(tmp_path: Path, facepipe: Run) -> None:
+    paint(tmp_path / "photos" / "a.png", "red")
+    for how in ("link", "copy"):
+        facepipe("photos", "--out", "r.jsonl", "--sort-into", "sorted", "--sort-how", how)
+        assert (tmp_path / "sorted/people/red/a.png").is_symlink() == (how == "link")
+
+
 def test_no_number_of_seconds(facepipe: Run) -> None:
     for every in ("nan", "inf"):
         assert facepipe("photos", "--out", "r.csv", "--watch", "--every", every)[0] == 2

@@ -24,7 +24,7 @@ def photo(path: Path | str, *answers: str, error: str | None = None) -> PhotoRes
 
 
 def tree(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not (p.is_dir() or p.name[0] == "."))
 
 
 def make(path: Path, content: bytes) -> Path:
@@ -76,3 +76,24 @@ def test_a_photo_in_an_archive_is_written_as_a_copy(tmp_path: Path) -> None:
 def test_a_photo_that_is_gone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file to sort"):
         Sorter(tmp_path / "out").add(photo(tmp_path / "gone.jpg", "Ada"))
+
+
+@pytest.mark.parametrize("how", ["link", "hardlink", "copy"])
+def test_a_renamed_person_leaves_nothing_behind_but_what_others_put_there(tmp_path: Path, how: How) -> None:
+    one = make(tmp_path / "in/1.jpg", b"one")
+    two = make(tmp_path / "in/2.jpg", b"two")
+    Sorter(tmp_path / "out", how).add(photo(one, "Ada"))
+    Sorter(tmp_path / "out", how).add(photo(two, "Bob"))
+    make(tmp_path / "out/people/Bob/mine.jpg", b"mine")
+    Sorter(tmp_path / "out", how).add(photo(one, "Eve"))
+    Sorter(tmp_path / "out", how).add(photo(two, "Eve"))
+    assert tree(tmp_path / "out") == ["people/Bob/mine.jpg", "people/Eve/1.jpg", "people/Eve/2.jpg"]
+    assert not (tmp_path / "out/people/Ada").exists() and one.read_bytes() == b"one"
+
+
+def test_copies_take_the_place_of_links(tmp_path: Path) -> None:
+    one = make(tmp_path / "in/1.jpg", b"one")
+    for how in ("link", "copy", "hardlink", "link", "copy"):
+        (place,) = Sorter(tmp_path / "out", how).add(photo(one, "Ada"))  # type: ignore[arg-type]
+        assert tree(tmp_path / "out") == ["people/Ada/1.jpg"] and place.is_symlink() == (how == "link")
+        assert how == "link" or place.samefile(one) == (how == "hardlink")

@@ -144,7 +144,12 @@ class _Sides:
     def facts(self) -> list[str | bool | None]:
         """What of it a result must be made again for."""
         folders = (self.annotate, self.crops, self.sort_into)
-        return [*(None if path is None else str(path.resolve()) for path in folders), self.report is not None]
+        how = None if self.sort_into is None else self.sort_how
+        return [
+            *(None if path is None else str(path.resolve()) for path in folders),
+            self.report is not None,
+            how,
+        ]
 
     def folders(self) -> list[Path]:
         """The folders that are written."""

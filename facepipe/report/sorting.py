@@ -3,13 +3,15 @@
     DIR/people/NAME/…    DIR/unknown/…    DIR/ambiguous/…    DIR/no-face/…
 
 A photo with Ada and a stranger is in `people/Ada` and in `unknown`. People have a folder of their own, so that somebody who
-is called "unknown" is not mistaken for nobody. A second run adds what is new and changes nothing else; photos that failed
+is called "unknown" is not mistaken for nobody. A second run adds what is new and takes away what it
+placed itself and nobody changed since, when a photo belongs elsewhere by then: `.facepipe-sorted` lists it. Photos that failed
 are in no folder, the list of failures has them.
 """
 
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -23,6 +25,9 @@ from facepipe.report.records import as_record
 from facepipe.types import PhotoResult
 
 How = Literal["link", "hardlink", "copy"]
+
+#: Lists what was placed, a line of JSON for each change: {"photo": path, "places": {place: [how, what it was]}}.
+_MANIFEST = ".facepipe-sorted"
 
 
 def folders_of(result: PhotoResult | Mapping[str, Any]) -> list[PurePosixPath]:
@@ -50,6 +55,7 @@ class Sorter:
     def __init__(self, folder: str | os.PathLike[str], how: How = "link") -> None:
         self._folder = Path(folder)
         self._how = how
+        self._placed = _read_manifest(self._folder / _MANIFEST)
 
     def add(
         self,
@@ -68,18 +74,51 @@ class Sorter:
         original = Path(source if source is not None else path)
         if folders and data is None and not original.is_file():
             raise InputError(f"{printable(original)}: no such file to sort; run the batch where its photos are")
-        return [self._place(self._folder / folder, original, data) for folder in folders]
+        photo = os.path.abspath(original)  # noqa: PTH100
+        before = self._placed.get(photo, {})
+        ours = {name for name, (made_how, what) in before.items() if _what(self._folder / name, made_how) == what}
+        how = "copy" if data is not None else self._how
+        for name in [name for name in ours if before[name][0] != how or not self._holds(name, original, data)]:
+            (self._folder / name).unlink()
+            ours.remove(name)
+        places = [self._place(self._folder / folder, original, data, ours) for folder in folders]
+        after: dict[str, list[str]] = {}
+        for place, made in places:
+            name = place.relative_to(self._folder).as_posix()
+            if made or name in ours:
+                after[name] = [how, _what(place, how)]
+        for name in ours - after.keys():
+            self._take_away(self._folder / name)
+        if after != before:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with (self._folder / _MANIFEST).open("a", encoding="ascii") as file:
+                file.write(json.dumps({"photo": photo, "places": after}) + "\n")
+            self._placed[photo] = after
+        return [place for place, _ in places]
 
-    def _place(self, folder: Path, original: Path, data: bytes | None) -> Path:
+    def _holds(self, name: str, original: Path, data: bytes | None) -> bool:
+        return self._is(self._folder / name, original, data)
+
+    def _take_away(self, place: Path) -> None:
+        """Remove what was placed, and the person's folder when nothing is left in it."""
+        place.unlink()
+        if not any(place.parent.iterdir()):
+            place.parent.rmdir()
+
+    def _place(self, folder: Path, original: Path, data: bytes | None, ours: set[str]) -> tuple[Path, bool]:
+        """Return the photo's place in a folder, and whether it was made now."""
+        for name in ours:
+            if (self._folder / name).parent == folder:
+                return self._folder / name, False
         stem, suffix = (original.stem, original.suffix) if data is None else (safe_name(original.stem), original.suffix)
         number = 1
         while True:
             place = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
             if not os.path.lexists(place):
                 self._make(place, original, data)
-                return place
+                return place, True
             if self._is(place, original, data):
-                return place
+                return place, False
             number += 1
 
     def _is(self, place: Path, original: Path, data: bytes | None) -> bool:
@@ -112,3 +151,29 @@ class Sorter:
             raise OutputError(
                 f"{printable(place)}: cannot be linked ({error.strerror}); sort by copies instead"
             ) from error
+
+
+def _what(place: Path, how: str) -> str:
+    """Say what lies at a place, so that a change is noticed; empty when nothing does. A hard link changes with its photo."""
+    try:
+        if place.is_symlink():
+            return f"link:{os.fspath(place.readlink())}"
+        info = place.stat()
+    except OSError:
+        return ""
+    if how == "hardlink":
+        return f"inode:{info.st_dev}:{info.st_ino}"
+    return f"file:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}"
+
+
+def _read_manifest(path: Path) -> dict[str, dict[str, list[str]]]:
+    """Return the places of each photo; a last line that was not written whole is left out."""
+    placed: dict[str, dict[str, list[str]]] = {}
+    lines = path.read_text(encoding="ascii").split("\n")[:-1] if path.exists() else []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        placed[entry["photo"]] = {n: w for n, w in entry["places"].items() if ".." not in PurePosixPath(n).parts}
+    return placed
