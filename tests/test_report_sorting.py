@@ -94,6 +94,6 @@ def test_a_renamed_person_leaves_nothing_behind_but_what_others_put_there(tmp_pa
 def test_copies_take_the_place_of_links(tmp_path: Path) -> None:
     one = make(tmp_path / "in/1.jpg", b"one")
     for how in ("link", "copy", "hardlink", "link", "copy"):
-        (place,) = Sorter(tmp_path / "out", how).add(photo(one, "Ada"))  # type: ignore[arg-type]
+        (place,) = Sorter(tmp_path / "out", how).add(photo(one, "Ada"))
         assert tree(tmp_path / "out") == ["people/Ada/1.jpg"] and place.is_symlink() == (how == "link")
         assert how == "link" or place.samefile(one) == (how == "hardlink")
