@@ -339,13 +339,20 @@ def _dim(options: dict[str, Any]) -> int:
 
 
 #: A network that is trained already wants smaller steps and fewer of them.
-_ADAPTING = {"start": "mini", "identity": 0.1, "hold_out": 0.3, "lr": 2e-4, "samples": 20_000, "batch": 64}
+_ADAPTING = {"start": "mini", "identity": 0.01, "hold_out": 0.3, "lr": 3e-5, "samples": 5_000, "batch": 64}
 
 
 @cli.command(context_settings={"default_map": _ADAPTING})
 @click.argument("people", type=_PATH, nargs=-1, required=True)
 @click.option(
     "--strangers", type=_PATH, multiple=True, required=True, help="Photos of others: measured, never trained on."
+)
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    metavar="NAME[=FILE.onnx][:WEIGHT]",
+    help="Who teaches meanwhile; default: the network itself.",
 )
 @click.option(
     "--keep", type=_PATH, multiple=True, help="Photos of anybody: trained on to stay as good with others as before."
@@ -357,6 +364,7 @@ _ADAPTING = {"start": "mini", "identity": 0.1, "hold_out": 0.3, "lr": 2e-4, "sam
 def adapt(
     people: tuple[Path, ...],
     strangers: tuple[Path, ...],
+    teachers: tuple[str, ...],
     keep: tuple[Path, ...],
     out: Path,
     name: str,
@@ -377,7 +385,7 @@ def adapt(
         if not (out / folder / "summary.json").exists():
             _crop(roots, out / folder, chosen)
     if not (out / "targets" / "target.json").exists():
-        _teach(out / "crops", out / "targets", (options["start"],), _dim(options), options["device"])
+        _teach(out / "crops", out / "targets", teachers or (options["start"],), _dim(options), options["device"])
     _distill(out / "crops", out / "targets", out / "run", options, by="photos", balanced=0.5)
     # The threshold stays that of the network it comes from: what strangers pay is measured there.
     known = not options["start"].endswith(".safetensors")
