@@ -264,7 +264,9 @@ def test_an_interrupted_pull_leaves_no_half_file_and_the_next_one_is_whole(
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     code = (
-        "import sys; from pathlib import Path; from facepipe.networks import registry;"
+        # A test run in the background inherits an ignored SIGINT, and so would the child.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from pathlib import Path; from facepipe.networks import registry;"
         f"registry.RECORDS = Path({str(registry.RECORDS)!r}); from facepipe.cli import main;"
         f"main(['models', 'pull', 'sface', '--from', {server.url('slow')!r}])"
     )
