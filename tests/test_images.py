@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from facepipe import images
 from facepipe.errors import ImageError, InputError, OutputError, UsageError
-from facepipe.images import content_hash, find_images, read_bytes, read_image, read_image_bytes, write_image
+from facepipe.images import content_hash, find_images, read_bytes, read_image, read_image_bytes, reading, write_image
 from facepipe.types import Image, UInt8
 
 
@@ -492,7 +492,7 @@ def test_the_suffixes_are_those_that_can_be_read() -> None:
     readable = {
         suffix
         for suffix, kind in PIL.Image.registered_extensions().items()
-        if kind in PIL.Image.OPEN and kind not in images._REFUSED_FORMATS
+        if kind in PIL.Image.OPEN and kind not in reading._REFUSED_FORMATS
     }
     assert readable - images.IMAGE_SUFFIXES == set()
 

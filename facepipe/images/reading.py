@@ -1,4 +1,4 @@
-"""The only reader and writer of pictures.
+"""Reading pictures: paths, open files and bytes become `Image`.
 
 Whatever Pillow can decode, and HEIC, becomes an `Image`: RGB, uint8, as displayed. The choices made on the way:
 
@@ -28,18 +28,16 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import PIL._imaging
 import PIL.Image
-from numpy.typing import NDArray
 
-from facepipe.errors import ImageError, InputError, OutputError, UsageError
-from facepipe.files import atomic_path, printable
+from facepipe.errors import ImageError, InputError, UsageError
+from facepipe.files import printable
+from facepipe.images.colours import to_rgb
 from facepipe.types import Image, UInt8
 
 DEFAULT_MAX_PIXELS = 200_000_000
@@ -49,17 +47,6 @@ _MAX_BYTES_PER_PIXEL = 8
 
 #: Pillow's formats that are not read: EPS runs Ghostscript, WMF needs Windows, the others have no decoder.
 _REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
-
-#: What a folder is searched for. A file that is named itself is read whatever it is called.
-IMAGE_SUFFIXES = frozenset(
-    "." + suffix
-    for line in (
-        "apng avif avifs blp bmp bw cur dcx dds dib fit fits flc fli ftc ftu gbr gif heic heics heif heifs hif icb",
-        "icns ico iim im j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo msp pbm pcd pcx pfm pgm png pnm ppm psd pxr qoi",
-        "ras rgb rgba sgi tga tif tiff vda vst webp xbm xpm",
-    )
-    for suffix in line.split()
-)
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 
@@ -82,9 +69,6 @@ def max_pixels() -> int:
 def content_hash(data: bytes) -> str:
     """Return the SHA-256 of a file's bytes, 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
-
-
-# ---- reading ----
 
 
 def read_image(source: str | os.PathLike[str] | BinaryIO, *, max_side: int | None = None) -> Image:
@@ -173,7 +157,7 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
             if not reduced:  # icons say their size only when loaded
                 width, height = picture.size
             turn = _exif_turn(picture)
-            rgb = _to_rgb(picture, max_side)
+            rgb = to_rgb(picture, max_side)
     except PIL.Image.DecompressionBombError as error:
         raise ImageError(_too_large(name, "has more than", limit)) from error
     except MemoryError as error:
@@ -299,190 +283,3 @@ def _shrunk(rgb: UInt8, max_side: int | None, longer: int) -> UInt8:
     scale = max_side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-# ---- colours ----
-
-
-def _to_rgb(picture: PIL.Image.Image, max_side: int | None) -> UInt8:
-    """Return a loaded picture of any mode as uint8 (H, W, 3), sRGB; large ones reduced, never below max_side."""
-    mode = picture.mode
-    if mode.startswith("I") or mode == "F":
-        return _scaled(np.asarray(picture))
-    if mode in {"LAB", "CMYK"}:
-        picture = _managed(picture)
-    if mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
-        picture = _on_white(picture)
-    # Averaging whole blocks of pixels here spares the memory of a second copy of a very large picture.
-    factor = max(picture.size) // max_side if max_side is not None else 1
-    if factor > 1 and picture.mode in {"L", "RGB"}:
-        picture = picture.reduce(factor)
-    if picture.mode != "RGB":
-        picture = picture.convert("RGB")
-    return np.asarray(picture)
-
-
-def _on_white(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """Lay a picture with transparency on white."""
-    if picture.mode == "La":
-        picture = picture.convert("LA")
-    picture = picture.convert("RGBA")
-    if picture.getchannel("A").getextrema() == (255, 255):
-        return picture
-    return PIL.Image.alpha_composite(PIL.Image.new("RGBA", picture.size, "white"), picture)
-
-
-def _managed(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """Convert CMYK or LAB by its colour profile; CMYK without a usable profile is returned for the plain formula."""
-    from PIL import ImageCms
-
-    embedded = picture.info.get("icc_profile")
-    srgb = ImageCms.createProfile("sRGB")
-    try:
-        if embedded:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
-            converted = ImageCms.profileToProfile(picture, source, srgb, outputMode="RGB")
-            if converted is not None:
-                return converted
-    except (ImageCms.PyCMSError, OSError):  # a profile for other colours, or a damaged one: as if there were none
-        pass
-    if picture.mode == "CMYK":
-        return picture
-    converted = ImageCms.profileToProfile(picture, ImageCms.createProfile("LAB"), srgb, outputMode="RGB")
-    assert converted is not None
-    return converted
-
-
-def _scaled(values: NDArray[Any]) -> UInt8:
-    """Scale one channel of integers or floats to uint8 grey (H, W, 3), a block of rows at a time."""
-    finite = values if values.dtype.kind in "iu" else np.where(np.isfinite(values), values, np.float32(0))
-    low, high = float(finite.min()), float(finite.max())
-    if values.dtype.kind in "iu":
-        fitting = [float(2**bits - 1) for bits in (8, 10, 12, 14, 16) if high <= 2**bits - 1]
-    else:
-        fitting = [top for top in (1.0, 255.0) if high <= top]
-    if low >= 0.0 and fitting:
-        low, high = 0.0, fitting[0]
-    factor = 255.0 / (high - low) if high > low else 0.0
-    grey = np.empty(values.shape, np.uint8)
-    for top in range(0, len(values), 256):
-        block = (finite[top : top + 256].astype(np.float64) - low) * factor
-        grey[top : top + 256] = np.clip(np.rint(block), 0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
-
-
-# ---- finding ----
-
-_DIGITS = re.compile(r"(\d+)")
-
-
-def natural_key(name: str) -> tuple[tuple[object, ...], str]:
-    """Return a sorting key in which `photo2` comes before `photo10`, whatever the case; equal only for equal names."""
-    parts = _DIGITS.split(name.casefold())
-    # Even places are text, odd places are digits: two keys compare text with text and number with number.
-    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts)), name
-
-
-#: Lies in every folder that a batch writes.
-OUTPUT_MARK = ".facepipe-output"
-
-
-def is_output(folder: str) -> bool:
-    """Say whether a folder was written by a batch."""
-    return os.path.lexists(os.path.join(folder, OUTPUT_MARK))  # noqa: PTH118
-
-
-def find_images(
-    roots: Iterable[str | os.PathLike[str]],
-    *,
-    on_error: Callable[[InputError], None] | None = None,
-    skip: Callable[[str], bool] = lambda folder: False,
-) -> Iterator[Path]:
-    """Yield the pictures in files and folders, each path once, folders recursively and in natural order.
-
-    In a folder, hidden entries and files without a picture's suffix are left out. Symbolic links to folders are not
-    followed, nor folders searched for which `skip` is true, unless they are roots. A link to a file is a picture; one to
-    nowhere is yielded, so that it can be reported. A file that is named itself is yielded whatever it is called. A root
-    that does not exist, or a folder that may not be listed, is an InputError: given to `on_error`, or raised where that
-    is None.
-    """
-    yielded: set[str] = set()
-    searched: set[tuple[int, int]] = set()
-
-    def report(path: str, reason: str, error: OSError | None = None) -> None:
-        problem = InputError(f"{printable(path)}: {reason}")
-        problem.__cause__ = error
-        if on_error is None:
-            raise problem
-        on_error(problem)
-
-    def search(folder: str) -> Iterator[str]:
-        try:
-            info = os.stat(folder)  # noqa: PTH116 - strings are several times faster than Path here
-            if (info.st_dev, info.st_ino) in searched:
-                return
-            searched.add((info.st_dev, info.st_ino))
-            with os.scandir(folder) as listing:
-                entries = sorted((e for e in listing if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
-        except OSError as error:
-            report(folder, f"the folder cannot be searched ({error.strerror}); check its permissions", error)
-            return
-        for entry in entries:
-            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():  # noqa: PTH112
-                if not entry.is_symlink() and not skip(entry.path):
-                    yield from search(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and (  # noqa: PTH122
-                entry.is_symlink() or entry.is_file()
-            ):
-                yield entry.path
-
-    for root in (os.fspath(root) for root in roots):
-        if os.path.isdir(root):  # noqa: PTH112
-            found = search(root)
-        elif os.path.lexists(root):
-            found = iter((root,))
-        else:
-            report(root, "no such file or folder; check the path")
-            continue
-        for path in found:
-            absolute = os.path.abspath(path)  # noqa: PTH100
-            if absolute not in yielded:
-                yielded.add(absolute)
-                yield Path(path)
-
-
-# ---- writing ----
-
-_WRITTEN = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
-
-
-def write_image(path: str | os.PathLike[str], rgb: UInt8, *, private: bool = False) -> None:
-    """Write uint8 RGB (H, W, 3) whole or not at all; the suffix names the format (JPEG, PNG, WebP, BMP, TIFF).
-
-    Missing parent folders are made. private: only its owner may read it.
-    Raises OutputError when the suffix is another one or the system refuses.
-    """
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < 1:
-        raise ValueError(f"rgb: expected uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
-    kind = _WRITTEN.get(Path(path).suffix.lower())
-    if kind is None:
-        raise OutputError(f"{printable(path)}: unknown picture suffix; use one of {', '.join(_WRITTEN)}")
-    data = encode_image(rgb, kind)
-    with atomic_path(path, private=private) as temporary:
-        temporary.write_bytes(data)
-
-
-def encode_image(rgb: UInt8, kind: str = "JPEG", quality: int = 92) -> bytes:
-    """Return uint8 RGB (H, W, 3) as a file's bytes; quality 1..100 counts for JPEG and WebP."""
-    buffer = io.BytesIO()
-    options: dict[str, object] = {"quality": quality} if kind in {"JPEG", "WEBP"} else {}
-    PIL.Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, kind, **options)
-    return buffer.getvalue()

@@ -1,0 +1,28 @@
+"""The only reader and writer of pictures: `reading` and its `colours`, `finding` in folders, `writing`."""
+
+from facepipe.images.finding import IMAGE_SUFFIXES, OUTPUT_MARK, find_images, is_output, natural_key
+from facepipe.images.reading import (
+    DEFAULT_MAX_PIXELS,
+    content_hash,
+    max_pixels,
+    read_bytes,
+    read_image,
+    read_image_bytes,
+)
+from facepipe.images.writing import encode_image, write_image
+
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "IMAGE_SUFFIXES",
+    "OUTPUT_MARK",
+    "content_hash",
+    "encode_image",
+    "find_images",
+    "is_output",
+    "max_pixels",
+    "natural_key",
+    "read_bytes",
+    "read_image",
+    "read_image_bytes",
+    "write_image",
+]

@@ -1,0 +1,79 @@
+"""Pixels of any kind made RGB, uint8, sRGB; the choices are listed in `reading`."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from facepipe.types import UInt8
+
+
+def to_rgb(picture: PIL.Image.Image, max_side: int | None) -> UInt8:
+    """Return a loaded picture of any mode as uint8 (H, W, 3), sRGB; large ones reduced, never below max_side."""
+    mode = picture.mode
+    if mode.startswith("I") or mode == "F":
+        return _scaled(np.asarray(picture))
+    if mode in {"LAB", "CMYK"}:
+        picture = _managed(picture)
+    if mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
+        picture = _on_white(picture)
+    # Averaging whole blocks of pixels here spares the memory of a second copy of a very large picture.
+    factor = max(picture.size) // max_side if max_side is not None else 1
+    if factor > 1 and picture.mode in {"L", "RGB"}:
+        picture = picture.reduce(factor)
+    if picture.mode != "RGB":
+        picture = picture.convert("RGB")
+    return np.asarray(picture)
+
+
+def _on_white(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Lay a picture with transparency on white."""
+    if picture.mode == "La":
+        picture = picture.convert("LA")
+    picture = picture.convert("RGBA")
+    if picture.getchannel("A").getextrema() == (255, 255):
+        return picture
+    return PIL.Image.alpha_composite(PIL.Image.new("RGBA", picture.size, "white"), picture)
+
+
+def _managed(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Convert CMYK or LAB by its colour profile; CMYK without a usable profile is returned for the plain formula."""
+    from PIL import ImageCms
+
+    embedded = picture.info.get("icc_profile")
+    srgb = ImageCms.createProfile("sRGB")
+    try:
+        if embedded:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
+            converted = ImageCms.profileToProfile(picture, source, srgb, outputMode="RGB")
+            if converted is not None:
+                return converted
+    except (ImageCms.PyCMSError, OSError):  # a profile for other colours, or a damaged one: as if there were none
+        pass
+    if picture.mode == "CMYK":
+        return picture
+    converted = ImageCms.profileToProfile(picture, ImageCms.createProfile("LAB"), srgb, outputMode="RGB")
+    assert converted is not None
+    return converted
+
+
+def _scaled(values: NDArray[Any]) -> UInt8:
+    """Scale one channel of integers or floats to uint8 grey (H, W, 3), a block of rows at a time."""
+    finite = values if values.dtype.kind in "iu" else np.where(np.isfinite(values), values, np.float32(0))
+    low, high = float(finite.min()), float(finite.max())
+    if values.dtype.kind in "iu":
+        fitting = [float(2**bits - 1) for bits in (8, 10, 12, 14, 16) if high <= 2**bits - 1]
+    else:
+        fitting = [top for top in (1.0, 255.0) if high <= top]
+    if low >= 0.0 and fitting:
+        low, high = 0.0, fitting[0]
+    factor = 255.0 / (high - low) if high > low else 0.0
+    grey = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), 256):
+        block = (finite[top : top + 256].astype(np.float64) - low) * factor
+        grey[top : top + 256] = np.clip(np.rint(block), 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)

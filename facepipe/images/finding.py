@@ -1,0 +1,99 @@
+"""Finding the pictures in files and folders."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from facepipe.errors import InputError
+from facepipe.files import printable
+
+#: What a folder is searched for. A file that is named itself is read whatever it is called.
+IMAGE_SUFFIXES = frozenset(
+    "." + suffix
+    for line in (
+        "apng avif avifs blp bmp bw cur dcx dds dib fit fits flc fli ftc ftu gbr gif heic heics heif heifs hif icb",
+        "icns ico iim im j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo msp pbm pcd pcx pfm pgm png pnm ppm psd pxr qoi",
+        "ras rgb rgba sgi tga tif tiff vda vst webp xbm xpm",
+    )
+    for suffix in line.split()
+)
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+def natural_key(name: str) -> tuple[tuple[object, ...], str]:
+    """Return a sorting key in which `photo2` comes before `photo10`, whatever the case; equal only for equal names."""
+    parts = _DIGITS.split(name.casefold())
+    # Even places are text, odd places are digits: two keys compare text with text and number with number.
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts)), name
+
+
+#: Lies in every folder that a batch writes.
+OUTPUT_MARK = ".facepipe-output"
+
+
+def is_output(folder: str) -> bool:
+    """Say whether a folder was written by a batch."""
+    return os.path.lexists(os.path.join(folder, OUTPUT_MARK))  # noqa: PTH118
+
+
+def find_images(
+    roots: Iterable[str | os.PathLike[str]],
+    *,
+    on_error: Callable[[InputError], None] | None = None,
+    skip: Callable[[str], bool] = lambda folder: False,
+) -> Iterator[Path]:
+    """Yield the pictures in files and folders, each path once, folders recursively and in natural order.
+
+    In a folder, hidden entries and files without a picture's suffix are left out. Symbolic links to folders are not
+    followed, nor folders searched for which `skip` is true, unless they are roots. A link to a file is a picture; one to
+    nowhere is yielded, so that it can be reported. A file that is named itself is yielded whatever it is called. A root
+    that does not exist, or a folder that may not be listed, is an InputError: given to `on_error`, or raised where that
+    is None.
+    """
+    yielded: set[str] = set()
+    searched: set[tuple[int, int]] = set()
+
+    def report(path: str, reason: str, error: OSError | None = None) -> None:
+        problem = InputError(f"{printable(path)}: {reason}")
+        problem.__cause__ = error
+        if on_error is None:
+            raise problem
+        on_error(problem)
+
+    def search(folder: str) -> Iterator[str]:
+        try:
+            info = os.stat(folder)  # noqa: PTH116 - strings are several times faster than Path here
+            if (info.st_dev, info.st_ino) in searched:
+                return
+            searched.add((info.st_dev, info.st_ino))
+            with os.scandir(folder) as listing:
+                entries = sorted((e for e in listing if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
+        except OSError as error:
+            report(folder, f"the folder cannot be searched ({error.strerror}); check its permissions", error)
+            return
+        for entry in entries:
+            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():  # noqa: PTH112
+                if not entry.is_symlink() and not skip(entry.path):
+                    yield from search(entry.path)
+            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and (  # noqa: PTH122
+                entry.is_symlink() or entry.is_file()
+            ):
+                yield entry.path
+
+    for root in (os.fspath(root) for root in roots):
+        if os.path.isdir(root):  # noqa: PTH112
+            found = search(root)
+        elif os.path.lexists(root):
+            found = iter((root,))
+        else:
+            report(root, "no such file or folder; check the path")
+            continue
+        for path in found:
+            absolute = os.path.abspath(path)  # noqa: PTH100
+            if absolute not in yielded:
+                yielded.add(absolute)
+                yield Path(path)
