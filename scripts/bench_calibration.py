@@ -15,7 +15,7 @@ import numpy as np
 
 from facepipe.cli.evaluate import embed, load_engines
 from facepipe.evaluation.calibration import NamedSearches, calibrate_gallery, weighted_ece
-from facepipe.evaluation.identify import PeopleFaces, faces_of
+from facepipe.evaluation.people import PeopleFaces, faces_of
 from facepipe.evaluation.protocols import PeopleSet, read_people, read_strangers
 from facepipe.evaluation.searching import fuse
 

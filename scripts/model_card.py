@@ -27,7 +27,8 @@ from facepipe.evaluation.card import (
     size_statistics,
     verification_figures,
 )
-from facepipe.evaluation.identify import PeopleFaces, evaluate_people, faces_of, run_trials
+from facepipe.evaluation.identify import evaluate_people
+from facepipe.evaluation.people import PeopleFaces, faces_of
 from facepipe.evaluation.protocols import (
     PeopleSet,
     SplitRule,
@@ -37,6 +38,7 @@ from facepipe.evaluation.protocols import (
     read_strangers,
     splits,
 )
+from facepipe.evaluation.trials import run_trials
 from facepipe.evaluation.verify import evaluate_pairs
 from facepipe.networks.registry import get_record
 from facepipe.policy import STATISTICS, load_statistics

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe.evaluation.identify import PeopleFaces, faces_of
+from facepipe.evaluation.people import PeopleFaces, faces_of
 from facepipe.evaluation.photos import QUALITY, PhotoSet
 from facepipe.evaluation.protocols import PeopleSet
 from facepipe.images import write_image

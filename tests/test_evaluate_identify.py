@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from facepipe.errors import UsageError
 from facepipe.evaluation import metrics
-from facepipe.evaluation.identify import IdentificationReport, evaluate_people, run_trials
+from facepipe.evaluation.identify import evaluate_people
+from facepipe.evaluation.identify_report import IdentificationReport
 from facepipe.evaluation.protocols import SplitRule, splits
 from facepipe.evaluation.searching import fuse, person_scores, quality_weight, rank_searches
+from facepipe.evaluation.trials import run_trials
 from tests.evaluation_data import people_of, vectors_of
 
 

@@ -143,7 +143,7 @@ def _embed_strangers(
         return []
     from facepipe.cli.evaluate import embed, load_engines
     from facepipe.errors import GalleryModelError
-    from facepipe.evaluation.identify import faces_of
+    from facepipe.evaluation.people import faces_of
     from facepipe.evaluation.protocols import read_strangers
 
     if model is None:

@@ -22,7 +22,7 @@ from facepipe.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from facepipe.evaluation.identify import IdentificationReport
+    from facepipe.evaluation.identify_report import IdentificationReport
     from facepipe.evaluation.photos import PhotoSet
     from facepipe.evaluation.protocols import PeopleSet
     from facepipe.evaluation.verify import VerificationReport
@@ -159,7 +159,8 @@ def identify(
     A search by an enrolled person misses (FNIR) when another name comes first, the score is below the threshold, no face
     is found, or the person could not be enrolled. A stranger's photo without a face is left out of FPIR.
     """
-    from facepipe.evaluation.identify import evaluate_people, faces_of, run_trials
+    from facepipe.evaluation.identify import evaluate_people
+    from facepipe.evaluation.people import faces_of
     from facepipe.evaluation.protocols import (
         SplitRule,
         read_families,
@@ -168,6 +169,7 @@ def identify(
         read_strangers,
         splits,
     )
+    from facepipe.evaluation.trials import run_trials
 
     _check_sheet(sheet)
     if repeats is None:

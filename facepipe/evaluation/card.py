@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from facepipe.evaluation.calibration import NamedSearches, fit_curve
-from facepipe.evaluation.identify import IdentificationReport, PeopleFaces
+from facepipe.evaluation.identify_report import IdentificationReport
 from facepipe.evaluation.impostors import ImpostorModel, Population, bootstrap_models
 from facepipe.evaluation.metrics import Float64, fnir, supported
+from facepipe.evaluation.people import PeopleFaces
 from facepipe.evaluation.searching import Index, fuse, person_scores, unit
 from facepipe.evaluation.verify import VerificationReport, rate_key
 from facepipe.types import ProbabilityCurve

@@ -14,7 +14,7 @@ import numpy as np
 from facepipe.errors import ImageError, InputError, UsageError
 from facepipe.evaluation import metrics
 from facepipe.evaluation.identify import GRID as FPIR_GRID
-from facepipe.evaluation.identify import Case, IdentificationReport
+from facepipe.evaluation.identify_report import Case, IdentificationReport
 from facepipe.evaluation.metrics import Float64
 from facepipe.evaluation.verify import GRID, VerificationReport
 from facepipe.images import read_image
