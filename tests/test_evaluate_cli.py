@@ -89,12 +89,17 @@ def test_an_open_set_run_says_who_is_missed_and_who_gets_a_name(painted: Path) -
     assert values["strangers"] == 9
     assert values["fnir_at_fpir"] == {}  # nine strangers cannot show one in ten
     assert values["more_strangers_needed"]["0.1"] == 1
-    assert {g["group"] for g in values["groups"]} == {"warm", "cold", "(none)"}
+    assert not any(values[table] for table in ("by_source", "fusions", "gallery_sizes", "groups"))
     assert sheet.read_bytes()[:4] == b"\x89PNG"
     assert "failed to enrol" in result.stderr
     table = run(*arguments)
-    assert "needs 1 strangers more" in table.stdout
-    assert "Fusion" in table.stdout
+    assert "needs 1 stranger more" in table.stdout
+    assert "Fusion" not in table.stdout
+    write_image(painted / "strangers" / "one-more.png", (picture("yellow").rgb * 0.75).astype(np.uint8))
+    values = json.loads(run(*arguments, "--json", "--sheet", str(sheet)).stdout)
+    assert set(values["fnir_at_fpir"]) == {"0.1"}
+    assert {g["group"] for g in values["groups"]} == {"warm", "cold", "(none)"}
+    assert "Fusion" in run(*arguments).stdout
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,9 +24,10 @@ from facepipe.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from facepipe.evaluation.identify_report import IdentificationReport
     from facepipe.evaluation.photos import PhotoSet
-    from facepipe.evaluation.protocols import PeopleSet
     from facepipe.evaluation.verify import VerificationReport
     from facepipe.pipeline import Extractor
 
@@ -38,8 +41,34 @@ def evaluate() -> None:
     """Measure error rates on labelled photos: verify (1:1) and identify (1:N, open set)."""
 
 
-def measuring_options(command: _F) -> _F:
-    """Options of both protocols: model, detection, cache, output."""
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """The options of both protocols."""
+
+    model: str
+    min_face: int
+    device: str
+    cache: Path | None
+    sheet: Path | None
+    replicates: int
+    seed: int
+    as_json: bool
+    quiet: bool
+
+    def embed(self, paths: Sequence[Path], rule: str) -> PhotoSet:
+        """Embed photos; rule: which face of a photo is meant."""
+        extractor, options = load_engines(self.model, self.device, self.min_face)
+        return embed(paths, extractor, rule, self.cache, options, self.quiet)
+
+
+def measuring_options(command: _F) -> Callable[..., Any]:
+    """Model, detection, cache, output of both protocols, given to the command as `measuring`."""
+
+    @functools.wraps(command)
+    def called(**values: Any) -> Any:
+        own = {name: values.pop(name) for name in Measuring.__dataclass_fields__}
+        return command(measuring=Measuring(**own), **values)
+
     for option in reversed(
         (
             click.option("--model", default="mini", show_default=True, envvar="FACEPIPE_MODEL", metavar="NAME",
@@ -56,8 +85,8 @@ def measuring_options(command: _F) -> _F:
             quiet_option,
         )
     ):  # fmt: skip
-        command = option(command)
-    return command
+        called = option(called)
+    return called
 
 
 @evaluate.command()
@@ -66,49 +95,24 @@ def measuring_options(command: _F) -> _F:
 @click.option("--face", type=click.Choice(["centre", "largest"]), default="centre", show_default=True,
               help="Which face of a photo is meant.")  # fmt: skip
 @measuring_options
-def verify(
-    pairs_file: Path,
-    images: Path,
-    face: str,
-    model: str,
-    min_face: int,
-    device: str,
-    cache: Path | None,
-    sheet: Path | None,
-    replicates: int,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def verify(pairs_file: Path, images: Path, face: str, measuring: Measuring) -> None:
     """Verification: are two photos of one person? Accuracy, AUC, EER, TAR at FAR, with 95 % intervals over people.
 
     A photo in which no face is found counts against the model: its genuine pairs are misses at every threshold, and any of
     its pairs is a wrong decision in the accuracy. Its impostor pairs are left out of FAR.
     """
-    from facepipe.errors import NoFaceError
-    from facepipe.evaluation.protocols import read_pairs
-    from facepipe.evaluation.verify import evaluate_pairs
+    from facepipe.evaluation.measure import measure_pairs
+    from facepipe.evaluation.tables import verification_tables
 
-    _check_sheet(sheet)
-    pairs = read_pairs(pairs_file, images, seed=seed)
-    extractor, options = load_engines(model, device, min_face)
-    photos = embed(pairs.photos, extractor, face, cache, options, quiet)
-    try:
-        report = evaluate_pairs(pairs, photos, replicates, seed)
-    except ValueError as error:
-        raise NoFaceError(f"{pairs_file}: {error}; are these the right photos?") from error
-    if sheet:
+    _check_sheet(measuring.sheet)
+    report = measure_pairs(
+        pairs_file, images, lambda paths: measuring.embed(paths, face), measuring.replicates, measuring.seed
+    )
+    if measuring.sheet:
         from facepipe.evaluation.sheet import verification_sheet
 
-        verification_sheet(report, sheet, f"{model} on {pairs_file}")
-    if as_json:
-        echo(json.dumps(report.as_dict(), indent=2))
-    else:
-        _print_verification(report)
-    for row in report.groups:
-        if row.warning and not quiet:
-            note(f"facepipe: warning: {row.warning}")
-    _note_sheet(sheet, quiet)
+        verification_sheet(report, measuring.sheet, f"{measuring.model} on {pairs_file}")
+    _answer(report, verification_tables(report), (row.warning for row in report.groups), measuring)
 
 
 @evaluate.command()
@@ -144,80 +148,56 @@ def identify(
     relatives: Path | None,
     groups_file: Path | None,
     fpir: float,
-    model: str,
-    min_face: int,
-    device: str,
-    cache: Path | None,
-    sheet: Path | None,
-    replicates: int,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
+    measuring: Measuring,
 ) -> None:
     """Open-set identification in NIST FRTE's terms: FNIR at FPIR, rank-1, CMC, fusions, gallery sizes.
 
     A search by an enrolled person misses (FNIR) when another name comes first, the score is below the threshold, no face
     is found, or the person could not be enrolled. A stranger's photo without a face is left out of FPIR.
     """
-    from facepipe.evaluation.identify import evaluate_people
-    from facepipe.evaluation.people import faces_of
-    from facepipe.evaluation.protocols import (
-        SplitRule,
-        read_families,
-        read_groups,
-        read_people,
-        read_strangers,
-        splits,
-    )
-    from facepipe.evaluation.trials import run_trials
+    from facepipe.evaluation.measure import LabelledFolders, measure_people
+    from facepipe.evaluation.protocols import SplitRule
+    from facepipe.evaluation.tables import identification_tables
 
-    _check_sheet(sheet)
+    _check_sheet(measuring.sheet)
     if repeats is None:
         repeats = 1 if known == 1.0 and enroll_pattern is not None else 10
-    rule = SplitRule(enroll_pattern, probe_pattern, enroll_count, known, repeats, seed)
-    known_people = read_people(people)
-    trials_of = list(splits(known_people, rule))
-    outsiders = [(folder.name, read_strangers(folder)) for folder in strangers]
-    families = list(read_families(relatives).values()) if relatives else []
-    group_of = read_groups(groups_file) if groups_file else {}
-    sets = [known_people, *(s for _, s in outsiders), *families]
-    extractor, options = load_engines(model, device, min_face)
-    photos = embed(
-        [path for one in sets for own in one.photos for path in own], extractor, "largest", cache, options, quiet
-    )
-    parts = iter(_divide(sets, photos))
-    whole = faces_of(known_people, next(parts))
-    stranger_faces = [(name, faces_of(one, next(parts))) for name, one in outsiders]
-    trials, related = run_trials(
-        whole, trials_of, stranger_faces, [faces_of(one, next(parts)) for one in families], seed
-    )
-    report = evaluate_people(
-        trials,
-        related,
-        len(known_people),
-        sum(len(numbers) for numbers in trials_of[0].probes),
-        photos.fingerprint,
-        trials.group_names(group_of) if group_of else (),
+    report = measure_people(
+        LabelledFolders(people, strangers, relatives, groups_file),
+        SplitRule(enroll_pattern, probe_pattern, enroll_count, known, repeats, measuring.seed),
+        lambda paths: measuring.embed(paths, "largest"),
         fpir,
-        replicates,
-        seed,
+        measuring.replicates,
     )
-    if sheet:
+    if measuring.sheet:
         from facepipe.evaluation.sheet import identification_sheet
 
-        identification_sheet(report, sheet, f"{model} on {people}")
-    if as_json:
+        identification_sheet(report, measuring.sheet, f"{measuring.model} on {people}")
+    rows = (*report.sources, *((report.relatives,) if report.relatives else ()), *report.groups)
+    _answer(report, identification_tables(report), (row.warning for row in rows), measuring)
+
+
+def _answer(
+    report: VerificationReport | IdentificationReport,
+    tables: Iterable[Table | str],
+    warnings: Iterable[str | None],
+    measuring: Measuring,
+) -> None:
+    """Print a report, its warnings, and where its sheet is."""
+    if measuring.as_json:
         echo(json.dumps(report.as_dict(), indent=2))
     else:
-        _print_identification(report)
-    if not quiet:
-        for warning in (
-            *(r.warning for r in (*report.sources, report.relatives) if r),
-            *(g.warning for g in report.groups),
-        ):
-            if warning:
-                note(f"facepipe: warning: {warning}")
-    _note_sheet(sheet, quiet)
+        console = out_console()
+        if not console.is_terminal:  # into a pipe: lines are never folded to a width that nobody chose
+            console.width = 10_000
+        for table in tables:
+            console.print(table, markup=False)
+    if measuring.quiet:
+        return
+    for warning in filter(None, warnings):
+        note(f"facepipe: warning: {warning}")
+    if measuring.sheet:
+        note(f"facepipe: sheet written to {measuring.sheet}")
 
 
 def load_engines(model: str, device: str, min_face: int) -> tuple[Extractor, str]:
@@ -259,132 +239,8 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
-def _divide(sets: Sequence[PeopleSet], photos: PhotoSet) -> Iterator[PhotoSet]:
-    start = 0
-    for one in sets:
-        count = sum(len(own) for own in one.photos)
-        yield photos.take(range(start, start + count))
-        start += count
-
-
 def _check_sheet(sheet: Path | None) -> None:
     if sheet:
         from facepipe.evaluation.sheet import check_sheet
 
         check_sheet(sheet)
-
-
-def _note_sheet(sheet: Path | None, quiet: bool) -> None:
-    if sheet and not quiet:
-        note(f"facepipe: sheet written to {sheet}")
-
-
-def _percent(value: float | None, digits: int = 2) -> str:
-    return "" if value is None else f"{100 * value:.{digits}f} %"
-
-
-def _span(pair: tuple[float, float] | None, digits: int = 2) -> str:
-    return "" if pair is None else f"{100 * pair[0]:.{digits}f} to {100 * pair[1]:.{digits}f} %"
-
-
-def _table(title: str, *columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right")
-    return table
-
-
-def _print_verification(report: VerificationReport) -> None:
-    console = out_console()
-    found = report.intervals
-    table = _table(f"Verification, {len(report.pairs)} pairs", "figure", "value", "95 % over people", "threshold")
-    folds = len(report.fold_accuracy)
-    table.add_row(
-        f"accuracy ({folds} folds)" if folds > 1 else "accuracy (threshold chosen on the same pairs)",
-        f"{_percent(report.accuracy)} ± {100 * report.accuracy_sd:.2f}",
-        _span(found.get("accuracy")),
-        "",
-    )
-    table.add_row("AUC", f"{report.auc:.5f}", "{:.5f} to {:.5f}".format(*found["auc"]), "")
-    table.add_row("EER", _percent(report.eer), _span(found["eer"]), f"{report.eer_threshold:.4f}")
-    for key, value in report.tar_at_far.items():
-        table.add_row(
-            f"TAR at FAR {key}",
-            _percent(value),
-            _span(found[f"tar_at_far_{key}"]),
-            f"{report.threshold_at_far[key]:.4f}",
-        )
-    for key, missing in report.needs.items():
-        table.add_row(f"TAR at FAR {key}", f"needs {missing:,} impostor pairs more", "", "")
-    console.print(table)
-    console.print(
-        f"{report.genuine} genuine and {report.impostor} impostor pairs of {len(report.photos)} photos; "
-        f"{report.failed_photos} photos failed to enrol, in {report.failed_pairs} pairs"
-    )
-    if report.groups:
-        rows = _table("By group, at the whole's threshold", "group", "pairs", "accuracy", "EER", "TAR", "FAR", "95 %")
-        for row in report.groups:
-            mark = "[red]![/] " if row.warning else ""
-            rows.add_row(
-                mark + row.group, str(row.pairs), _percent(row.accuracy), _percent(row.eer), _percent(row.tar),
-                _percent(row.far), _span(row.far_interval),
-            )  # fmt: skip
-        console.print(rows)
-
-
-def _print_identification(report: IdentificationReport) -> None:
-    console = out_console()
-    found = report.intervals
-    title = (
-        f"Open-set identification: {report.enrolled} of {report.people} people enrolled, {report.strangers} strangers"
-    )
-    table = _table(title, "figure", "value", "95 % over people", "threshold")
-    table.add_row("rank-1", _percent(report.rank1), _span(found["rank1"]), "")
-    for rank in (5, 10):
-        if len(report.cmc) >= rank:
-            table.add_row(f"CMC rank-{rank}", _percent(float(report.cmc[rank - 1])), "", "")
-    for key, value in report.fnir_at_fpir.items():
-        table.add_row(
-            f"FNIR at FPIR {100 * float(key):g} %", _percent(value), _span(found[f"fnir_at_fpir_{key}"]),
-            f"{report.threshold_at_fpir[key]:.4f}",
-        )  # fmt: skip
-    for key, missing in report.needs.items():
-        table.add_row(f"FNIR at FPIR {100 * float(key):g} %", f"needs {missing:,} strangers more", "", "")
-    console.print(table)
-    console.print(
-        f"{report.mated} mated and {report.non_mated} non-mated searches in {report.repeats} repetitions; "
-        f"{report.failed_to_enrol} photos failed to enrol, {report.people_not_enrolled} people could not be enrolled"
-    )
-    table = _table("False positives by source", "source", "people", "searches", "FPIR", "95 % over people")
-    for row in (*report.sources, *((report.relatives,) if report.relatives else ())):
-        table.add_row(row.name, str(row.people), str(row.searches), _percent(row.fpir), _span(row.interval))
-    console.print(table)
-    table = _table(
-        "Fusion of a person's faces, and margin", "fusion", "margin", "threshold", "FNIR", "rank-1", "ambiguous"
-    )
-    for one in report.fusions:
-        table.add_row(
-            one.fusion, f"{one.margin:.2f}", f"{one.threshold:.4f}", _percent(one.fnir), _percent(one.rank1),
-            _percent(one.ambiguous),
-        )  # fmt: skip
-    console.print(table)
-    table = _table(
-        "By gallery size", "people", "threshold", "FNIR", "rank-1", "FPIR at last threshold", "if independent"
-    )
-    for size in report.sizes:
-        table.add_row(
-            str(size.gallery_size), f"{size.threshold:.4f}", _percent(size.fnir), _percent(size.rank1),
-            _percent(size.fpir_at_full_threshold), _percent(size.independent_fpir),
-        )  # fmt: skip
-    console.print(table)
-    if report.groups:
-        table = _table("By group", "group", "mated", "FNIR", "non-mated", "FPIR", "95 %")
-        for group in report.groups:
-            mark = "[red]![/] " if group.warning else ""
-            table.add_row(
-                mark + group.group, str(group.mated), _percent(group.fnir), str(group.non_mated), _percent(group.fpir),
-                _span(group.fpir_interval),
-            )  # fmt: skip
-        console.print(table)

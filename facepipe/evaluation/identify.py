@@ -50,7 +50,8 @@ def evaluate_people(
 ) -> IdentificationReport:
     """Compute the whole report from searches.
 
-    groups: a name for each search (empty: no breakdown). target: FPIR of the tables by source, fusion, size and group.
+    groups: a name for each search (empty: no breakdown). target: FPIR of the tables by source, fusion, size and group; where
+    the strangers are too few to show it, the lowest that they can show, and no such tables where they can show none.
     UsageError when there is no mated or no non-mated search.
     """
     searches = trials.searches[FUSIONS[0]]
@@ -62,8 +63,8 @@ def evaluate_people(
     hits = searches.hits()
     crowd = len(np.unique(searches.unit[searches.impostor]))
     fpirs = [rate for rate in FPIRS if metrics.supported(rate, crowd)]
-    main = target if metrics.supported(target, crowd) else (fpirs[-1] if fpirs else 1.0)
-    threshold = metrics.threshold_at(outside, main)
+    main = target if metrics.supported(target, crowd) else min(fpirs, default=None)
+    threshold = metrics.threshold_at(outside, main) if main is not None else -np.inf
     intervals, curves = _bootstrap(searches, fpirs, replicates, seed)
     shown = searches.mated & (searches.top >= threshold)
     return IdentificationReport(
@@ -82,12 +83,12 @@ def evaluate_people(
         repeats=int(searches.trial.max()) + 1,
         failed_to_enrol=trials.failed_probes,
         people_not_enrolled=trials.not_enrollable,
-        wrong_names=float(np.sum(shown & ~searches.right) / searches.mated.sum()),
-        sources=_by_source(searches, threshold),
-        relatives=_relatives(relatives, threshold, main),
-        fusions=_fusions(trials, main),
-        sizes=_sizes(trials, main, seed),
-        groups=_by_group(searches, groups, threshold),
+        wrong_names=None if main is None else float(np.sum(shown & ~searches.right) / searches.mated.sum()),
+        sources=() if main is None else _by_source(searches, threshold),
+        relatives=None if main is None else _relatives(relatives, threshold, main),
+        fusions=() if main is None else _fusions(trials, main),
+        sizes=() if main is None else _sizes(trials, main, seed),
+        groups=() if main is None else _by_group(searches, groups, threshold),
         model=model,
         searches=searches,
         relative_searches=relatives,

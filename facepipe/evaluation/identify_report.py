@@ -77,7 +77,8 @@ class IdentificationReport:
     """All figures of one open-set run. Rates are shares 0..1, intervals are 95 % over people and repetitions.
 
     false_names: the strangers with the highest scores, each photo once: probe, enrolled photo of the name, score. missed:
-    the enrolled people whose searches missed by most, with the photo of who came first.
+    the enrolled people whose searches missed by most, or came closest to it, with the photo of who came first. Where the
+    strangers are too few to show any FPIR, what would be measured at one is empty.
     """
 
     rank1: float
