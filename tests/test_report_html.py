@@ -84,8 +84,8 @@ def test_everything_is_counted_and_shown(tmp_path: Path) -> None:
     assert [face["path"] for face in ada["faces"]] == ["b.jpg", "a.jpg"]  # the less certain first
     assert ada["cover"]["path"] == "a.jpg"  # the most certain on the cover
     assert [face["status"] for face in data["doubtful"]["faces"]] == ["ambiguous", "known"]
-    assert data["failures"]["rows"] == [["broken.jpg", "is empty; copy it again"]]
-    assert data["no_face"]["rows"] == ["wall.jpg"]
+    assert data["failures"]["rows"] == [["broken.jpg", "is empty; copy it again", None]]
+    assert data["no_face"]["rows"] == [["wall.jpg", None]]
     assert "took 12.5 s" in data["meta"] and "model mini:1" in data["meta"]
     assert len(pictures_of(tmp_path / "r.html")) == 4
 
@@ -180,6 +180,27 @@ def test_the_page_is_self_contained_and_names_are_only_text(tmp_path: Path) -> N
         assert base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() in policy.group(1)
 
 
+def test_a_face_says_where_it_is_and_whether_it_is_doubtful(tmp_path: Path) -> None:
+    data = write(tmp_path / "r.html", photo("a.jpg", answer("Ada"), stranger()), photo("b.jpg", answer("Ada", 0.6)))
+    shown = {face["path"]: face for face in data["people"][0]["faces"]}
+    assert shown["a.jpg"]["place"] == [0.031, 0.042, 0.156, 0.208, 1.333]  # 50 pixels at (10, 10) of 320 x 240
+    assert (shown["a.jpg"]["number"], shown["a.jpg"]["faces"]) == (1, 2)
+    assert [shown[name]["doubtful"] for name in ("a.jpg", "b.jpg")] == [False, True]
+
+
+def test_what_earlier_runs_did_is_not_this_runs_speed(tmp_path: Path) -> None:
+    def meta(fresh: int) -> str:
+        with HtmlReport(tmp_path / "r.html") as report:
+            for number in range(10):
+                report.add(photo(f"{number}.jpg"))
+            report.finish(seconds=2.0, fresh=fresh)
+        return " ".join(data_of(tmp_path / "r.html")["meta"])
+
+    assert "5.0 photos a second" in meta(10) and "earlier" not in meta(10)
+    assert "1.0 photos a second" in meta(2) and "8 photos from earlier runs" in meta(2)
+    assert "second" not in meta(0)
+
+
 def test_an_interrupted_report_leaves_the_old_page(tmp_path: Path) -> None:
     write(tmp_path / "r.html", photo("a.jpg"))
     before = (tmp_path / "r.html").read_bytes()
@@ -250,6 +271,8 @@ def test_a_browser_shows_the_page(tmp_path: Path) -> None:
     for section in ("doubtful", "people", "unknown", "failures", "no-face"):
         assert f'<section class="part" id="{section}">' in dom
     assert "Ada or Grace?" in dom and "&lt;/script&gt;&lt;script&gt;" in dom
+    # A list that is shown whole offers no more; the rule below is what hides the button in every browser.
+    assert "Show 0 more" in dom and "[hidden] { display: none !important; }" in dom
     # Two doubtful faces of 96 pixels, a cover, a person's face and an unknown one: all in the first window.
     assert pink_pixels(tmp_path / "r.html", tmp_path / "profile") > 4 * 90 * 90
 

@@ -55,14 +55,17 @@ def write_failures(out: Path, failures: Iterable[tuple[str, str]]) -> bool:
     return bool(found)
 
 
-def write_report(path: Path, photos: Iterable[tuple[dict[str, Any], list[bytes]]], seconds: float) -> None:
-    """Write the HTML page of a batch from its records and thumbnails, whole or not at all. seconds: how long the batch took."""
+def write_report(path: Path, photos: Iterable[tuple[dict[str, Any], list[bytes]]], seconds: float, fresh: int) -> None:
+    """Write the HTML page of a batch from its records and thumbnails, whole or not at all.
+
+    seconds: how long the batch took. fresh: how many photos it looked at.
+    """
     from facepipe.report.html import HtmlReport
 
     with HtmlReport(path) as report:
         for record, thumbnails in photos:
             report.add(record, thumbnails if len(thumbnails) == len(record["faces"]) else ())
-        report.finish(seconds=seconds)
+        report.finish(seconds=seconds, fresh=fresh)
 
 
 def _parsed(records: Iterable[str]) -> Iterator[dict[str, Any]]:

@@ -237,7 +237,7 @@ def _pass(
         write_output(out, ledger.records())
         write_failures(out, ledger.failures())
         if sides.report is not None:
-            write_report(sides.report, ledger.records_with_thumbnails(), counts.seconds)
+            write_report(sides.report, ledger.records_with_thumbnails(), counts.seconds, counts.fresh)
     return counts
 
 

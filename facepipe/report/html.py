@@ -29,6 +29,7 @@ from facepipe.images import encode_image
 from facepipe.report.draw import crop_face
 from facepipe.report.records import Record, as_record, dumps
 from facepipe.types import Face, Image, PhotoResult, UInt8
+from facepipe.wording import plural
 
 #: Longer side of a thumbnail in pixels; on the page it has about 100, more only on dense screens.
 THUMBNAIL_SIDE = 112
@@ -56,9 +57,9 @@ class Limits:
 
     people: int = 5000
     person_faces: int = 60
-    all_people_faces: int = 8000
-    doubtful: int = 1000
-    unknown: int = 2000
+    all_people_faces: int = 4000
+    doubtful: int = 800
+    unknown: int = 1500
     rows: int = 5000
 
 
@@ -72,12 +73,22 @@ class _Shown:
     thumb: tuple[int, int] | None
 
 
-def _entry(face: Record, path: str, number: int) -> Record:
-    """Return what the script is told of a face, but for its thumbnail's number and its photo's link."""
+def _entry(face: Record, record: Record, number: int) -> Record:
+    """Return what the script is told of a face, but for its thumbnail's number and its photo's link.
+
+    number: of the face in its photo, from 1. place: left, top, width and height as shares of the photo, and its aspect.
+    """
     x1, y1, x2, y2 = face["box"]
+    width, height = record["width"], record["height"]
+    shares = (
+        [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height, width / height] if width and height else None
+    )
     return {
-        "path": printable(path),
+        "path": printable(record["path"]),
         "number": number,
+        "faces": len(record["faces"]),
+        "place": None if shares is None else [round(share, 3) for share in shares],
+        "doubtful": _is_doubtful(face),
         "size": min(x2 - x1, y2 - y1),
         "person": None if face["person"] is None else printable(face["person"]),
         "candidates": [[printable(candidate["person"]), candidate["similarity"]] for candidate in face["candidates"]],
@@ -189,19 +200,19 @@ class HtmlReport:
             self._counts["failed"] += 1
             if len(self._failures) < self._limits.rows:
                 reason = printable(record["error"]).removeprefix(f"{printable(path)}: ")
-                self._failures.append((printable(path), reason))
+                self._failures.append((path, reason))
         elif not faces:
             self._counts["no_face"] += 1
             if len(self._no_face) < self._limits.rows:
-                self._no_face.append(printable(path))
+                self._no_face.append(path)
         for name in dict.fromkeys(face["person"] for face in faces if face["person"] is not None):
             self._people.setdefault(name, _Person(_Kept(self._person_limit))).photos += 1
         for place, face in enumerate(faces):
             self._counts["faces"] += 1
             self._counts[face["status"]] += 1
-            self._add_face(path, place, face, thumbnails[place] if thumbnails else None)
+            self._add_face(record, place, face, thumbnails[place] if thumbnails else None)
 
-    def _add_face(self, path: str, place: int, face: Record, thumb: UInt8 | bytes | None) -> None:
+    def _add_face(self, record: Record, place: int, face: Record, thumb: UInt8 | bytes | None) -> None:
         doubt = _doubt(face)
         person = self._people.get(face["person"]) if face["person"] is not None else None
         lists = [] if person is None else [person.faces]
@@ -214,7 +225,7 @@ class HtmlReport:
         if not wanting and not covers:
             return
         spooled = None if thumb is None else self._spooled(thumb)
-        shown = _Shown(_entry(face, path, place + 1), path, doubt, spooled)
+        shown = _Shown(_entry(face, record, place + 1), str(record["path"]), doubt, spooled)
         for kept in wanting:
             kept.put(shown)
         if covers and person is not None:
@@ -239,10 +250,13 @@ class HtmlReport:
         self._spool.write(data)
         return offset, len(data)
 
-    def finish(self, *, seconds: float | None = None) -> None:
-        """Write the page, whole or not at all. seconds: how long the batch took. Raises OutputError when refused."""
+    def finish(self, *, seconds: float | None = None, fresh: int | None = None) -> None:
+        """Write the page, whole or not at all. Raises OutputError when refused.
+
+        seconds: how long the batch took. fresh: how many photos it looked at, where an earlier run had done the others.
+        """
         numbers: dict[tuple[int, int], int] = {}
-        data = self._data(numbers, seconds)
+        data = self._data(numbers, self._meta(seconds, fresh))
         page = {name: resources.files("facepipe.report").joinpath(name).read_text("utf-8") for name in _PARTS}
         before, after = page["page.html"].split("$thumbnails")
         values = {
@@ -271,7 +285,7 @@ class HtmlReport:
                 file.write(b'"')
             file.write(b"]</script>\n")
 
-    def _data(self, numbers: dict[tuple[int, int], int], seconds: float | None) -> Record:
+    def _data(self, numbers: dict[tuple[int, int], int], meta: list[str]) -> Record:
         """Return all that the script is told, and number the thumbnails in the order in which the page shows them."""
         hrefs: dict[str, str | None] = {}
 
@@ -288,9 +302,11 @@ class HtmlReport:
         people = sorted(self._people.items(), key=lambda item: (-item[1].faces.total, item[0].casefold(), item[0]))
         people = people[: self._limits.people]
         share = _share([len(person.faces.heap) for _, person in people], self._limits.all_people_faces)
+        failures = [[printable(path), reason, self._href(path)] for path, reason in self._failures]
+        no_face = [[printable(path), self._href(path)] for path in self._no_face]
         return {
             "chunk": _CHUNK,
-            "meta": self._meta(seconds),
+            "meta": meta,
             "counts": self._counts,
             "doubtful": doubtful,
             "people_total": len(self._people),
@@ -305,8 +321,8 @@ class HtmlReport:
                 for name, person in people
             ],
             "unknown": listed(self._unknown),
-            "failures": {"total": self._counts["failed"], "rows": self._failures},
-            "no_face": {"total": self._counts["no_face"], "rows": self._no_face},
+            "failures": {"total": self._counts["failed"], "rows": failures},
+            "no_face": {"total": self._counts["no_face"], "rows": no_face},
         }
 
     def _href(self, path: str) -> str | None:
@@ -315,15 +331,18 @@ class HtmlReport:
             return None
         return quote(Path(os.path.relpath(path, self._path.resolve().parent)).as_posix())
 
-    def _meta(self, seconds: float | None) -> list[str]:
+    def _meta(self, seconds: float | None, fresh: int | None) -> list[str]:
         now = datetime.datetime.now().astimezone()
         meta = [f"{now:%d %B %Y, %H:%M}".lstrip("0")]
-        if seconds is not None:
-            speed = self._counts["photos"] / max(seconds, 1e-3)
+        looked_at = self._counts["photos"] if fresh is None else min(fresh, self._counts["photos"])
+        if seconds is not None and looked_at:
+            speed = looked_at / max(seconds, 1e-3)
             meta += [
                 f"took {duration(seconds)}",
                 f"{speed:.1f} photos a second" if speed < 10 else f"{speed:.0f} photos a second",
             ]
+        if looked_at < self._counts["photos"]:
+            meta.append(f"{plural(self._counts['photos'] - looked_at, 'photo')} from earlier runs")
         return [*meta, *(f"model {printable(model)}" for model in sorted(self._models))]
 
     def _summary(self) -> str:

@@ -27,7 +27,7 @@
     image.alt = "";
     image.decoding = "async";
     image.src = source(Number(holder.dataset.thumb));
-    holder.replaceChildren(image);
+    holder.replaceChildren(image, ...(holder.dataset.flag ? [el("span", "flag", holder.dataset.flag)] : []));
   };
   const observer = new IntersectionObserver(
     (entries) => entries.filter((e) => e.isIntersecting).forEach((e) => { observer.unobserve(e.target); show(e.target); }),
@@ -50,8 +50,26 @@
     if (face.status !== "unknown" && face.probability !== null) return percent(face.probability);
     return face.similarity === null ? "" : face.similarity.toFixed(2);
   };
-  const tag = (face) => el("span", `tag t-${face.status}`, el("i", `dot c-${face.status}`), face.status, certainty(face) && ` ${certainty(face)}`);
+  const tag = (face) => {
+    const kind = face.doubtful ? "ambiguous" : face.status;
+    const sure = face.status !== "unknown" && face.probability !== null ? `, ${percent(face.probability)} sure` : "";
+    return el("span", `tag t-${kind}`, el("i", `dot c-${kind}`), `${face.status}${sure}`);
+  };
+  // The surest face of each person on this page, to compare a doubtful one with.
+  const covers = new Map(data.people.filter((entry) => entry.cover !== null).map((entry) => [entry.name, entry.cover]));
+  const compared = (face, name) => {
+    const cover = covers.get(name);
+    return cover === undefined || cover.thumb === null || cover.thumb === face.thumb ? null : cover;
+  };
   const bars = (face) => {
+    const seen = face.candidates.some(([name]) => compared(face, name) !== null);
+    const likeness = (name) => {
+      const cover = compared(face, name);
+      if (cover === null) return el("span", "ava");
+      const holder = picture(cover, "ava");
+      holder.title = `${name}, the surest face in these photos`;
+      return holder;
+    };
     const top = Math.max(face.threshold * 1.35, ...face.candidates.map((c) => c[1]), 0.01);
     const place = (value) => `${100 * Math.min(1, Math.max(0, value / top))}%`;
     return el("span", "bars", ...face.candidates.map(([name, similarity]) => {
@@ -60,28 +78,38 @@
       fill.style.width = place(similarity);
       mark.style.left = place(face.threshold);
       mark.title = `threshold ${face.threshold}`;
-      return el("span", "cand", words(name), el("span", "track", fill, mark), el("span", "", similarity.toFixed(2)));
+      return el("span", seen ? "cand seen" : "cand", seen ? likeness(name) : null, words(name), el("span", "track", fill, mark), el("span", "", similarity.toFixed(2)));
     }));
   };
   const fileName = (path) => path.split("/").pop();
+  const linked = (path, href) => {
+    if (!href) return words(path);
+    const link = el("a", "", path);
+    link.href = href;
+    link.target = "_blank";
+    link.rel = "noopener";
+    return link;
+  };
 
   // ---- the sheet about one face ----
   const detail = document.getElementById("detail");
   const open = (face, list, place) => {
     const facts = el("dl");
     const fact = (name, value) => { if (value) facts.append(el("dt", "", name), el("dd", "", value)); };
-    fact("Sure", face.status === "unknown" ? "" : percent(face.probability));
     fact("Similarity", face.similarity === null ? "" : `${face.similarity.toFixed(3)} (needed: ${face.threshold.toFixed(2)})`);
-    fact("Face", `number ${face.number} in the photo`);
     fact("Size", `${Math.round(face.size)} pixels`);
-    const path = el("p", "path");
-    if (face.href) {
-      const link = el("a", "", face.path);
-      link.href = face.href;
-      link.target = "_blank";
-      link.rel = "noopener";
-      path.append(link);
-    } else path.append(words(face.path));
+    if (face.place !== null && face.faces > 1) {
+      const [x, y, width, height, aspect] = face.place;
+      const mark = el("i");
+      const map = el("span", "place", mark);
+      map.style.aspectRatio = String(aspect);
+      for (const [side, share] of [["left", x], ["top", y], ["width", width], ["height", height]]) mark.style[side] = `${100 * share}%`;
+      map.setAttribute("role", "img");
+      map.setAttribute("aria-label", `${Math.round(100 * x)} % from the left, ${Math.round(100 * y)} % from the top`);
+      fact("Where", map);
+    }
+    fact("Face", face.faces > 1 ? `${face.number} of ${face.faces} in the photo` : "");
+    const path = el("p", "path", linked(face.path, face.href));
     const step = (way, label) => {
       const button = el("button", "more", label);
       button.disabled = list[place + way] === undefined;
@@ -95,6 +123,7 @@
       el("div", "sheet", picture(face), el("div", "", tag(face), el("h3", "", words(answer(face))), facts), bars(face), path),
       el("div", "acts", steps, close),
     );
+    for (const holder of detail.querySelectorAll("[data-thumb]")) { observer.unobserve(holder); show(holder); }
     if (!detail.open) detail.showModal();
     close.focus();
   };
@@ -125,8 +154,10 @@
   const left = (total, items, word) =>
     total > items.length ? el("p", "note", `This page shows ${format.format(items.length)} of ${plural(total, word)}, the most doubtful first; the results file has all.`) : null;
 
-  const tile = (list, label) => (face, place) => {
-    const button = el("button", "face", picture(face), el("span", "under", words(label(face)), el("span", "", certainty(face))));
+  const tile = (list, figure) => (face, place) => {
+    const holder = picture(face);
+    if (face.doubtful) holder.dataset.flag = certainty(face);
+    const button = el("button", "face", holder, el("span", "under", words(fileName(face.path)), figure ? el("span", "", certainty(face)) : null));
     button.type = "button";
     button.title = `${answer(face)} ${certainty(face)}\n${face.path}`;
     button.setAttribute("aria-label", `${answer(face)}, ${face.path}`);
@@ -159,7 +190,7 @@
   const person = (entry) => {
     const about = `${plural(entry.total, "face")} in ${plural(entry.photos, "photo")}`;
     const cover = entry.cover === null ? null : picture(entry.cover, "cover");
-    const grid = growing(el("div", "grid"), entry.faces, tile(entry.faces, (face) => fileName(face.path)), 20, 60);
+    const grid = growing(el("div", "grid"), entry.faces, tile(entry.faces, false), 16, 60);
     return el("article", "person", el("header", "", cover, el("div", "", el("h3", "", words(entry.name)), el("p", "", about))), grid, left(entry.total, entry.faces, "face"));
   };
 
@@ -183,7 +214,7 @@
 
   if (data.doubtful.total) {
     const faces = data.doubtful.faces;
-    part("doubtful", "Doubtful", data.doubtful.total, "Faces that need your eyes: two people are equally like them, or the name is not sure. The mark on each bar is the threshold.",
+    part("doubtful", "Doubtful", data.doubtful.total, "Faces that need your eyes: two people are equally like them, or the name is not sure. The mark on each bar is the threshold; the small pictures are the surest face of each person, to compare.",
       growing(el("div", "rows"), faces, row(faces), 12, 48), left(data.doubtful.total, faces, "face"));
   }
   if (data.people.length) {
@@ -207,19 +238,19 @@
   if (data.unknown.total) {
     const faces = data.unknown.faces;
     part("unknown", "Unknown", data.unknown.total, "Faces of nobody who is enrolled. Those most like somebody come first, with their similarity.",
-      growing(el("div", "grid"), faces, tile(faces, (face) => fileName(face.path)), 48, 240), left(data.unknown.total, faces, "face"));
+      growing(el("div", "grid"), faces, tile(faces, true), 48, 240), left(data.unknown.total, faces, "face"));
   }
   if (data.failures.total) {
     const body = el("tbody");
     const table = el("table", "", el("thead", "", el("tr", "", el("th", "", "Photo"), el("th", "", "Reason"))), body);
-    const grown = growing(body, data.failures.rows, ([path, reason]) => el("tr", "", el("td", "", words(path)), el("td", "", words(reason))), 30, 300, table);
+    const grown = growing(body, data.failures.rows, ([path, reason, href]) => el("tr", "", el("td", "", linked(path, href)), el("td", "", words(reason))), 30, 300, table);
     part("failures", "Failures", data.failures.total, "Photos that could not be used, and why.", grown,
       left(data.failures.total, data.failures.rows, "photo"));
   }
   if (data.no_face.total) {
     const body = el("tbody");
     const table = el("table", "", body);
-    const grown = growing(body, data.no_face.rows, (path) => el("tr", "", el("td", "", words(path))), 12, 300, table);
+    const grown = growing(body, data.no_face.rows, ([path, href]) => el("tr", "", el("td", "", linked(path, href))), 12, 300, table);
     part("no-face", "No face", data.no_face.total, "Photos in which no face was found.", grown,
       left(data.no_face.total, data.no_face.rows, "photo"));
   }
