@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from facepipe.images import read_image
-from facepipe.report.html import HtmlReport, Limits, duration, thumbnail
+from facepipe.report.html import HtmlReport, Limits, thumbnail
 from facepipe.types import Candidate, Image, PhotoResult, Prediction, Status, UInt8
+from facepipe.wording import duration
 from tests.fakes import face_at
 
 HOSTILE = (

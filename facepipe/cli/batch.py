@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
-from facepipe.cli.common import echo, err_console, note, quiet_option
-from facepipe.cli.engine import Deciding, Looking, decision_options, detect_options
+from facepipe.cli.batch_progress import progress, summary
+from facepipe.cli.common import echo, note, quiet_option
+from facepipe.cli.engine import Deciding, Looking, recognition_options
+from facepipe.cli.photos import FOLDER, list_options, listed, picture_options
+from facepipe.wording import plural
 
 if TYPE_CHECKING:
     from facepipe.batch.job import Counts, SideOutput
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 #: A batch of few photos uses the engines for many as well: results do not change in their last digit as a folder grows.
 _MANY = 1_000_000
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()
@@ -35,13 +36,9 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     envvar="FACEPIPE_OUT",
     help="Results: .jsonl, .csv or .parquet. Its ledger, NAME.ledger, lies beside it.",
 )
-@click.option("--files-from", type=click.File("rb"), help="Read names of photos, a line each; - is stdin.")
-@click.option(
-    "-0", "--null", "separated_by_null", is_flag=True, help="The names of --files-from end with NUL (find -print0)."
-)
-@click.option("--annotate", type=_FOLDER, help="Write copies with frames and names into this folder.")
-@click.option("--crops", type=_FOLDER, help="Write each face as a picture into this folder.")
-@click.option("--sort-into", type=_FOLDER, help="Sort the photos into folders by who is in them.")
+@list_options
+@picture_options
+@click.option("--sort-into", type=FOLDER, help="Sort the photos into folders by who is in them.")
 @click.option(
     "--sort-how",
     type=click.Choice(["link", "hardlink", "copy"]),
@@ -65,8 +62,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--every", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Seconds between looks of --watch."
 )
-@decision_options
-@detect_options
+@recognition_options
 @quiet_option
 def batch(
     photos: tuple[str, ...],
@@ -81,15 +77,8 @@ def batch(
     workers: int | None,
     watch: bool,
     every: float,
-    gallery: Path,
-    model: str | None,
-    threshold: float | None,
-    margin: float | None,
-    top_k: int,
-    repeat: bool,
-    min_face: int,
-    max_side: int,
-    device: str,
+    looking: Looking,
+    deciding: Deciding,
     quiet: bool,
 ) -> int:
     """Name the people in many photos.
@@ -104,12 +93,10 @@ def batch(
     check_suffix(out)
     if not math.isfinite(every):
         raise UsageError("--every: expected a finite number of seconds")
-    require_outside(gallery, out, annotate, crops, sort_into, report)
-    roots = [*photos, *_listed(files_from, separated_by_null)]
+    require_outside(deciding.gallery, out, annotate, crops, sort_into, report)
+    roots = [*photos, *listed(files_from, separated_by_null)]
     if not roots:
         raise UsageError("batch: no photos given; name a folder, or use --files-from")
-    looking = Looking(min_face, max_side, device)
-    deciding = Deciding(gallery, model, threshold, margin, top_k, repeat)
     return _run(
         roots,
         out,
@@ -120,16 +107,6 @@ def batch(
         every if watch else None,
         quiet,
     )
-
-
-def _listed(file: IO[bytes] | None, separated_by_null: bool) -> list[str]:
-    """Return the names in a list; bytes that are no text stay what they are, as in every file name."""
-    import os
-
-    if file is None:
-        return []
-    names = file.read().split(b"\0" if separated_by_null else b"\n")
-    return [os.fsdecode(name if separated_by_null else name.rstrip(b"\r")) for name in names if name.strip()]
 
 
 class _Sides:
@@ -196,7 +173,7 @@ def _run(
     options = StreamOptions(workers or threads.cores(), looking.read_side)
     with Ledger(ledger_path(out), _key(looking, recognizer, deciding, generation, sides)) as ledger:
         try:
-            with _progress(count_sources(roots, sides.folders()), quiet) as show:
+            with progress(count_sources(roots, sides.folders()), quiet) as show:
                 counts = _pass(recognizer, roots, ledger, options, sides, out, show)
             if counts.found or every is not None:
                 _report(counts, out, quiet)
@@ -271,38 +248,9 @@ def _report(counts: Counts, out: Path, quiet: bool) -> None:
     from facepipe.batch.outputs import failures_path
 
     if counts.failed:
-        note(f"facepipe: {_photos(counts.failed)} failed; {failures_path(out)} lists them with the reason")
+        note(f"facepipe: {plural(counts.failed, 'photo')} failed; {failures_path(out)} lists them with the reason")
     if not quiet:
         echo(summary(counts, out))
-
-
-def summary(counts: Counts, out: Path) -> str:
-    """Say in a few lines what came out."""
-    lines = [
-        f"{_photos(counts.found)} in {counts.seconds:.1f} s ({_rate(counts):.1f} a second), {counts.failed} failed",
-        f"{counts.faces} {'face' if counts.faces == 1 else 'faces'}: "
-        f"{counts.known} known, {counts.ambiguous} ambiguous, {counts.unknown} unknown",
-    ]
-    if counts.resumed:
-        lines.append(f"{_photos(counts.resumed)} {_were(counts.resumed)} done by an earlier run")
-    if counts.reused:
-        lines.append(
-            f"{_photos(counts.reused)} had the same bytes as another and {_were(counts.reused)} not looked at again"
-        )
-    if counts.vanished:
-        lines.append(
-            f"{_photos(counts.vanished)} of an earlier run vanished and {_were(counts.vanished)} marked in the results"
-        )
-    lines.append(f"results: {out}")
-    return "\n".join(lines)
-
-
-def _photos(count: int) -> str:
-    return "1 photo" if count == 1 else f"{count} photos"
-
-
-def _were(count: int) -> str:
-    return "was" if count == 1 else "were"
 
 
 def _nothing(roots: list[str], counts: Counts, out: Path) -> str:
@@ -310,56 +258,5 @@ def _nothing(roots: list[str], counts: Counts, out: Path) -> str:
     from facepipe.files import printable
 
     named = ", ".join(map(printable, roots[:3])) + (", ..." if len(roots) > 3 else "")
-    gone = f"; {_photos(counts.vanished)} of an earlier run vanished, see {out}" if counts.vanished else ""
+    gone = f"; {plural(counts.vanished, 'photo')} of an earlier run vanished, see {out}" if counts.vanished else ""
     return f"no photos found in {named}{gone}; name a folder with pictures in it"
-
-
-def _rate(counts: Counts) -> float:
-    return counts.fresh / counts.seconds if counts.seconds else 0.0
-
-
-# ---- progress ----
-
-
-@contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[Counts], None]]:
-    """Show a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet."""
-    console = err_console()
-    if quiet:
-        yield lambda counts: None
-    elif console.is_terminal:
-        yield from _bar(total, console)
-    else:
-        yield _lines(total)
-
-
-def _figures(counts: Counts) -> str:
-    unknown = counts.unknown + counts.ambiguous
-    return f"{_rate(counts):.1f} a second, {counts.faces} faces, {counts.known} known, {unknown} unknown, {counts.failed} failed"
-
-
-def _lines(total: int, every: float = 10.0) -> Callable[[Counts], None]:
-    next_at = every
-
-    def show(counts: Counts) -> None:
-        nonlocal next_at
-        if counts.seconds >= next_at:
-            next_at = counts.seconds + every
-            rate = _rate(counts)
-            left = f", {(total - counts.found) / rate:.0f} s left" if rate and total > counts.found else ""
-            note(f"{counts.found} of {max(total, counts.found)} photos, {_figures(counts)}{left}")
-
-    return show
-
-
-def _bar(total: int, console: Any) -> Iterator[Callable[[Counts], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("photos", total=total, figures="")
-
-        def show(counts: Counts) -> None:
-            progress.update(task, total=max(total, counts.found), completed=counts.found, figures=_figures(counts))
-
-        yield show

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,18 @@ class Deciding:
     margin: float | None
     top_k: int
     repeat: bool
+
+
+def recognition_options(command: _F) -> Callable[..., Any]:
+    """`detect_options` and `decision_options`, given to the command as `looking` and `deciding`."""
+
+    @functools.wraps(command)
+    def called(**values: Any) -> Any:
+        looking = Looking(**{name: values.pop(name) for name in Looking.__dataclass_fields__})
+        deciding = Deciding(**{name: values.pop(name) for name in Deciding.__dataclass_fields__})
+        return command(looking=looking, deciding=deciding, **values)
+
+    return decision_options(detect_options(called))
 
 
 #: Up to so many photos are done sooner by the engines that start without torch.

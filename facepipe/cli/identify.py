@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from facepipe.cli.common import echo, note, out_console, quiet_option
-from facepipe.cli.engine import Deciding, Looking, decision_options, detect_options
+from facepipe.cli.engine import Deciding, Looking, recognition_options
+from facepipe.cli.photos import list_options, listed, picture_options
 
 if TYPE_CHECKING:
     from facepipe.pipeline import Recognizer
@@ -20,40 +20,24 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("images", nargs=-1, metavar="IMG...|-")
-@click.option(
-    "--files-from", type=click.File("rb"), help="Read the names of pictures from a file, a line each; - is stdin."
-)
+@list_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: a list, a record for each picture.")
 @click.option("--jsonl", is_flag=True, help="Print one JSON record a line, as each picture is done.")
 @click.option("--csv", is_flag=True, help="Print CSV, a row for each face.")
-@click.option(
-    "--annotate",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Write the pictures with names drawn into this folder.",
-)
-@click.option(
-    "--crops", type=click.Path(path_type=Path, file_okay=False), help="Write each face as a picture into this folder."
-)
-@decision_options
-@detect_options
+@picture_options
+@recognition_options
 @quiet_option
 def identify(
     images: tuple[str, ...],
     files_from: IO[bytes] | None,
+    separated_by_null: bool,
     as_json: bool,
     jsonl: bool,
     csv: bool,
     annotate: Path | None,
     crops: Path | None,
-    gallery: Path,
-    model: str | None,
-    threshold: float | None,
-    margin: float | None,
-    top_k: int,
-    repeat: bool,
-    min_face: int,
-    max_side: int,
-    device: str,
+    looking: Looking,
+    deciding: Deciding,
     quiet: bool,
 ) -> int:
     """Say who is in pictures: known, unknown or ambiguous, for each face. `-` reads one picture from stdin."""
@@ -61,19 +45,18 @@ def identify(
     from facepipe.errors import ExitCode, UsageError
     from facepipe.files import require_outside
 
-    require_outside(gallery, annotate, crops)
+    require_outside(deciding.gallery, annotate, crops)
     styles = [name for name, chosen in (("json", as_json), ("jsonl", jsonl), ("csv", csv)) if chosen]
     if len(styles) > 1:
         raise UsageError(f"identify: choose one of --{' and --'.join(styles)}")
     style = styles[0] if styles else "table"
-    paths = [*images, *(os.fsdecode(line.rstrip(b"\r\n")) for line in files_from or () if line.strip())]
+    paths = [*images, *listed(files_from, separated_by_null)]
     if not paths:
         raise UsageError("identify: no picture given; name one, or use - for stdin, or --files-from")
     for path in paths:
         if Path(path).is_dir():
             raise UsageError(f"{path}: a folder; use `facepipe batch {path} --out results.jsonl`")
-    looking = Looking(min_face, max_side, device)
-    recognizer = load_recognizer(looking, Deciding(gallery, model, threshold, margin, top_k, repeat), len(paths))
+    recognizer = load_recognizer(looking, deciding, len(paths))
     show = _PRINTERS[style]
     results = []
     failed = 0

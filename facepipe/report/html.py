@@ -29,7 +29,7 @@ from facepipe.images import encode_image
 from facepipe.report.draw import crop_face
 from facepipe.report.records import Record, as_record, dumps
 from facepipe.types import Face, Image, PhotoResult, UInt8
-from facepipe.wording import plural
+from facepipe.wording import duration, plural
 
 #: Longer side of a thumbnail in pixels; on the page it has about 100, more only on dense screens.
 THUMBNAIL_SIDE = 112
@@ -354,16 +354,6 @@ class HtmlReport:
 
 
 _PARTS = ("page.html", "page.css", "page.js")
-
-
-def duration(seconds: float) -> str:
-    """Return a time span in the two units that matter: `8.2 s`, `3 min 20 s`, `2 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _share(sizes: Sequence[int], total: int) -> int:

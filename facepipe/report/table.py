@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from facepipe.files import printable
 from facepipe.report.records import Record, as_record
 from facepipe.types import PhotoResult
+from facepipe.wording import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,10 +101,6 @@ def summary(records: Sequence[Mapping[str, Any]]) -> str:
     statuses = [face["status"] for record in records for face in record["faces"]]
     failed = sum(record["error"] is not None for record in records)
     parts = [f"{statuses.count(status)} {status}" for status in ("known", "ambiguous", "unknown") if status in statuses]
-    line = f"{_plural(len(records), 'photo')}, {_plural(len(statuses), 'face')}"
+    line = f"{plural(len(records), 'photo')}, {plural(len(statuses), 'face')}"
     line += f": {', '.join(parts)}" if parts else ""
     return line + (f"; {failed} failed" if failed else "")
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"

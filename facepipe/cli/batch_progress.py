@@ -1,0 +1,112 @@
+"""What `facepipe batch` shows while it works, and says when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facepipe.cli.common import err_console, note
+from facepipe.wording import duration, plural
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from facepipe.batch.job import Counts
+
+Show = Callable[["Counts"], None]
+
+
+@contextmanager
+def progress(total: int, quiet: bool) -> Iterator[Show]:
+    """Show a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet. total: photos as far as is known."""
+    console = err_console()
+    if quiet:
+        yield lambda counts: None
+    elif console.is_terminal:
+        with _bar(total, console) as show:
+            yield show
+    else:
+        yield _lines(total)
+
+
+@contextmanager
+def _bar(total: int, console: Console) -> Iterator[Show]:
+    """Two lines, so that both fit into 60 columns: how far, how fast and how long; and what was found."""
+    from rich.console import Group
+    from rich.live import Live
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    columns = (
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    bar = Progress(*columns, console=console, expand=True)
+    task = bar.add_task("photos", total=total, rate="")
+    found = Text("starting", style="dim", no_wrap=True, overflow="ellipsis")
+    with Live(Group(bar, found), console=console, transient=True, refresh_per_second=4):
+
+        def show(counts: Counts) -> None:
+            all_photos = max(total, counts.found)
+            bar.update(task, total=all_photos, completed=counts.found, rate=f"{rate_of(counts):.1f}/s")
+            found.plain = faces_of(counts) + (f"; {counts.failed} failed" if counts.failed else "")
+
+        yield show
+
+
+def _lines(total: int, every: float = 10.0) -> Show:
+    next_at = every
+
+    def show(counts: Counts) -> None:
+        nonlocal next_at
+        if counts.seconds < next_at:
+            return
+        next_at = counts.seconds + every
+        rate, rest = rate_of(counts), total - counts.found
+        left = f", {duration(rest / rate)} left" if rate and rest > 0 else ""
+        photos = f"{counts.found:,} of {max(total, counts.found):,} photos, {rate:.1f} a second{left}"
+        note(f"{photos}; {faces_of(counts)}; {counts.failed} failed")
+
+    return show
+
+
+def faces_of(counts: Counts) -> str:
+    """Say how many faces were found, and of whom."""
+    who = f"{counts.known:,} known, {counts.ambiguous:,} ambiguous, {counts.unknown:,} unknown"
+    return f"{plural(counts.faces, 'face')}: {who}"
+
+
+def rate_of(counts: Counts) -> float:
+    """Return how many photos a second this run looked at; what an earlier run had done does not count."""
+    return counts.fresh / counts.seconds if counts.seconds else 0.0
+
+
+def summary(counts: Counts, out: Path) -> str:
+    """Say in a few lines what came out."""
+    speed = f" in {duration(counts.seconds)} ({rate_of(counts):.1f} a second)"
+    lines = [
+        f"{plural(counts.found, 'photo')}{'' if counts.resumed else speed}, {counts.failed:,} failed",
+        faces_of(counts),
+    ]
+    if counts.resumed:
+        here = f", {counts.fresh:,} looked at now in {duration(counts.seconds)}" if counts.fresh else "; nothing is new"
+        lines.append(f"{plural(counts.resumed, 'photo')} {_were(counts.resumed)} done by an earlier run{here}")
+    if counts.reused:
+        lines.append(
+            f"{plural(counts.reused, 'photo')} had the same bytes as another and {_were(counts.reused)} not looked at again"
+        )
+    if counts.vanished:
+        lines.append(
+            f"{plural(counts.vanished, 'photo')} of an earlier run vanished and {_were(counts.vanished)} marked in the results"
+        )
+    lines.append(f"results: {out}")
+    return "\n".join(lines)
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"

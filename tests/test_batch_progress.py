@@ -1,0 +1,68 @@
+"""What a batch shows while it works, on a terminal of 60 columns and in a pipe, and what it says at the end."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from facepipe.batch.job import Counts
+from facepipe.cli import batch_progress
+from facepipe.wording import duration, plural
+
+
+def counts(**values: float) -> Counts:
+    made = Counts()
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+HALF = counts(found=1200, fresh=1200, failed=3, faces=2500, known=400, ambiguous=12, unknown=2088, seconds=100.0)
+
+
+def test_both_lines_fit_into_sixty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=60, color_system=None)
+    monkeypatch.setattr(batch_progress, "err_console", lambda: console)
+    with batch_progress.progress(2400, quiet=False) as show:
+        show(HALF)
+    assert "1200/2400 12.0/s" in text.getvalue() and "left" in text.getvalue()
+    assert "2,500 faces: 400 known, 12 ambiguous, 2,088 unknown" in text.getvalue()
+
+
+def test_a_pipe_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    with batch_progress.progress(2400, quiet=False) as show:
+        show(counts(found=10, fresh=10, seconds=9.0))
+        assert capsys.readouterr().err == ""
+        show(HALF)
+        show(counts(found=1300, fresh=1300, seconds=101.0))
+    assert capsys.readouterr().err == (
+        "1,200 of 2,400 photos, 12.0 a second, 1 min 40 s left; "
+        "2,500 faces: 400 known, 12 ambiguous, 2,088 unknown; 3 failed\n"
+    )
+    with batch_progress.progress(2400, quiet=True) as show:
+        show(HALF)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_end_says_what_this_run_did() -> None:
+    out = Path("r.jsonl")
+    assert batch_progress.summary(HALF, out).startswith("1,200 photos in 1 min 40 s (12.0 a second), 3 failed\n")
+    resumed = counts(found=100, resumed=99, fresh=1, seconds=0.5, failed=1)
+    assert batch_progress.summary(resumed, out).splitlines() == [
+        "100 photos, 1 failed",
+        "0 faces: 0 known, 0 ambiguous, 0 unknown",
+        "99 photos were done by an earlier run, 1 looked at now in 0.5 s",
+        "results: r.jsonl",
+    ]
+    assert "99 photos were done by an earlier run; nothing is new" in batch_progress.summary(
+        counts(found=99, resumed=99, seconds=0.1), out
+    )
+
+
+def test_counts_are_read_by_people() -> None:
+    assert [plural(n, "person", "people") for n in (0, 1, 2000)] == ["0 people", "1 person", "2,000 people"]
+    assert duration(200) == "3 min 20 s"
