@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +51,7 @@ def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Itera
             yield target
         return
     # A name of its own length limit: the target's name may already be as long as the file system allows.
-    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
+    temporary = target.parent / f".{_mark(target)}{secrets.token_hex(4)}.tmp"
     try:
         with _as_output_error(path):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +63,24 @@ def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Itera
             _sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _mark(target: Path) -> str:
+    """Return what the names of all temporary files for a target begin with."""
+    return hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]
+
+
+def remove_strays(path: str | os.PathLike[str]) -> None:
+    """Remove what killed writers of `path` left beside it. Only for those who know that nobody is writing it now."""
+    target = Path(os.path.realpath(path))
+    for temporary in target.parent.glob(f".{_mark(target)}*.tmp"):
+        if is_temporary(temporary.name):
+            temporary.unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Say whether a file's name is one that `atomic_path` gives to unfinished files."""
+    return re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None
 
 
 @contextlib.contextmanager

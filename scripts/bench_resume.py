@@ -1,16 +1,33 @@
-"""kill -9 at random moments of a batch with the real networks, resumed each time: is the output that of a run nobody stopped?"""
+"""kill -9 at random moments of a batch with the real networks, resumed each time: is all it wrote that of a run nobody stopped?
+
+Each batch is killed and started again until a run reaches its end; as many batches are made as it takes to kill the wanted number of
+times. Compared are the results (JSON lines, CSV and Parquet in turn), the list of failures, the ledger, crops, annotated copies,
+sorted folders, and the report without its three remarks on date and speed.
+"""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
+import re
+import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+#: Lists what was sorted: a line for each change, the last one of a photo counts.
+MANIFEST = ".facepipe-sorted"
+FOLDERS = ("crops", "annotated", "sorted")
+#: Date, duration and rate in the report.
+REMARKS = re.compile(rb'"meta":\["[^"]*","took [^"]*","[^"]* photos a second"')
 
 
 def main() -> None:
@@ -20,72 +37,145 @@ def main() -> None:
     )
     parser.add_argument("--photos", type=int, default=500)
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--longest", type=float, default=0.25, help="share of a whole run that none lives beyond")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     from benchlib import machine
+    from facepipe.batch.outputs import write_output
 
     print(machine())
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         enrol(options.faces, root)
-        listing = root / "list"
-        listing.write_text("\n".join(photos(options.faces, options.photos)))
+        (root / "list").write_text("\n".join(photos(options.faces, options.photos)))
         started = time.monotonic()
-        start(root, "whole.jsonl").wait()
+        whole = Run(root, "whole", ".jsonl")
+        whole.start().wait()
         takes = time.monotonic() - started
-        whole = (root / "whole.jsonl").read_text()
-        print(f"{len(whole.splitlines())} photos, undisturbed: {takes:.1f} s")
-        kills = ends = 0
+        lines = whole.out.read_text().splitlines()
+        for suffix in SUFFIXES[1:]:
+            write_output(whole.out.with_suffix(suffix), lines)
+        expected = whole.facts()
+        print(f"{len(lines)} photos, undisturbed: {takes:.1f} s; {expected['counts']}", flush=True)
+        when: Counter[str] = Counter()
         number = 0
-        while kills < options.kills:
-            process = start(root, f"out{number}.jsonl")
-            try:
-                process.wait(timeout=rng.uniform(0.5, takes))
-            except subprocess.TimeoutExpired:
+        while when.total() < options.kills:
+            run = Run(root, f"out{number}", SUFFIXES[number % len(SUFFIXES)])
+            while (
+                moment := run.disturbed(rng, takes * options.longest, when["while it wrote the results"])
+            ) is not None:
+                when[moment] += 1
+            same(run, whole, expected)
+            number += 1
+            print(f"batch {number} ({run.out.suffix}) came to its end, {when.total()} kills until now", flush=True)
+        told = ", ".join(f"{count} {moment}" for moment, count in when.most_common())
+        print(f"{when.total()} kills: {told}")
+        print(
+            f"{number} of {number} batches came to their end with all that the undisturbed run wrote, each photo once"
+        )
+
+
+class Run:
+    """One batch with all its outputs in a folder of its own."""
+
+    def __init__(self, root: Path, name: str, suffix: str) -> None:
+        self.folder = root / name
+        self.folder.mkdir()
+        self.out = self.folder / f"out{suffix}"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        command = [
+            sys.executable,
+            "-m",
+            "facepipe",
+            "batch",
+            "--files-from",
+            "../list",
+            "--gallery",
+            "../gallery",
+            "-q",
+        ]
+        command += ["--out", self.out.name, "--report", "report.html", "--sort-into", "sorted", "--crops", "crops"]
+        command += ["--annotate", "annotated"]
+        return subprocess.Popen(command, cwd=self.folder, env=environment(), stderr=subprocess.DEVNULL)
+
+    def disturbed(self, rng: random.Random, longest: float, met_end: int) -> str | None:
+        """Run until killed at a random moment and say when that was; None when the run came to its end first.
+
+        Every second run that reaches the writing of results is killed there.
+        """
+        before = self.recorded()
+        process = self.start()
+        deadline = time.monotonic() + rng.uniform(0.1, longest)
+        at_end = rng.random() < 0.5 and met_end < 12
+        while process.poll() is None:
+            if at_end and any(self.folder.glob(".*.tmp")):
+                deadline = min(deadline, time.monotonic() + rng.uniform(0.0, 0.1))
+            if time.monotonic() >= deadline:
+                writing = any(self.folder.glob(".*.tmp")) or self.out.exists()
                 process.kill()
                 process.wait()
-                kills += 1
-                continue
-            ends += same(root, number, whole)
-            number += 1
-        start(root, f"out{number}.jsonl").wait()
-        ends += same(root, number, whole)
-        print(
-            f"{kills} times killed; {ends} of {number + 1} batches came to their end, each with the undisturbed output"
-        )
+                if writing:
+                    return "while it wrote the results"
+                return "before its first photo" if self.recorded() == before else "among the photos"
+            time.sleep(0.002)
+        if process.returncode not in (0, 7):  # 7: some of the photos are no pictures
+            sys.exit(f"{self.folder.name}: exit code {process.returncode}, {-process.returncode == signal.SIGKILL}")
+        return None
+
+    def recorded(self) -> int:
+        ledger = Path(f"{self.out}.ledger")
+        if not ledger.exists():
+            return 0
+        with sqlite3.connect(ledger) as database:
+            tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            found = int(database.execute("SELECT count(*) FROM photo").fetchone()[0]) if tables else 0
+        database.close()
+        return found
+
+    def facts(self) -> dict[str, object]:
+        """Return everything that was written, as digests."""
+        facts: dict[str, object] = {}
+        for name in FOLDERS:
+            for path in sorted((self.folder / name).rglob("*")):
+                if path.is_symlink():
+                    facts[str(path.relative_to(self.folder))] = str(path.readlink())
+                elif path.name == MANIFEST:
+                    entries = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+                    facts[path.name] = {entry["photo"]: entry["places"] for entry in entries if "places" in entry}
+                elif path.is_file():
+                    facts[str(path.relative_to(self.folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
+        failures = self.folder / "out.failures.csv"
+        facts["failures"] = failures.read_bytes() if failures.exists() else b""
+        facts["report"] = REMARKS.sub(b"", (self.folder / "report.html").read_bytes())
+        with sqlite3.connect(f"{self.out}.ledger") as database:
+            columns = "name, stamp, content, position, failed, vanished, record"
+            facts["ledger"] = database.execute(f"SELECT {columns} FROM photo ORDER BY position").fetchall()
+            facts["thumbnails"] = database.execute("SELECT * FROM thumbnail ORDER BY name, number").fetchall()
+        database.close()
+        facts["counts"] = Counter(name.split("/")[0] for name in facts if "/" in name)
+        return facts
 
 
-def same(root: Path, number: int, whole: str) -> bool:
-    text = (root / f"out{number}.jsonl").read_text()
-    paths = [json.loads(line)["path"] for line in text.splitlines()]
-    if text != whole or len(paths) != len(set(paths)):
-        differing = sum(a != b for a, b in zip(text.splitlines(), whole.splitlines(), strict=False))
-        sys.exit(
-            f"out{number}.jsonl differs: {len(paths)} records, {len(set(paths))} photos, {differing} lines not the same"
-        )
-    return True
-
-
-def start(root: Path, out: str) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "facepipe",
-        "batch",
-        "--files-from",
-        "list",
-        "--out",
-        out,
-        "--gallery",
-        "gallery",
-        "-q",
-    ]
-    return subprocess.Popen(command, cwd=root, env=environment())
+def same(run: Run, whole: Run, expected: dict[str, object]) -> None:
+    """Stop with a message unless a run wrote all that the undisturbed one did, and each photo once."""
+    if run.out.read_bytes() != whole.out.with_suffix(run.out.suffix).read_bytes():
+        sys.exit(f"{run.out}: differs from the undisturbed results")
+    got = run.facts()
+    for name in sorted(expected.keys() | got.keys()):
+        if got.get(name) != expected.get(name):
+            sys.exit(f"{run.folder.name}: {name} differs: {expected.get(name)!r:.300} became {got.get(name)!r:.300}")
+    paths = [json.loads(row[-1])["path"] for row in got["ledger"]]  # type: ignore[attr-defined]
+    if len(paths) != len(set(paths)):
+        sys.exit(f"{run.folder.name}: {len(paths)} records of {len(set(paths))} photos")
+    strays = [path.name for path in run.folder.rglob(".*.tmp")]
+    if strays:
+        sys.exit(f"{run.folder.name}: unfinished files were left: {strays}")
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
 
 
 def enrol(faces: Path, root: Path) -> None:
@@ -99,9 +189,9 @@ def enrol(faces: Path, root: Path) -> None:
 
 def photos(faces: Path, count: int) -> list[str]:
     """Return probes of enrolled people and of strangers, scenes, LFW photos and files that are no usable picture."""
-    people = sorted(faces.glob("people/*/probe-*"))[:200]
-    scenes = sorted((faces / "scenes").iterdir())[:40]
-    traps = sorted(path for path in (faces / "traps").rglob("*") if path.is_file())[:10]
+    people = sorted(faces.glob("people/*/probe-*"))[: count * 2 // 5]
+    scenes = sorted((faces / "scenes").iterdir())[: count * 2 // 25]
+    traps = sorted(path for path in (faces / "traps").rglob("*") if path.is_file())[: count // 50]
     lfw = sorted((faces / "lfw").glob("*/*.jpg"))
     chosen = [*people, *scenes, *traps]
     return [str(path.resolve()) for path in [*chosen, *lfw[: count - len(chosen)]]]

@@ -20,6 +20,7 @@ import pytest
 
 from facepipe.batch.ledger import Ledger
 from facepipe.cli import main
+from facepipe.files import atomic_path
 from facepipe.gallery.store import Gallery
 from tests.batch_fixtures import paint, paint_many, recognizer
 from tests.fakes import FakeEmbedder
@@ -104,6 +105,21 @@ def test_what_a_batch_wrote_is_no_photo(tmp_path: Path, facepipe: Run) -> None:
         assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
     assert facepipe("drawn", "--out", "d.jsonl")[0] == 0
     assert len((tmp_path / "d.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_a_killed_run_left_unfinished_is_removed(tmp_path: Path, facepipe: Run) -> None:
+    paint(tmp_path / "mine/a.png", "red")
+    command = ("batch", "mine", "--out", "out.jsonl", "--crops", "crops")
+    assert facepipe(*command)[0] == 0
+    with atomic_path(tmp_path / "out.jsonl") as unfinished:
+        mine = [unfinished, tmp_path / "crops" / unfinished.name, tmp_path / "crops/deep" / unfinished.name]
+    theirs = [tmp_path / ".0123456789abcdef.tmp", tmp_path / "crops/notes.tmp"]
+    for path in [*mine, *theirs]:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+        os.utime(path, (1, 1))
+    assert facepipe(*command)[0] == 0
+    assert [path.exists() for path in [*mine, *theirs]] == [False, False, False, True, True]
 
 
 def test_files_and_folders_of_others_are_not_replaced(tmp_path: Path, facepipe: Run) -> None:

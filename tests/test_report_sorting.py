@@ -97,3 +97,42 @@ def test_copies_take_the_place_of_links(tmp_path: Path) -> None:
         (place,) = Sorter(tmp_path / "out", how).add(photo(one, "Ada"))
         assert tree(tmp_path / "out") == ["people/Ada/1.jpg"] and place.is_symlink() == (how == "link")
         assert how == "link" or place.samefile(one) == (how == "hardlink")
+
+
+@pytest.mark.parametrize("how", ["link", "hardlink", "copy"])
+def test_what_a_killed_run_placed_is_known_as_its_own(
+    tmp_path: Path, how: How, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = make(tmp_path / "in/group.jpg", b"group")
+
+    class KilledError(Exception):
+        pass
+
+    with monkeypatch.context() as patched, pytest.raises(KilledError):
+        sorter = Sorter(tmp_path / "out", how)
+        written = sorter._list
+
+        def killed(entry: dict[str, object]) -> None:
+            if "places" in entry:
+                with (tmp_path / "out/.facepipe-sorted").open("a") as file:
+                    file.write('{"photo": "half a li')
+                raise KilledError
+            written(entry)
+
+        patched.setattr(sorter, "_list", killed)
+        sorter.add(photo(group, "Ada", "?"))
+    assert tree(tmp_path / "out") == ["people/Ada/group.jpg", "unknown/group.jpg"]
+    Sorter(tmp_path / "out", how).add(photo(group, "Ada"))
+    assert tree(tmp_path / "out") == ["people/Ada/group.jpg"]
+    Sorter(tmp_path / "out", how).add(photo(group, "?"))
+    assert tree(tmp_path / "out") == ["unknown/group.jpg"]
+
+
+def test_a_file_of_somebody_else_where_a_killed_run_had_begun_is_left_alone(tmp_path: Path) -> None:
+    mine = make(tmp_path / "in/mine.jpg", b"mine")
+    make(tmp_path / "out/unknown/mine.jpg", b"theirs")
+    line = f'{{"photo": "{mine}", "begun": ["unknown/mine.jpg", "copy"]}}\n'
+    make(tmp_path / "out/.facepipe-sorted", line.encode())
+    Sorter(tmp_path / "out", "copy").add(photo(mine, "?"))
+    Sorter(tmp_path / "out", "copy").add(photo(mine))
+    assert tree(tmp_path / "out") == ["no-face/mine.jpg", "unknown/mine.jpg"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from facepipe.batch.ledger import ledger_path
 from facepipe.batch.outputs import failures_path
 from facepipe.errors import UsageError
-from facepipe.files import atomic_file, printable
+from facepipe.files import atomic_file, is_temporary, printable, remove_strays
 from facepipe.images import OUTPUT_MARK, find_images, is_output
 
 
@@ -50,6 +50,22 @@ def mark_folders(folders: Collection[Path], roots: Iterable[str]) -> None:
         if not is_output(os.fspath(folder)):
             with atomic_file(folder / OUTPUT_MARK) as file:
                 file.write(b"Written by facepipe batch, which does not search this folder for photos.\n")
+
+
+def sweep(out: Path, report: Path | None, folders: Collection[Path], started: float) -> None:
+    """Remove the unfinished files that a killed run left; for the holder of the ledger.
+
+    started: when this run began, seconds as in `time.time`; in the batch's folders only what is older goes.
+    """
+    for path in (out, failures_path(out), report):
+        if path is not None:
+            remove_strays(path)
+    for folder in folders:
+        for place, _, names in os.walk(folder):
+            for name in filter(is_temporary, names):
+                path = Path(place, name)
+                if path.lstat().st_mtime < started:
+                    path.unlink()
 
 
 def _stat(path: str | Path) -> os.stat_result | None:

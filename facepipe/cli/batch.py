@@ -159,12 +159,13 @@ def _run(
 
     threads.prepare()
     from facepipe.batch.ledger import Ledger, ledger_path
-    from facepipe.batch.owned import check_files, mark_folders
+    from facepipe.batch.owned import check_files, mark_folders, sweep
     from facepipe.batch.sources import count_sources
     from facepipe.batch.stream import StreamOptions
     from facepipe.cli.engine import load_recognizer
     from facepipe.errors import ExitCode, InputError
 
+    started = time.time()
     check_files(out, sides.report, roots)
     generation = _generation(deciding)
     mark_folders(sides.folders(), roots)
@@ -172,6 +173,7 @@ def _run(
     threads.limit()
     options = StreamOptions(workers or threads.cores(), looking.read_side)
     with Ledger(ledger_path(out), _key(looking, recognizer, deciding, generation, sides)) as ledger:
+        sweep(out, sides.report, sides.folders(), started)
         try:
             with progress(count_sources(roots, sides.folders()), quiet) as show:
                 counts = _pass(recognizer, roots, ledger, options, sides, out, show)

@@ -26,7 +26,8 @@ from facepipe.types import PhotoResult
 
 How = Literal["link", "hardlink", "copy"]
 
-#: Lists what was placed, a line of JSON for each change: {"photo": path, "places": {place: [how, what it was]}}.
+#: Lists what was placed, a line of JSON for each change: {"photo": path, "places": {place: [how, what it was]}}, and before
+#: each place that is made {"photo": path, "begun": [place, how]}: what a run that was killed left there is known as ours.
 _MANIFEST = ".facepipe-sorted"
 
 
@@ -55,7 +56,7 @@ class Sorter:
     def __init__(self, folder: str | os.PathLike[str], how: How = "link") -> None:
         self._folder = Path(folder)
         self._how = how
-        self._placed = _read_manifest(self._folder / _MANIFEST)
+        self._placed, self._begun, self._torn = _read_manifest(self._folder / _MANIFEST)
 
     def add(
         self,
@@ -75,13 +76,16 @@ class Sorter:
         if folders and data is None and not original.is_file():
             raise InputError(f"{printable(original)}: no such file to sort; run the batch where its photos are")
         photo = os.path.abspath(original)  # noqa: PTH100
-        before = self._placed.get(photo, {})
+        # What a killed run had placed, but not listed yet, is ours as well.
+        begun = {name: how for name, how in self._begun.pop(photo, {}).items() if self._holds(name, original, data)}
+        left = {name: [made_how, _what(self._folder / name, made_how)] for name, made_how in begun.items()}
+        before = {**left, **self._placed.get(photo, {})}
         ours = {name for name, (made_how, what) in before.items() if _what(self._folder / name, made_how) == what}
         how = "copy" if data is not None else self._how
         for name in [name for name in ours if before[name][0] != how or not self._holds(name, original, data)]:
             (self._folder / name).unlink()
             ours.remove(name)
-        places = [self._place(self._folder / folder, original, data, ours) for folder in folders]
+        places = [self._place(self._folder / folder, original, data, ours, photo) for folder in folders]
         after: dict[str, list[str]] = {}
         for place, made in places:
             name = place.relative_to(self._folder).as_posix()
@@ -89,12 +93,17 @@ class Sorter:
                 after[name] = [how, _what(place, how)]
         for name in ours - after.keys():
             self._take_away(self._folder / name)
-        if after != before:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with (self._folder / _MANIFEST).open("a", encoding="ascii") as file:
-                file.write(json.dumps({"photo": photo, "places": after}) + "\n")
+        if after != self._placed.get(photo, {}):
+            self._list({"photo": photo, "places": after})
             self._placed[photo] = after
         return [place for place, _ in places]
+
+    def _list(self, entry: Mapping[str, Any]) -> None:
+        """Append a line to the list of what was placed; one that was cut off by a kill is ended first."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / _MANIFEST).open("a", encoding="ascii") as file:
+            file.write("\n" * self._torn + json.dumps(entry) + "\n")
+        self._torn = False
 
     def _holds(self, name: str, original: Path, data: bytes | None) -> bool:
         return self._is(self._folder / name, original, data)
@@ -105,7 +114,7 @@ class Sorter:
         if not any(place.parent.iterdir()):
             place.parent.rmdir()
 
-    def _place(self, folder: Path, original: Path, data: bytes | None, ours: set[str]) -> tuple[Path, bool]:
+    def _place(self, folder: Path, original: Path, data: bytes | None, ours: set[str], photo: str) -> tuple[Path, bool]:
         """Return the photo's place in a folder, and whether it was made now."""
         for name in ours:
             if (self._folder / name).parent == folder:
@@ -115,6 +124,8 @@ class Sorter:
         while True:
             place = folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
             if not os.path.lexists(place):
+                how = "copy" if data is not None else self._how
+                self._list({"photo": photo, "begun": [place.relative_to(self._folder).as_posix(), how]})
                 self._make(place, original, data)
                 return place, True
             if self._is(place, original, data):
@@ -166,14 +177,24 @@ def _what(place: Path, how: str) -> str:
     return f"file:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}"
 
 
-def _read_manifest(path: Path) -> dict[str, dict[str, list[str]]]:
-    """Return the places of each photo; a last line that was not written whole is left out."""
+def _read_manifest(path: Path) -> tuple[dict[str, dict[str, list[str]]], dict[str, dict[str, str]], bool]:
+    """Return the places of each photo, those that were begun and not listed (place to how), and whether the last line was cut off.
+
+    A line that was not written whole is left out.
+    """
     placed: dict[str, dict[str, list[str]]] = {}
-    lines = path.read_text(encoding="ascii").split("\n")[:-1] if path.exists() else []
-    for line in lines:
+    begun: dict[str, dict[str, str]] = {}
+    text = path.read_text(encoding="ascii") if path.exists() else ""
+    for line in text.split("\n")[:-1]:
         try:
             entry = json.loads(line)
         except ValueError:
             continue
+        if "begun" in entry:
+            name, how = entry["begun"]
+            if ".." not in PurePosixPath(name).parts:
+                begun.setdefault(entry["photo"], {})[name] = how
+            continue
+        begun.pop(entry["photo"], None)
         placed[entry["photo"]] = {n: w for n, w in entry["places"].items() if ".." not in PurePosixPath(n).parts}
-    return placed
+    return placed, begun, bool(text) and not text.endswith("\n")
