@@ -109,7 +109,7 @@ def test_what_a_batch_wrote_is_no_photo(tmp_path: Path, facepipe: Run) -> None:
 
 def test_what_a_killed_run_left_unfinished_is_removed(tmp_path: Path, facepipe: Run) -> None:
     paint(tmp_path / "mine/a.png", "red")
-    command = ("batch", "mine", "--out", "out.jsonl", "--crops", "crops")
+    command = ("mine", "--out", "out.jsonl", "--crops", "crops")
     assert facepipe(*command)[0] == 0
     with atomic_path(tmp_path / "out.jsonl") as unfinished:
         mine = [unfinished, tmp_path / "crops" / unfinished.name, tmp_path / "crops/deep" / unfinished.name]
