@@ -1,9 +1,9 @@
-"""Which face of a photo is meant, when the photo was given for one person."""
+"""Which face of a photo is meant, when the photo was given for one person: the same rule wherever that is asked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from facepipe.types import Face
 
 #: clear: the only face, or one beside which the others are small; largest; only: exactly one face may be there; all.
 FaceRule = Literal["clear", "largest", "only", "all"]
+FACE_RULES: tuple[FaceRule, ...] = get_args(FaceRule)
 #: A face is clearly the one that is meant when its area is at least this many times that of any other.
 CLEAR_RATIO = 4.0
 
@@ -20,18 +21,27 @@ def _area(face: Face) -> float:
     return float(np.prod(face.box[2:] - face.box[:2]))
 
 
-def select_faces(faces: Sequence[Face], rule: FaceRule, path: str) -> tuple[Face, ...]:
-    """Return the faces that are meant: one, or with the rule `all` every one.
+def choose_faces(faces: Sequence[Face], rule: FaceRule) -> list[int]:
+    """Return the places of the faces that are meant: one, or with the rule `all` every one, as they come.
+
+    None when there is no face, or the rule does not say which of several is meant.
+    """
+    if rule == "all" or len(faces) < 2:
+        return list(range(len(faces)))
+    order = sorted(range(len(faces)), key=lambda place: -_area(faces[place]))
+    first, second = (_area(faces[place]) for place in order[:2])
+    return order[:1] if rule == "largest" or (rule == "clear" and first >= CLEAR_RATIO * second) else []
+
+
+def require_faces(faces: Sequence[Face], rule: FaceRule, path: str) -> list[int]:
+    """Return the places of the faces that are meant, as `choose_faces`.
 
     Errors: NoFaceError when there is none; AmbiguousFaceError when the rule does not say which of several is meant.
     """
     if not faces:
         raise NoFaceError(f"{path}: no face found; use a photo where the face is larger, or try --min-face 20")
-    if rule == "all" or len(faces) == 1:
-        return tuple(faces)
-    by_size = sorted(faces, key=_area, reverse=True)
-    if rule == "largest" or (rule == "clear" and _area(by_size[0]) >= CLEAR_RATIO * _area(by_size[1])):
-        return (by_size[0],)
+    if chosen := choose_faces(faces, rule):
+        return chosen
     raise AmbiguousFaceError(
         f"{path}: {len(faces)} faces, and it is not clear whose photo it is; crop it, or choose with --faces largest"
     )

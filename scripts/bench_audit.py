@@ -13,7 +13,8 @@ import numpy as np
 
 from benchlib import machine
 from facepipe.gallery.audit import audit
-from facepipe.gallery.enroll import Enroller, EnrollRules, EnrollStatus, FaceChoice, collect_photos
+from facepipe.gallery.enroll import Enroller, EnrollRules
+from facepipe.gallery.intake import EnrollStatus, collect_photos
 from facepipe.gallery.store import Gallery
 from facepipe.networks.registry import get_record
 from facepipe.pipeline import load_extractor
@@ -35,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         clean = Gallery.create(Path(folder) / "clean", extractor.embedder.fingerprint, extractor.embedder.dim)
         start = time.perf_counter()
-        rules = EnrollRules(lookalike=threshold, faces=FaceChoice.LARGEST)
+        rules = EnrollRules(lookalike=threshold, faces="largest")
         outcomes = list(Enroller(clean, extractor, rules).run(photos))
         print(
             f"{len(photos)} photos of {len({p.person for p in photos})} people in {time.perf_counter() - start:.0f} s: "

@@ -13,8 +13,7 @@ from click.testing import CliRunner, Result
 from facepipe.cli import calibrate as calibrate_module
 from facepipe.cli import cli, evaluate
 from facepipe.errors import FacepipeError, UsageError
-from facepipe.gallery.enroll import NewFace
-from facepipe.gallery.store import Gallery
+from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import write_image
 from facepipe.networks.registry import get_record
 from facepipe.pipeline import Extractor

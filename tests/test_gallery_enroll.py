@@ -15,20 +15,13 @@ from facepipe.cli.enroll import _opened, _seconds
 from facepipe.errors import GalleryMissingError, InputError, UsageError
 from facepipe.gallery import people
 from facepipe.gallery.chips import cut_chip, face_in_chip, open_chip
-from facepipe.gallery.enroll import (
-    Enroller,
-    EnrollRules,
-    EnrollStatus,
-    FaceChoice,
-    Photo,
-    QualityLimits,
-    choose_faces,
-    collect_photos,
-)
+from facepipe.gallery.enroll import Enroller, EnrollRules, QualityLimits
+from facepipe.gallery.intake import EnrollStatus, Photo, collect_photos
 from facepipe.gallery.sealing import Secret
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import write_image
 from facepipe.pipeline import Extractor
+from facepipe.selection import FaceRule, choose_faces
 from facepipe.types import Quality
 from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
 from tests.test_gallery_store import unit
@@ -194,22 +187,22 @@ def test_a_face_of_somebody_else_is_refused_by_name_and_figure(gallery: Gallery,
 
 def test_all_faces_of_a_photo_can_be_enrolled(gallery: Gallery, tmp_path: Path) -> None:
     photo = Photo(paint(tmp_path / "1.png", "red", "blue"), "Twins")
-    assert enrol(gallery, [photo], EnrollRules(lookalike=0.6, faces=FaceChoice.ALL)) == [EnrollStatus.ENROLLED]
+    assert enrol(gallery, [photo], EnrollRules(lookalike=0.6, faces="all")) == [EnrollStatus.ENROLLED]
     assert names(gallery) == {"Twins": 2}
 
 
 @pytest.mark.parametrize(
     ("sides", "choice", "expected"),
     [
-        ([60], FaceChoice.ONLY, [0]),
-        ([60, 20], FaceChoice.ONLY, []),
-        ([20, 60], FaceChoice.CLEAR, [1]),
-        ([40, 60], FaceChoice.CLEAR, []),
-        ([40, 60], FaceChoice.LARGEST, [1]),
-        ([40, 60], FaceChoice.ALL, [0, 1]),
+        ([60], "only", [0]),
+        ([60, 20], "only", []),
+        ([20, 60], "clear", [1]),
+        ([40, 60], "clear", []),
+        ([40, 60], "largest", [1]),
+        ([40, 60], "all", [0, 1]),
     ],
 )
-def test_which_face(sides: list[int], choice: FaceChoice, expected: list[int]) -> None:
+def test_which_face(sides: list[int], choice: FaceRule, expected: list[int]) -> None:
     assert choose_faces([face_at(0, 0, side) for side in sides], choice) == expected
 
 

@@ -15,7 +15,8 @@ from facepipe.gallery.anchors import add_anchor
 from facepipe.gallery.audit import audit
 from facepipe.gallery.audit_page import write_page
 from facepipe.gallery.check import check
-from facepipe.gallery.enroll import Enroller, EnrollRules, EnrollStatus, Photo
+from facepipe.gallery.enroll import Enroller, EnrollRules
+from facepipe.gallery.intake import EnrollStatus, Photo
 from facepipe.gallery.journal import journal_lines, log_identified
 from facepipe.gallery.portable import export_gallery, import_gallery
 from facepipe.gallery.privacy import erase

@@ -126,6 +126,7 @@ def _failed(problems: list[InputError]) -> Iterator[Source]:
 
 def _broken(name: str, problem: str) -> Source:
     def load() -> bytes:
+        """Fail with the reason that is known already."""
         raise InputError(problem)
 
     return Source(name, "", None, load, problem=problem)
@@ -178,6 +179,7 @@ def _tar_members(path: str) -> Iterator[Source]:
 
 def _loader(name: str, open_member: Callable[[], IO[bytes] | None]) -> Callable[[], bytes]:
     def load() -> bytes:
+        """Unpack the member, never more bytes than a picture within the limit can have; InputError otherwise."""
         limit = max(64 << 20, max_pixels() * _MAX_BYTES_PER_PIXEL)
         try:
             file = open_member()

@@ -16,9 +16,10 @@ from facepipe.cli.common import echo, err_console, gallery_option, model_option,
 from facepipe.cli.engine import Looking, detect_options, load_engines, model_of
 
 if TYPE_CHECKING:
-    from facepipe.gallery.enroll import EnrollOutcome
+    from facepipe.gallery.intake import EnrollOutcome
     from facepipe.gallery.store import Gallery
     from facepipe.pipeline import Extractor
+    from facepipe.selection import FaceRule
 
 _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 
@@ -48,7 +49,7 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 def enroll(
     photos: tuple[Path, ...],
     name: str | None,
-    choice: str,
+    choice: FaceRule,
     accept_poor: bool,
     force: bool,
     keep_chips: bool,
@@ -62,7 +63,8 @@ def enroll(
     quiet: bool,
 ) -> int:
     """Enrol people: folders named like the people in them, photos with --name, or a CSV file of path,name."""
-    from facepipe.gallery.enroll import Enroller, EnrollRules, FaceChoice, collect_photos
+    from facepipe.gallery.enroll import Enroller, EnrollRules
+    from facepipe.gallery.intake import collect_photos
     from facepipe.networks.registry import get_record
     from facepipe.policy import policy_for
 
@@ -73,7 +75,7 @@ def enroll(
         rules = EnrollRules(
             # A new gallery is judged as one of ten people: it will not stay empty.
             lookalike=policy_for(get_record(record_name), max(10, len(store.snapshot().persons))).threshold,
-            faces=FaceChoice(choice),
+            faces=choice,
             accept_poor=accept_poor,
             force=force,
             keep_chips=keep_chips,
@@ -148,7 +150,7 @@ def _print_summary(outcomes: list[EnrollOutcome]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from facepipe.gallery.enroll import GOOD
+    from facepipe.gallery.intake import GOOD
 
     counts: dict[str, Counter[str]] = {}
     for outcome in outcomes:
@@ -170,7 +172,7 @@ def _print_summary(outcomes: list[EnrollOutcome]) -> None:
 def _exit_code(outcomes: list[EnrollOutcome]) -> int:
     """Return 0 when every photo is in the gallery, 7 when some are, and when none is, why the first is not."""
     from facepipe.errors import ExitCode
-    from facepipe.gallery.enroll import GOOD, EnrollStatus
+    from facepipe.gallery.intake import GOOD, EnrollStatus
 
     good = sum(outcome.status in GOOD for outcome in outcomes)
     if good == len(outcomes):

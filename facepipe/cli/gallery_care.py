@@ -23,6 +23,7 @@ from facepipe.cli.gallery_people import echo_json, open_database, table
 if TYPE_CHECKING:
     from facepipe.gallery.audit import AuditReport
     from facepipe.gallery.database import Database
+    from facepipe.selection import FaceRule
 
 
 @click.command()
@@ -203,19 +204,29 @@ def index(kind: str, min_recall: float, gallery: Path, as_json: bool) -> None:
 @click.command("not")
 @click.argument("name")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--faces",
+    "rule",
+    type=click.Choice(["clear", "largest", "only"]),
+    default="clear",
+    show_default=True,
+    help="Which face of a photo with several.",
+)
 @gallery_option
 @device_option
 @json_option
 @quiet_option
-def not_person(name: str, images: tuple[Path, ...], gallery: Path, device: str, as_json: bool, quiet: bool) -> int:
+def not_person(
+    name: str, images: tuple[Path, ...], rule: FaceRule, gallery: Path, device: str, as_json: bool, quiet: bool
+) -> int:
     """Say that the face in IMAGES is not NAME: whoever is more like it than like NAME is not called NAME again."""
     from facepipe.cli.engine import Looking, load_engines, model_of
-    from facepipe.errors import AmbiguousFaceError, ExitCode, FacepipeError, NoFaceError
+    from facepipe.errors import ExitCode, FacepipeError
     from facepipe.gallery.anchors import add_anchor
-    from facepipe.gallery.enroll import FaceChoice, choose_faces
     from facepipe.gallery.people import require_person
     from facepipe.gallery.store import Gallery
     from facepipe.images import content_hash, read_bytes, read_image_bytes
+    from facepipe.selection import require_faces
 
     looking = Looking(40, 1280, device)
     done: list[dict[str, Any]] = []
@@ -226,16 +237,12 @@ def not_person(name: str, images: tuple[Path, ...], gallery: Path, device: str, 
             try:
                 _, data = read_bytes(path)
                 photo = extractor.extract([read_image_bytes(data, str(path), max_side=looking.read_side)])[0]
-                if not photo.faces:
-                    raise NoFaceError(f"{path}: no face found")
-                rows = choose_faces(photo.faces, FaceChoice.CLEAR)
-                if not rows:
-                    raise AmbiguousFaceError(f"{path}: {len(photo.faces)} faces: cut out the one that is meant")
+                (place,) = require_faces(photo.faces, rule, str(path))
                 fresh = add_anchor(
                     opened,
                     name,
-                    photo.embeddings.vectors[rows[0]],
-                    face=photo.faces[rows[0]],
+                    photo.embeddings.vectors[place],
+                    face=photo.faces[place],
                     source=str(path.absolute()),
                     content=content_hash(data),
                 )

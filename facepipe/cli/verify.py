@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from facepipe.cli.common import FiniteRange, echo, json_option
 from facepipe.cli.engine import Looking, detect_options
+
+if TYPE_CHECKING:
+    from facepipe.selection import FaceRule
 
 
 @click.command()
@@ -36,7 +40,7 @@ def verify(
     second: str,
     model: str,
     threshold: float | None,
-    rule: str,
+    rule: FaceRule,
     as_json: bool,
     min_face: int,
     max_side: int,
@@ -47,7 +51,7 @@ def verify(
     from facepipe.images import read_image
     from facepipe.networks.registry import get_record
     from facepipe.policy import policy_for
-    from facepipe.selection import select_faces
+    from facepipe.selection import require_faces
 
     looking = Looking(min_face, max_side, device)
     limit = policy_for(get_record(model), 1, threshold=threshold).threshold
@@ -55,8 +59,8 @@ def verify(
     extracted = load_engines(model, looking, 2).extract(images)
     vectors = []
     for photo in extracted:
-        (face,) = select_faces(photo.faces, rule, photo.image.path)  # type: ignore[arg-type]
-        vectors.append(photo.embeddings.vectors[photo.faces.index(face)])
+        (place,) = require_faces(photo.faces, rule, photo.image.path)
+        vectors.append(photo.embeddings.vectors[place])
     similarity = float(vectors[0] @ vectors[1])
     same = similarity >= limit
     if as_json:

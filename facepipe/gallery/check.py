@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from facepipe.errors import GalleryError, InputError
-from facepipe.gallery.database import CRC_OF_FACE, CRC_OF_PERSON, Database, checksum, journal_digest, vector_checksum
+from facepipe.gallery.database import Database
 from facepipe.gallery.derived import TEMPORARY, remove_leftovers
 from facepipe.gallery.index import check_index, drop_index
 from facepipe.gallery.people import drop_faces, touch
 from facepipe.gallery.privacy import finish_scrub
+from facepipe.gallery.rows import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
 from facepipe.gallery.vectors import base_vectors, check_cache, drop_cache
 from facepipe.images import content_hash, read_bytes
 from facepipe.types import UNIT_TOLERANCE

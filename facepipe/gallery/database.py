@@ -1,4 +1,4 @@
-"""The gallery's SQLite file: opening it, reading and writing transactions, generations, the journal.
+"""The gallery's SQLite database: opening it, reading and writing transactions, generations, the journal.
 
 This module and `people` need no numpy: `gallery list` costs little more than Python's start.
 
@@ -10,9 +10,7 @@ concerns the directory entry of a rollback journal, which WAL does not have. `se
 from __future__ import annotations
 
 import contextlib
-import errno
 import getpass
-import hashlib
 import json
 import os
 import secrets
@@ -20,92 +18,21 @@ import shutil
 import sqlite3
 import tempfile
 import time
-import unicodedata
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from facepipe.errors import GalleryAccessError, GalleryError, GalleryExistsError, GalleryMissingError, UsageError
-from facepipe.gallery.lock import UnwritableError, WriterLock
+from facepipe.errors import GalleryAccessError, GalleryError, GalleryExistsError, GalleryMissingError
+from facepipe.gallery.disk import connect, sqlite_errors, sync_folder, write_empty
+from facepipe.gallery.lock import WriterLock
+from facepipe.gallery.rows import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest
 from facepipe.gallery.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_version
-from facepipe.gallery.sealing import Codec, PlainCodec, SealedCodec, Secret, unwrap_key, wrap_key
+from facepipe.gallery.sealing import Codec, PlainCodec, SealedCodec, Secret, unwrap_key
 
 DATABASE_NAME = "faces.sqlite"
 #: Holds the generation of the last write, outside the database: SQLite takes a damaged WAL for a shorter one, in silence.
 LAST_WRITE_NAME = "last-write"
 LOCK_TIMEOUT = 60.0
-_PAGE_SIZE = 8192
-
-CRC_OF_PERSON = "checksum(id, name, name_key, created, changed)"
-CRC_OF_FACE = (
-    "checksum(id, person_id, source, content, ordinal, x1, y1, x2, y2, score, landmarks, size, sharpness, yaw, pitch,"
-    " roll, edge_density, enrolled, expires, changed)"
-)
-
-
-def checksum(*values: Any) -> int:
-    """Return the CRC-32 of a row's values (numbers, text, bytes, None)."""
-    return zlib.crc32(repr(values).encode())
-
-
-def vector_checksum(row_id: int, data: bytes) -> int:
-    """Return the CRC-32 of a blob and the id of the row that it belongs to."""
-    return zlib.crc32(data, row_id & 0xFFFFFFFF)
-
-
-def normal_name(name: str) -> str:
-    """Return a person's name in NFC without outer blanks; UsageError when it cannot be a name."""
-    cleaned = unicodedata.normalize("NFC", name).strip()
-    if not cleaned or len(cleaned) > 200 or any(unicodedata.category(c) in {"Cc", "Cs"} for c in cleaned):
-        raise UsageError(f"{name!r} is no name: give 1 to 200 printable characters")
-    return cleaned
-
-
-@contextlib.contextmanager
-def sqlite_errors(place: Path) -> Iterator[None]:
-    """Turn SQLite's errors into a GalleryError that says what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        text = str(error)
-        if "full" in text or "disk I/O" in text:
-            advice = "the disk is full or failing: free space and try again; nothing of this step was stored"
-        elif "readonly" in text or "read-only" in text:
-            advice = "the gallery is read-only: give write permission, or copy it to a disk that can be written"
-        elif "unable to open" in text:
-            advice = "a file of it cannot be opened or made: check the permissions of its files and of its folder"
-        elif "locked" in text or "busy" in text:
-            advice = "another process reads or writes it: try again when it is done"
-        else:
-            advice = "the database is damaged: run facepipe gallery check, then gallery salvage or restore a copy"
-        raise GalleryError(f"{place}: {text}: {advice}") from error
-
-
-def _connect(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
-    mode = "mode=ro&immutable=1" if immutable else "mode=rw"
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30.0, isolation_level=None)
-    try:
-        connection.create_function("checksum", -1, checksum, deterministic=True)
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA cache_size = -16384")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Database:
@@ -141,7 +68,7 @@ class Database:
                 if path.exists():
                     raise GalleryExistsError(f"{folder}: there is a gallery already: open it, or give another folder")
                 with sqlite_errors(folder):
-                    _write_empty(draft, fingerprint, dim, secret)
+                    write_empty(draft, fingerprint, dim, secret)
                 draft.rename(path)
                 sync_folder(folder)
             finally:
@@ -181,7 +108,7 @@ class Database:
     def _open_writable(cls, folder: Path) -> Database | None:
         """Open for reading and writing, None when the disk does not allow it."""
         try:
-            connection = _connect(folder / DATABASE_NAME)
+            connection = connect(folder / DATABASE_NAME)
         except sqlite3.OperationalError as error:
             if "unable to open" in str(error) or "readonly" in str(error):
                 return None
@@ -198,9 +125,9 @@ class Database:
             shadow = tempfile.TemporaryDirectory(prefix="facepipe-")
             shutil.copy(path, shadow.name)
             shutil.copy(wal, shadow.name)
-            connection = _connect(Path(shadow.name) / path.name)
+            connection = connect(Path(shadow.name) / path.name)
         else:
-            connection = _connect(path, immutable=True)
+            connection = connect(path, immutable=True)
         return cls(folder, connection, writable=False, shadow=shadow)
 
     def _prepare(self, secret: Secret | None, accept_loss: bool) -> None:
@@ -383,48 +310,9 @@ class Database:
         )
 
 
-def journal_digest(previous: bytes, entry: tuple[Any, ...]) -> bytes:
-    """Return the hash that chains an entry to the one before it."""
-    return hashlib.sha256(previous + repr(entry).encode()).digest()
-
-
 def actor() -> str:
     """Return who acts: the user's name on this system."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no such user in a container
         return f"uid {os.getuid()}"
-
-
-def _write_empty(path: Path, fingerprint: str, dim: int, secret: Secret | None) -> None:
-    """Write a gallery without faces to `path` and sync it."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute("PRAGMA synchronous = FULL")
-        migrate(connection)
-        settings = {"fingerprint": fingerprint, "dim": str(dim), "identity": secrets.token_hex(16), "gone_since": "0"}
-        if secret is not None:
-            settings["key"] = wrap_key(secret, os.urandom(32))
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(
-            "INSERT INTO meta VALUES (?, ?, ?)", [(k, v, checksum(k, v)) for k, v in settings.items()]
-        )
-        connection.execute("COMMIT")
-        connection.execute("PRAGMA journal_mode = WAL")
-    finally:
-        connection.close()
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fchmod(descriptor, 0o600)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def disk_error(error: OSError, place: Path) -> UnwritableError:
-    """Return the error for a file that could not be written."""
-    if error.errno == errno.ENOSPC:
-        return UnwritableError(f"{place}: the disk is full: free space and try again")
-    return UnwritableError(f"{place}: cannot be written ({error.strerror})")

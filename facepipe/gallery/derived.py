@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.errors import GalleryError
-from facepipe.gallery.database import disk_error, sync_folder
+from facepipe.gallery.disk import disk_error, sync_folder
 from facepipe.gallery.sealing import Codec
 
 PIECE = 4 << 20

@@ -8,31 +8,26 @@ what it says is on the disk.
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
-from facepipe.errors import FacepipeError, InputError, UsageError
+from facepipe.errors import FacepipeError, InputError
 from facepipe.gallery.chips import cut_chip
-from facepipe.gallery.database import normal_name
+from facepipe.gallery.intake import EnrollOutcome, EnrollStatus, Photo
+from facepipe.gallery.likeness import Known
 from facepipe.gallery.people import find_person
 from facepipe.gallery.privacy import finish_scrub, forget_expired
-from facepipe.gallery.snapshot import GallerySnapshot
 from facepipe.gallery.store import Gallery, NewFace
-from facepipe.images import IMAGE_SUFFIXES, content_hash, find_images, read_bytes, read_image_bytes
+from facepipe.images import content_hash, read_bytes, read_image_bytes
+from facepipe.selection import FaceRule, choose_faces
 from facepipe.types import Embeddings, Face, Float32, Image, Quality
 
 #: Photos that are read, embedded and committed together.
 BATCH = 32
-#: By default the largest face of a photo is taken when it is this many times as wide as the next.
-CLEARLY_LARGER = 2.0
 
 
 class Extracted(Protocol):
@@ -60,33 +55,6 @@ class PhotoExtractor(Protocol):
     def extract(self, images: Sequence[Image]) -> Sequence[Extracted]:
         """Return each photo's faces and vectors."""
         ...
-
-
-class FaceChoice(StrEnum):
-    """Which faces of a photo are enrolled."""
-
-    CLEAR = "clear"  # the only one, or one that is clearly larger than all others
-    ONLY = "only"
-    LARGEST = "largest"
-    ALL = "all"
-
-
-class EnrollStatus(StrEnum):
-    """What became of a photo."""
-
-    ENROLLED = "enrolled"
-    ALREADY = "already"  # this very file is enrolled for this person
-    DUPLICATE = "duplicate"  # nearly the same face is enrolled for this person
-    UNREADABLE = "unreadable"
-    NO_FACE = "no-face"
-    AMBIGUOUS = "ambiguous"  # several faces, and nothing says which
-    POOR = "poor"
-    LOOKALIKE = "lookalike"  # more like somebody else who is enrolled
-    REFUTED = "refuted"  # a face that was said not to be this person
-
-
-#: The photo's face is in the gallery.
-GOOD = frozenset({EnrollStatus.ENROLLED, EnrollStatus.ALREADY, EnrollStatus.DUPLICATE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +95,7 @@ class EnrollRules:
     """
 
     lookalike: float
-    faces: FaceChoice = FaceChoice.CLEAR
+    faces: FaceRule = "clear"
     limits: QualityLimits = field(default_factory=QualityLimits)
     duplicate: float | None = None
     accept_poor: bool = False
@@ -144,82 +112,6 @@ class EnrollRules:
         percentile); other photos of the person 0.63 +- 0.06. Networks with other spreads have other thresholds.
         """
         return self.lookalike + 0.9 * (1.0 - self.lookalike) if self.duplicate is None else self.duplicate
-
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """A photo of a person, to be enrolled."""
-
-    path: Path
-    person: str
-
-
-@dataclass(frozen=True, slots=True)
-class EnrollOutcome:
-    """What became of a photo, and why; ids of the faces that were enrolled."""
-
-    path: str
-    person: str
-    status: EnrollStatus
-    reason: str = ""
-    face_ids: tuple[int, ...] = ()
-
-
-def collect_photos(roots: Sequence[Path], name: str | None) -> tuple[list[Photo], list[EnrollOutcome]]:
-    """Return the photos that `roots` name, and what could not be assigned to anybody.
-
-    With a name everything is that person's. Without, a folder of folders holds a person in each (photos at any depth),
-    a folder of photos is one person, and a .csv file has lines `path,name`, paths relative to it. UsageError for a
-    photo without a name, InputError for what cannot be read or holds nothing.
-    """
-    photos: list[Photo] = []
-    astray: list[EnrollOutcome] = []
-    for root in roots:
-        if name is not None:
-            photos += [Photo(path, normal_name(name)) for path in find_images([root])]
-        elif root.is_dir():
-            _collect_folder(root, photos, astray)
-        elif root.suffix.lower() == ".csv":
-            photos += _read_csv(root)
-        elif not root.exists():
-            raise InputError(f"{root}: no such file or folder; check the path")
-        else:
-            raise UsageError(f"{root}: whose face is this? Give --name NAME, or a folder named like the person")
-    if not photos and not astray:
-        raise InputError(f"{', '.join(map(str, roots))}: no photos found; expected PERSON/*.jpg, or --name and photos")
-    return photos, astray
-
-
-def _collect_folder(root: Path, photos: list[Photo], astray: list[EnrollOutcome]) -> None:
-    try:
-        entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{root}: the folder cannot be read ({error.strerror}); check its permissions") from error
-    folders = [entry for entry in entries if entry.is_dir()]
-    loose = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
-    if not folders:
-        photos += [Photo(path, normal_name(root.resolve().name)) for path in loose]
-        return
-    for folder in folders:
-        photos += [Photo(path, normal_name(folder.name)) for path in find_images([folder])]
-    reason = "lies in no person's folder: move it into one, or enrol it with --name"
-    astray += [EnrollOutcome(str(path), "", EnrollStatus.UNREADABLE, reason) for path in loose]
-
-
-def _read_csv(path: Path) -> list[Photo]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error}); expected lines path,name") from error
-    if rows and [cell.strip().lower() for cell in rows[0][:2]] == ["path", "name"]:
-        rows = rows[1:]
-    photos = []
-    for number, row in enumerate(rows, 1):
-        if len(row) < 2 or not row[0].strip() or not row[1].strip():
-            raise InputError(f"{path}: entry {number} is not path,name: {','.join(row)[:60]!r}")
-        photos.append(Photo(path.parent / row[0].strip(), normal_name(row[1])))
-    return photos
 
 
 @dataclass(slots=True)
@@ -258,7 +150,7 @@ class Enroller:
             else:
                 pending[number] = read
         extracted = self._extractor.extract([item.image for item in pending.values()]) if pending else []
-        known = _Known(self._gallery.snapshot())
+        known = Known(self._gallery.snapshot())
         accepted: list[tuple[int, NewFace]] = []
         for (number, item), result in zip(pending.items(), extracted, strict=True):
             self._gallery.require_model(result.embeddings.fingerprint)
@@ -287,7 +179,7 @@ class Enroller:
             return EnrollOutcome(str(photo.path), photo.person, EnrollStatus.UNREADABLE, _without(error, photo.path))
         return _Pending(photo, content, image)
 
-    def _judge(self, item: _Pending, result: Extracted, known: _Known) -> EnrollOutcome | list[NewFace]:
+    def _judge(self, item: _Pending, result: Extracted, known: Known) -> EnrollOutcome | list[NewFace]:
         """Return the faces to be enrolled, or why there are none."""
         rules = self._rules
         photo = item.photo
@@ -330,7 +222,7 @@ class Enroller:
             )
         return found or refusals[0]
 
-    def _compare(self, photo: Photo, vector: Float32, known: _Known) -> tuple[EnrollStatus, str] | None:
+    def _compare(self, photo: Photo, vector: Float32, known: Known) -> tuple[EnrollStatus, str] | None:
         """Return why a face should not be enrolled for this person: it is there already, or it is somebody else's."""
         rules = self._rules
         likeness = known.likeness(photo.person, vector)
@@ -351,19 +243,6 @@ class Enroller:
         return None
 
 
-def choose_faces(faces: Sequence[Face], choice: FaceChoice) -> list[int]:
-    """Return which faces of a photo to enrol; none when the choice is not unambiguous. Largest first, but for ALL."""
-    if choice is FaceChoice.ALL:
-        return list(range(len(faces)))
-    widths = [min(float(f.box[2] - f.box[0]), float(f.box[3] - f.box[1])) for f in faces]
-    order = sorted(range(len(faces)), key=lambda row: -widths[row])
-    if len(faces) == 1 or choice is FaceChoice.LARGEST:
-        return order[:1]
-    if choice is FaceChoice.CLEAR and widths[order[0]] >= CLEARLY_LARGER * widths[order[1]]:
-        return order[:1]
-    return []
-
-
 def is_enrolled(gallery: Gallery, person: str, content: str) -> bool:
     """Whether this very file is enrolled for this person. content: SHA-256 of its bytes, hex."""
     database = gallery.database
@@ -379,52 +258,3 @@ def is_enrolled(gallery: Gallery, person: str, content: str) -> bool:
 def _without(error: FacepipeError, path: Path) -> str:
     """Return an error's text without the path that stands beside it anyway."""
     return str(error).removeprefix(f"{path}: ")
-
-
-@dataclass(frozen=True, slots=True)
-class _Likeness:
-    """Cosines of a face: with its person's template, with the person's nearest face, with the most similar other person
-    (and who that is), and with the nearest face that is not this person; -1 where there is none."""
-
-    own: float
-    nearest_own: float
-    other: float
-    name: str
-    refuted: float
-
-
-class _Known:
-    """Who is enrolled, and who was accepted since in the same batch."""
-
-    def __init__(self, snapshot: GallerySnapshot) -> None:
-        self._snapshot = snapshot
-        self._rows = {name: row for row, name in enumerate(snapshot.persons)}
-        self._fresh: list[tuple[str, Float32]] = []
-
-    def accept(self, person: str, vector: Float32) -> None:
-        """Note a face that will be enrolled."""
-        self._fresh.append((person, vector))
-
-    def likeness(self, person: str, vector: Float32) -> _Likeness:
-        """Compare a face with everybody."""
-        snapshot = self._snapshot
-        scores = snapshot.templates @ vector
-        row = self._rows.get(person)
-        own = nearest = refuted = -1.0
-        if row is not None:
-            own = float(scores[row])
-            nearest = float((snapshot.vectors[snapshot.faces_of(row)] @ vector).max())
-            negatives = snapshot.negatives[snapshot.negative_owners == row]
-            refuted = float((negatives @ vector).max()) if len(negatives) else -1.0
-            scores[row] = -1.0
-        other, name = -1.0, ""
-        if len(scores):
-            best = int(np.argmax(scores))
-            other, name = float(scores[best]), snapshot.persons[best]
-        for fresh, known in self._fresh:
-            score = float(known @ vector)
-            if fresh == person:
-                own, nearest = max(own, score), max(nearest, score)
-            elif score > other:
-                other, name = score, fresh
-        return _Likeness(own, nearest, other, name, refuted)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from facepipe.errors import UsageError
-from facepipe.gallery.database import DATABASE_NAME, Database, normal_name
+from facepipe.gallery.database import DATABASE_NAME, Database
+from facepipe.gallery.rows import normal_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from facepipe.errors import GalleryLockedError, UsageError
-from facepipe.gallery.database import Database, normal_name, sqlite_errors, vector_checksum
+from facepipe.gallery.database import Database
+from facepipe.gallery.disk import sqlite_errors
 from facepipe.gallery.people import drop_faces, find_person, name_key, touch
+from facepipe.gallery.rows import normal_name, vector_checksum
 from facepipe.gallery.sealing import Codec, PlainCodec, SealedCodec, Secret, wrap_key
 
 #: Files in the gallery's folder that are derived from the database.

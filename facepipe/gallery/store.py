@@ -21,8 +21,9 @@ import numpy as np
 
 from facepipe.errors import GalleryExistsError, GalleryModelError
 from facepipe.gallery import people
-from facepipe.gallery.database import Database, vector_checksum
+from facepipe.gallery.database import Database
 from facepipe.gallery.index import ExactIndex, RefinedIndex, load_index
+from facepipe.gallery.rows import vector_checksum
 from facepipe.gallery.sealing import Secret
 from facepipe.gallery.snapshot import GallerySnapshot
 from facepipe.gallery.vectors import load_snapshot

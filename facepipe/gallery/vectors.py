@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from facepipe.errors import GalleryError, GalleryLockedError
-from facepipe.gallery.database import Database, vector_checksum
+from facepipe.gallery.database import Database
 from facepipe.gallery.derived import DamagedError, Reader, Writer
 from facepipe.gallery.lock import UnwritableError
+from facepipe.gallery.rows import vector_checksum
 from facepipe.gallery.snapshot import GallerySnapshot, unit_means
 from facepipe.types import UNIT_TOLERANCE, Float32, Int64
 

@@ -65,6 +65,7 @@ def find_images(
         on_error(problem)
 
     def search(folder: str) -> Iterator[str]:
+        """Yield the pictures in a folder and those below it, in natural order, entering no folder twice."""
         try:
             info = os.stat(folder)  # noqa: PTH116 - strings are several times faster than Path here
             if (info.st_dev, info.st_ino) in searched:

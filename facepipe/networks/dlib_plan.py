@@ -58,6 +58,7 @@ class _Layers:
         self._at = 0
 
     def take(self, kind: str, numbers: tuple[int, ...] = ()) -> Layer:
+        """Return the next layer; ModelError unless it is of this kind and has these numbers."""
         found = self._layers[self._at] if self._at < len(self._layers) else None
         if found is None or found.kind != kind or found.numbers != numbers:
             got = "the end" if found is None else f"{found.kind} {found.numbers}"
@@ -81,6 +82,7 @@ class _Layers:
         return ConvPlan(filters, weights[count:] * factor + offset, stride, padding)
 
     def done(self) -> None:
+        """ModelError when layers are left."""
         if self._at != len(self._layers):
             raise ModelError(f"not dlib's face network: {len(self._layers) - self._at} layers too many")
 

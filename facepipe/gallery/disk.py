@@ -1,0 +1,100 @@
+"""The gallery's SQLite file and its folder: made, opened, synced; what the system refuses, said in words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from facepipe.errors import GalleryError
+from facepipe.gallery.lock import UnwritableError
+from facepipe.gallery.rows import checksum
+from facepipe.gallery.schema import APPLICATION_ID, migrate
+from facepipe.gallery.sealing import Secret, wrap_key
+
+_PAGE_SIZE = 8192
+
+
+@contextlib.contextmanager
+def sqlite_errors(place: Path) -> Iterator[None]:
+    """Turn SQLite's errors into a GalleryError that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        text = str(error)
+        if "full" in text or "disk I/O" in text:
+            advice = "the disk is full or failing: free space and try again; nothing of this step was stored"
+        elif "readonly" in text or "read-only" in text:
+            advice = "the gallery is read-only: give write permission, or copy it to a disk that can be written"
+        elif "unable to open" in text:
+            advice = "a file of it cannot be opened or made: check the permissions of its files and of its folder"
+        elif "locked" in text or "busy" in text:
+            advice = "another process reads or writes it: try again when it is done"
+        else:
+            advice = "the database is damaged: run facepipe gallery check, then gallery salvage or restore a copy"
+        raise GalleryError(f"{place}: {text}: {advice}") from error
+
+
+def connect(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
+    """Open the file for writing, or as one that nobody writes; every connection syncs each commit and overwrites what it deletes."""
+    mode = "mode=ro&immutable=1" if immutable else "mode=rw"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30.0, isolation_level=None)
+    try:
+        connection.create_function("checksum", -1, checksum, deterministic=True)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_empty(path: Path, fingerprint: str, dim: int, secret: Secret | None) -> None:
+    """Write a gallery without faces to `path` and sync it."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA synchronous = FULL")
+        migrate(connection)
+        settings = {"fingerprint": fingerprint, "dim": str(dim), "identity": secrets.token_hex(16), "gone_since": "0"}
+        if secret is not None:
+            settings["key"] = wrap_key(secret, os.urandom(32))
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(
+            "INSERT INTO meta VALUES (?, ?, ?)", [(k, v, checksum(k, v)) for k, v in settings.items()]
+        )
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = WAL")
+    finally:
+        connection.close()
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fchmod(descriptor, 0o600)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def disk_error(error: OSError, place: Path) -> UnwritableError:
+    """Return the error for a file that could not be written."""
+    if error.errno == errno.ENOSPC:
+        return UnwritableError(f"{place}: the disk is full: free space and try again")
+    return UnwritableError(f"{place}: cannot be written ({error.strerror})")
