@@ -18,10 +18,11 @@ from facepipe.networks.mini import Architecture
 from scripts.train import distill
 from scripts.train.augment import EFFECTS, Strength, _mask, augment, middle
 from scripts.train.data import TrainingSet, batches, held_out, held_out_photos
-from scripts.train.distill import DistillPlan, Machine, Run, Student, plan_for, read_log, turned_to
+from scripts.train.distill import DistillPlan, Machine, Run, Student, plan_for, turned_to
 from scripts.train.evalsets import EvalSet, part
 from scripts.train.faces import POINTS
 from scripts.train.losses import MarginSoftmax, cosine_loss, relational_loss
+from scripts.train.runlog import read_log
 from scripts.train.shards import Crop, CropSet, write_array, write_json, write_shard
 from scripts.train.students import ARCHITECTURES
 

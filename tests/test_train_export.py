@@ -107,7 +107,7 @@ def test_students_are_compared_on_equal_terms_and_the_comparison_resumes(
 ) -> None:
     plan = replace(PLAN, samples=32)
     rows = compare(["tiny", "tiny/bn"], plan, Machine("cpu", 0), *data, tmp_path / "s")
-    assert [row["name"] for row in rows] == ["tiny", "tiny/bn"] and all(row["samples"] == 32 for row in rows)
+    assert [row["name"] for row in rows] == ["tiny/ws", "tiny/bn"] and all(row["samples"] == 32 for row in rows)
     assert rows[0]["bytes_float16"] == 2 * rows[0]["parameters"] and rows[0]["within_limits"]
     assert compare(["tiny", "tiny/bn"], plan, Machine("cpu", 0), *data, tmp_path / "s") == rows
     lines = table(rows).splitlines()

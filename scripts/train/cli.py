@@ -26,6 +26,16 @@ _TEACHERS = click.option(
     "--teacher", "teachers", multiple=True, default=("dlib",), show_default=True, metavar="NAME[=FILE.onnx][:WEIGHT]",
     help="A model of facepipe, or an ONNX file with a description of its input; repeatable.",
 )  # fmt: skip
+_COMPARED = (
+    "v0/ws",
+    "v0/bn",
+    "early/ws",
+    "early/bn",
+    "early-deep/ws",
+    "wide-shallow/ws",
+    "depthwise/ws",
+    "depthwise/bn",
+)
 _DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 
 
@@ -270,21 +280,28 @@ def export(
     echo(json.dumps(_export(run, crops, targets, out, name, reports, register, threshold), indent=1))
 
 
-@cli.command()
+@cli.command(context_settings={"default_map": {"hold_out": 0.3, "samples": 20_480}})
 @_CROPS
 @_TARGETS
 @_OUT
-@click.option(
-    "--student", "students", multiple=True, default=("v0", "early", "wide-shallow", "depthwise"), show_default=True
-)
+@click.option("--student", "students", multiple=True, metavar="NAME[/ws|/bn]", default=_COMPARED, show_default=True)
 @distill_options
 def search(crops: Path, targets: Path, out: Path, students: tuple[str, ...], **options: Any) -> None:
-    """Step 5: compare students after equal training: accuracy, ms per face, size."""
-    from scripts.train.search import compare, table
+    """Step 5: compare students after equal training: accuracy on people held out (--hold-out), ms per face, size.
 
+    The student is chosen on these people. --eval-pairs adds a column and changes no choice: a set that is reported on must not
+    choose.
+    """
+    from facepipe.errors import UsageError
+    from scripts.train.search import chosen, compare, table
+
+    if options["minutes"] is not None:
+        raise UsageError("search: students are compared after equally many crops; use --samples instead of --minutes")
     plan, machine = _plan(options)
     rows = compare(students, plan, machine, crops, targets, out, _evalsets(options, out.parent / "evalsets"), note)
     echo(table(rows))
+    best = chosen(rows)
+    note(f"nearest to the teacher within the limits: {best['name']}" if best else "no student is within the limits")
 
 
 @cli.command()

@@ -21,13 +21,16 @@ from scripts.train.shards import CropSet
 def held_out(crops: CropSet, share: float, seed: int = 0) -> np.ndarray:
     """Return bool (n,): crops that are never trained on.
 
-    Drawn by person where the identity is known, else by photo: a crop is as unseen as all others of its person or photo.
+    Drawn by person where the identity is known, else by photo: a crop is as unseen as all others of its person or photo. The
+    share is kept among the people and among the photos of nobody in particular.
     """
     keys = [str(meta["identity"] or meta["sha256"]) for meta in crops.metas]
-    names = sorted(set(keys))
-    wanted = min(round(share * len(names)), len(names) - 1)
-    order = np.random.default_rng(seed).permutation(len(names))
-    chosen = {names[int(i)] for i in order[:wanted]}
+    people = {key for key, meta in zip(keys, crops.metas, strict=True) if meta["identity"]}
+    rng = np.random.default_rng(seed)
+    chosen = set[str]()
+    for names in (sorted(people), sorted(set(keys) - people)):
+        wanted = min(round(share * len(names)), max(0, len(names) - 1))
+        chosen |= {names[int(i)] for i in rng.permutation(len(names))[:wanted]}
     return np.asarray([key in chosen for key in keys], np.bool_)
 
 

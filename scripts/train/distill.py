@@ -6,12 +6,10 @@ optimizer and step is therefore all there is to know.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,13 +27,17 @@ from facepipe.networks.mini import Mini, build
 from facepipe.types import Float32, Int64, UInt8
 from scripts.train.augment import Strength, middle
 from scripts.train.data import Batch, TrainingSet, batches, held_out, held_out_photos, normalised, plain_chips
-from scripts.train.evalsets import EvalSet
+from scripts.train.evalsets import EvalSet, unseen_people
 from scripts.train.losses import MarginSoftmax, cosine_loss, relational_loss
+from scripts.train.runlog import Log, Stop, Sums, plot, short
 from scripts.train.shards import CropSet, read_json, write_json
 from scripts.train.students import ARCHITECTURES, folded, trainable
 from scripts.train.teach import read_target
 
 Say = Callable[[str], None]
+
+#: What the figures on people or photos that are never trained on are called.
+UNSEEN = "held out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +233,7 @@ class Run:
             everything = plain_chips(self.crops, np.arange(len(self.crops)))
             current = embed_chips(self.student.network, everything, self.device, self.dtype)
             target = turned_to(target, current, self.train)
-        self.target = target
+        self.target, self.identities = target, identities
         self.unseen_chips = plain_chips(self.crops, self.unseen)
         self.dataset = TrainingSet(
             self.crops, self.train, target, identities, plan.batch, plan.strength, plan.seed, plan.balanced
@@ -271,8 +273,11 @@ class Run:
 
     # -- looking ---------------------------------------------------------------------------------------------------------------
 
-    def evaluate(self) -> dict[str, Any]:
-        """Return the mean cosine to the target on unseen crops, and the figures of each evaluation set."""
+    def evaluate(self, draws: int = 0) -> dict[str, Any]:
+        """Return the mean cosine to the target on unseen crops, how they are told apart, and the figures of each evaluation set.
+
+        draws: bootstrap samples of people behind the standard deviation of the accuracy on unseen people.
+        """
         network = folded(self.student.average).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         figures: dict[str, Any] = {}
         if len(self.unseen):
@@ -283,6 +288,9 @@ class Run:
             if off.any():
                 difference = vectors @ vectors.T - wanted @ wanted.T
                 figures["relation_error_unseen"] = float(np.sqrt(np.square(difference[off]).mean()))
+            people = unseen_people(vectors, self.identities[self.unseen], draws)
+            if people:
+                figures[UNSEEN] = people
         for evalset in self.evalsets:
             chips = np.stack([middle(crop) for crop in evalset.crops])
             figures[evalset.name] = evalset.verification(embed_chips(network, chips, self.device, self.dtype))
@@ -324,7 +332,7 @@ class Run:
                     if step % every == 0 or step == plan.steps:
                         figures = self.evaluate()
                         log.write(step=step, samples=step * plan.batch, **figures)
-                        self.say(f"  {_short(figures)}")
+                        self.say(f"  {short(figures)}")
                         plot(self.out / "log.jsonl", self.out / "plot.png")
                     lined, since, sums = time.monotonic(), 0, Sums()
                 if now - saved >= machine.seconds or step == plan.steps or stop.asked:
@@ -378,109 +386,3 @@ def plan_for(minutes: float, run: Run) -> DistillPlan:
     samples = max(run.plan.batch, int(rate * minutes * 60 * 0.97) // run.plan.batch * run.plan.batch)
     run.say(f"{rate:.0f} crops/s: {samples:,} samples in {minutes:g} minutes")
     return replace(run.plan, samples=samples)
-
-
-class Sums:
-    """Means of the parts of the loss since the last line."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
-
-    def add(self, parts: Mapping[str, Tensor]) -> None:
-        """Add one step; nothing is fetched from the device yet."""
-        for name, value in parts.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._count += 1
-
-    def means(self) -> dict[str, float]:
-        """Return the means."""
-        return {name: round(float(value) / self._count, 5) for name, value in self._sums.items()}
-
-
-class Log:
-    """A JSONL file. Lines after the step that a run goes on from are dropped: these steps are made again."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        self._path = path
-        kept = [line for line in read_log(path) if line["step"] <= step and step > 0] if path.exists() else []
-        with atomic_file(path) as file:
-            file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
-
-    def write(self, **values: Any) -> None:
-        """Append a line."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a log; a last line that a kill cut short is left out."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            lines.append(json.loads(text))
-    return lines
-
-
-class Stop:
-    """While it is entered, SIGTERM and SIGINT ask for an orderly end instead of ending the process."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: list[tuple[signal.Signals, Any]] = []
-
-    def __enter__(self) -> Stop:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(ValueError):  # not in the main thread: then nobody can send us one here
-                self._before.append((number, signal.signal(number, self._ask)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before:
-            signal.signal(number, handler)
-
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-
-
-def _short(figures: Mapping[str, Any]) -> str:
-    parts = []
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            parts.append(f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in value.items()))
-        else:
-            parts.append(f"{name} {value:.4f}")
-    return "; ".join(parts)
-
-
-def _series(lines: Sequence[Mapping[str, Any]], key: str) -> Iterator[tuple[int, float]]:
-    for line in lines:
-        if key in line:
-            yield line["samples"], line[key]
-
-
-def plot(log: Path, path: Path) -> None:
-    """Draw loss and cosine over samples, and the accuracy of each evaluation set."""
-    from matplotlib.figure import Figure
-
-    lines = read_log(log)
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for key in ("loss", "cosine", "relational", "identity"):
-        points = list(_series(lines, key))
-        if points:
-            left.plot(*zip(*points, strict=True), label=key)
-    left.set(xlabel="samples", ylabel="training loss", yscale="log")
-    if left.lines:
-        left.legend()
-    points = list(_series(lines, "cosine_unseen"))
-    if points:
-        right.plot(*zip(*points, strict=True), marker=".", label="cosine to the target, unseen crops")
-    for name in sorted({k for line in lines for k, v in line.items() if isinstance(v, dict)}):
-        accuracy = [(line["samples"], line[name]["accuracy"]) for line in lines if name in line]
-        right.plot(*zip(*accuracy, strict=True), marker=".", label=f"{name}: accuracy")
-    right.set(xlabel="samples", ylim=(0, 1))
-    if right.lines:
-        right.legend(loc="lower right")
-    with atomic_file(path) as file:
-        figure.savefig(file, format="png", dpi=120)

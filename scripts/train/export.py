@@ -23,7 +23,8 @@ from facepipe.networks.graphs import mini_graph
 from facepipe.networks.onnx_engine import OnnxEngine
 from facepipe.networks.registry import Licence, ModelFile, ModelRecord
 from facepipe.types import Float32, UInt8
-from scripts.train.distill import DistillPlan, read_log
+from scripts.train.distill import DistillPlan
+from scripts.train.runlog import read_log
 from scripts.train.shards import read_json, write_json
 from scripts.train.students import ARCHITECTURES, folded, trainable
 
