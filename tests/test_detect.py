@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from facepipe.detection.boxes import iou
+from facepipe.images import read_image
 from facepipe.networks.mtcnn import TorchCascade
 from facepipe.stages.detect import DetectOptions, MtcnnDetector
 from facepipe.types import Image
@@ -136,3 +139,13 @@ def test_what_looks_like_a_face_only_once_is_dropped(networks: TorchCascade) -> 
     portrait = Image(np.ascontiguousarray(skimage.data.astronaut()))
     assert MtcnnDetector(networks, DetectOptions(second_look=False)).detect([portrait])[0]
     assert MtcnnDetector(Moody()).detect([portrait]) == [()]
+
+
+def test_a_masked_face_that_wavers_is_kept_with_a_low_score(networks: TorchCascade, faces_root: Path) -> None:
+    crowd = read_image(faces_root / "scenes" / "crowd-00000282.jpg", max_side=1280)
+    kept = MtcnnDetector(networks).detect([crowd])[0]
+    sure = MtcnnDetector(networks, DetectOptions(min_score=0.7)).detect([crowd])[0]
+    doubtful = kept[len(sure) :]
+    assert [face.score for face in kept[: len(sure)]] == [face.score for face in sure]
+    assert doubtful
+    assert all(0.4 <= face.score < 0.7 for face in doubtful)

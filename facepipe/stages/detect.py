@@ -39,11 +39,13 @@ class DetectOptions:
 
     min_face: smallest face in pixels of the picture after `max_side`. max_side: larger pictures are reduced to this many pixels
     on their longer side, None never. thresholds: least probability that each of the three networks must give. factor: ratio of
-    neighbouring pyramid scales. edge_gate: let the edge map rule out regions and scales before any network looks.
-    second_look: show each face to the third network again, in its own box, mirrored, and a little larger: what is no face rarely
-    convinces it every time, and the mean of the landmarks is steadier. true_border: what the networks say about a crop that the
-    picture's border cuts off refers to what was cut out; False: to the whole box, as in facenet-pytorch, which misplaces the
-    landmarks of such faces.
+    neighbouring pyramid scales. edge_gate: let the edge map rule out regions and scales before any network looks. second_look:
+    show each face to the third network again, in its own box, mirrored, and a little larger: what is no face rarely convinces it
+    every time, and the mean of the landmarks is steadier. The mean of the scores becomes the face's score. min_score: least mean
+    that a face must have then. Covered, turned and blurred faces waver like things that are no faces, so it is lower than the
+    threshold of a single look: a score below 0.7 says that a face is doubtful. true_border: what the networks say about a crop
+    that the picture's border cuts off refers to what was cut out; False: to the whole box, as in facenet-pytorch, which misplaces
+    the landmarks of such faces.
     """
 
     min_face: float = 40.0
@@ -52,6 +54,7 @@ class DetectOptions:
     factor: float = 0.709
     edge_gate: bool = True
     second_look: bool = True
+    min_score: float = 0.4
     true_border: bool = True
 
     @classmethod
@@ -66,6 +69,8 @@ class DetectOptions:
             raise ValueError(f"factor: expected a value between 0 and 1, got {self.factor}")
         if not all(0.0 < threshold < 1.0 for threshold in self.thresholds):
             raise ValueError(f"thresholds: expected values between 0 and 1, got {self.thresholds}")
+        if not 0.0 <= self.min_score <= 1.0:
+            raise ValueError(f"min_score: expected a value between 0 and 1, got {self.min_score}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -314,7 +319,7 @@ class MtcnnDetector:
     ) -> tuple[_Candidates, Float32]:
         """Average score and landmarks over several looks at each face; drop the faces that do not convince on average.
 
-        A face at the border is never dropped: the networks have not seen as much black as its second looks hold. None of them
+        A face at the border keeps its first score: the networks have not seen as much black as its second looks hold. None of them
         lies outside the picture, since all are around the same centre.
         """
         squares = square(found.boxes)
@@ -337,7 +342,7 @@ class MtcnnDetector:
             points.append(unit * (boxes[:, None, 2:] - boxes[:, None, :2] + 1) + boxes[:, None, :2] - 1)
         at_border = np.array([self._leaves(works[i], box) for i, box in zip(found.image, squares, strict=True)])
         score = np.where(at_border, found.scores, np.mean(scores, axis=0)).astype(np.float32)
-        sure = score > self.options.thresholds[2]
+        sure = score >= self.options.min_score
         steady = np.asarray(np.mean(points, axis=0, dtype=np.float32))[sure]
         return _Candidates(found.boxes, score, found.image).take(sure), steady
 
