@@ -24,11 +24,15 @@ def _area(face: Face) -> float:
 def choose_faces(faces: Sequence[Face], rule: FaceRule) -> list[int]:
     """Return the places of the faces that are meant: one, or with the rule `all` every one, as they come.
 
-    None when there is no face, or the rule does not say which of several is meant.
+    None when there is no face, or the rule does not say which of several is meant. A doubtful face is meant only where no
+    other is there.
     """
-    if rule == "all" or len(faces) < 2:
+    if rule == "all":
         return list(range(len(faces)))
-    order = sorted(range(len(faces)), key=lambda place: -_area(faces[place]))
+    order = [place for place, face in enumerate(faces) if not face.doubtful] or list(range(len(faces)))
+    if len(order) < 2:
+        return order
+    order.sort(key=lambda place: -_area(faces[place]))
     first, second = (_area(faces[place]) for place in order[:2])
     return order[:1] if rule == "largest" or (rule == "clear" and first >= CLEAR_RATIO * second) else []
 

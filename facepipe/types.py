@@ -22,6 +22,8 @@ Int64 = NDArray[np.int64]
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
+#: Least score of a face that the detector is sure of.
+SURE_SCORE = 0.7
 #: A vector's length may differ from 1 by this much (float32 rounding, half-precision networks).
 UNIT_TOLERANCE = 1e-3
 
@@ -99,7 +101,7 @@ class Quality:
 class Face:
     """A face found in a picture.
 
-    box: float32 (4,), x1 y1 x2 y2 in displayed pixels, may reach over the border. score: 0..1.
+    box: float32 (4,), x1 y1 x2 y2 in displayed pixels, may reach over the border. score: 0..1, doubtful below `SURE_SCORE`.
     landmarks: float32 (5, 2), x y of the eye on the image's left, the eye on its right, nose, mouth corner left, right.
     """
 
@@ -115,6 +117,11 @@ class Face:
             raise ValueError(f"Face.box: expected x1 < x2 and y1 < y2, got {self.box.tolist()}")
         if not 0.0 <= self.score <= 1.0:
             raise ValueError(f"Face.score: expected 0..1, got {self.score}")
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether this may be no face, or one that is covered, turned away or blurred."""
+        return self.score < SURE_SCORE
 
 
 @dataclass(frozen=True, slots=True, eq=False)

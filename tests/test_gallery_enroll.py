@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -27,7 +28,7 @@ from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
 from tests.test_gallery_store import unit
 
 RULES = EnrollRules(lookalike=0.6)
-LOOKING = Looking(40, 1280, "cpu")
+LOOKING = Looking(device="cpu")
 
 
 @pytest.fixture
@@ -206,12 +207,21 @@ def test_which_face(sides: list[int], choice: FaceRule, expected: list[int]) -> 
     assert choose_faces([face_at(0, 0, side) for side in sides], choice) == expected
 
 
+@pytest.mark.parametrize("choice", ["clear", "largest", "only"])
+def test_a_doubtful_face_is_meant_only_where_no_other_is_there(choice: FaceRule) -> None:
+    sure, doubtful = face_at(0, 0, 40), replace(face_at(50, 0, 80), score=0.5)
+    assert choose_faces([sure, doubtful], choice) == [0]
+    assert choose_faces([doubtful], choice) == [0]
+    assert choose_faces([sure, doubtful], "all") == [0, 1]
+
+
 def test_each_fault_names_its_figure_and_its_limit() -> None:
-    faults = QualityLimits().faults(Quality(31, 5, -80, 50, 170, 0.1))
-    assert len(faults) == 4
-    assert faults[0] == "small: 31 pixels, at least 40 wanted"
-    assert faults[2] == "turned: yaw -80 degrees, at most 60 wanted"
-    assert QualityLimits().faults(Quality(100, 500, 0, 0, 170, 0.1)) == []
+    faults = QualityLimits().faults(replace(face_at(0, 0, 31), score=0.5, quality=Quality(31, 5, -80, 50, 170, 0.1)))
+    assert len(faults) == 5
+    assert faults[1] == "small: 31 pixels, at least 40 wanted"
+    assert faults[3] == "turned: yaw -80 degrees, at most 60 wanted"
+    assert faults[0] == "doubtful: score 0.50, at least 0.70 wanted"
+    assert QualityLimits().faults(replace(face_at(0, 0, 100), quality=Quality(100, 500, 0, 0, 170, 0.1))) == []
 
 
 def test_faces_expire(gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,6 +240,7 @@ def _key(looking: Looking, recognizer: Recognizer, deciding: Deciding, generatio
         "generation": generation,
         "policy": asdict(recognizer.policy),
         "min_face": looking.min_face,
+        "min_score": looking.min_score,
         "max_side": looking.max_side,
         "sides": sides.facts(),
     }

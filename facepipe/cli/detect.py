@@ -29,9 +29,7 @@ def detect(
     edges: Path | None,
     annotate: Path | None,
     as_json: bool,
-    min_face: int,
-    max_side: int,
-    device: str,
+    looking: Looking,
 ) -> int:
     """Find the faces in pictures: boxes, landmarks, and how usable each face is."""
     from facepipe import threads
@@ -42,7 +40,6 @@ def detect(
     from facepipe.report.draw import draw_edges, draw_faces
     from facepipe.report.names import output_stem
     from facepipe.report.records import dumps, face_record
-    from facepipe.stages.detect import DetectOptions
 
     if edges and len(images) > 1:
         raise UsageError("--edges takes one picture at a time")
@@ -52,9 +49,7 @@ def detect(
     if annotate and len(images) > 1 and annotate.suffix.lower() in {".jpg", ".jpeg", ".png"}:
         raise UsageError(f"--annotate {annotate}: several pictures need a folder")
     threads.prepare(threads.wanted())
-    looking = Looking(min_face, max_side, device)
-    options = DetectOptions(min_face=min_face, max_side=looking.read_side)
-    detector = load_detector(device, options, quick=len(images) <= FEW)
+    detector = load_detector(looking.device, looking.options(), quick=len(images) <= FEW)
     records: list[dict[str, Any]] = []
     failed = 0
     for path in images:

@@ -17,6 +17,7 @@ from facepipe.cli.common import FiniteRange, device_option, gallery_option, mode
 if TYPE_CHECKING:
     from facepipe.gallery.store import Gallery
     from facepipe.pipeline import Extractor, Recognizer
+    from facepipe.stages.detect import DetectOptions
     from facepipe.types import PhotoResult
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -31,8 +32,14 @@ def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
     return decorate
 
 
-def detect_options(command: _F) -> _F:
-    """`--min-face`, `--max-side`, `--device`: how to look for faces."""
+def detect_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--min-face`, `--min-score`, `--max-side`, `--device`, given to the command as `looking`."""
+
+    @functools.wraps(command)
+    def called(**values: Any) -> Any:
+        looking = Looking(**{name: values.pop(name) for name in Looking.__dataclass_fields__})
+        return command(looking=looking, **values)
+
     return _stack(
         click.option(
             "--min-face",
@@ -43,6 +50,14 @@ def detect_options(command: _F) -> _F:
             help="Smallest face, in pixels of the picture after --max-side.",
         ),
         click.option(
+            "--min-score",
+            type=FiniteRange(0.0, 1.0),
+            default=0.4,
+            show_default=True,
+            envvar="FACEPIPE_MIN_SCORE",
+            help="Least score of a face. Below 0.7 there are covered and blurred faces, and some things that are none.",
+        ),
+        click.option(
             "--max-side",
             type=click.IntRange(min=0),
             default=1280,
@@ -51,7 +66,7 @@ def detect_options(command: _F) -> _F:
             help="Look at larger pictures reduced to this many pixels; 0: never reduce.",
         ),
         device_option,
-    )(command)
+    )(called)
 
 
 def decision_options(command: _F) -> _F:
@@ -94,9 +109,16 @@ def decision_options(command: _F) -> _F:
 class Looking:
     """The options of `detect_options`."""
 
-    min_face: int
-    max_side: int
-    device: str
+    min_face: int = 40
+    min_score: float = 0.4
+    max_side: int = 1280
+    device: str = "auto"
+
+    def options(self) -> DetectOptions:
+        """Return them as the detector takes them."""
+        from facepipe.stages.detect import DetectOptions
+
+        return DetectOptions(min_face=self.min_face, max_side=self.read_side, min_score=self.min_score)
 
     @property
     def read_side(self) -> int | None:
@@ -121,9 +143,8 @@ def recognition_options(command: _F) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def called(**values: Any) -> Any:
-        looking = Looking(**{name: values.pop(name) for name in Looking.__dataclass_fields__})
         deciding = Deciding(**{name: values.pop(name) for name in Deciding.__dataclass_fields__})
-        return command(looking=looking, deciding=deciding, **values)
+        return command(deciding=deciding, **values)
 
     return decision_options(detect_options(called))
 
@@ -138,10 +159,8 @@ def load_engines(model: str, looking: Looking, photos: int) -> Extractor:
 
     threads.prepare(threads.wanted())
     from facepipe.pipeline import load_extractor
-    from facepipe.stages.detect import DetectOptions
 
-    options = DetectOptions(min_face=looking.min_face, max_side=looking.read_side)
-    extractor = load_extractor(model, looking.device, options, quick=photos <= FEW)
+    extractor = load_extractor(model, looking.device, looking.options(), quick=photos <= FEW)
     threads.limit(threads.wanted())
     return extractor
 

@@ -57,9 +57,7 @@ def enroll(
     jsonl: bool,
     gallery: Path,
     model: str | None,
-    min_face: int,
-    max_side: int,
-    device: str,
+    looking: Looking,
     quiet: bool,
 ) -> int:
     """Enrol people: folders named like the people in them, photos with --name, or a CSV file of path,name."""
@@ -69,7 +67,6 @@ def enroll(
     from facepipe.policy import policy_for
 
     collected, astray = collect_photos(photos, name)
-    looking = Looking(min_face, max_side, device)
     seconds = _seconds(retain)
     with _opened(gallery, model, looking, len(collected)) as (store, extractor, record_name):
         rules = EnrollRules(

@@ -228,7 +228,7 @@ def not_person(
     from facepipe.images import content_hash, read_bytes, read_image_bytes
     from facepipe.selection import require_faces
 
-    looking = Looking(40, 1280, device)
+    looking = Looking(device=device)
     done: list[dict[str, Any]] = []
     with Gallery.open(gallery) as opened:
         require_person(opened.database, name)

@@ -42,9 +42,7 @@ def verify(
     threshold: float | None,
     rule: FaceRule,
     as_json: bool,
-    min_face: int,
-    max_side: int,
-    device: str,
+    looking: Looking,
 ) -> int:
     """Say whether two photos show the same person: exit code 0 when they do, 1 when they do not."""
     from facepipe.cli.engine import load_engines
@@ -53,7 +51,6 @@ def verify(
     from facepipe.policy import policy_for
     from facepipe.selection import require_faces
 
-    looking = Looking(min_face, max_side, device)
     limit = policy_for(get_record(model), 1, threshold=threshold).threshold
     images = [read_image(path, max_side=looking.read_side) for path in (first, second)]
     extracted = load_engines(model, looking, 2).extract(images)

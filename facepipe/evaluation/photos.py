@@ -66,16 +66,17 @@ def choose_face(image: Image, faces: Sequence[Face], rule: str) -> int | None:
     """Return the position of the face that the photo is about, None without a face.
 
     rule "largest": the greatest box area. "centre": the box whose middle is nearest to the picture's middle (LFW, whose
-    pictures are centred on the person).
+    pictures are centred on the person). A doubtful face counts only where no other is there.
     """
     if not faces:
         return None
-    boxes = np.stack([face.box for face in faces])
+    places = [place for place, face in enumerate(faces) if not face.doubtful] or list(range(len(faces)))
+    boxes = np.stack([faces[place].box for place in places])
     if rule == "centre":
         middles = (boxes[:, :2] + boxes[:, 2:]) / 2.0
-        return int(np.argmin(np.linalg.norm(middles - np.array([image.width, image.height]) / 2.0, axis=1)))
+        return places[int(np.argmin(np.linalg.norm(middles - np.array([image.width, image.height]) / 2.0, axis=1)))]
     if rule == "largest":
-        return int(np.argmax((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))
+        return places[int(np.argmax((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))]
     raise ValueError(f"choose_face: expected largest or centre, got {rule}")
 
 

@@ -24,7 +24,7 @@ from facepipe.gallery.privacy import finish_scrub, forget_expired
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.selection import FaceRule, choose_faces
-from facepipe.types import Embeddings, Face, Float32, Image, Quality
+from facepipe.types import SURE_SCORE, Embeddings, Face, Float32, Image
 
 #: Photos that are read, embedded and committed together.
 BATCH = 32
@@ -61,18 +61,23 @@ class PhotoExtractor(Protocol):
 class QualityLimits:
     """What a face must have to be enrolled.
 
-    size: shorter side of the box in pixels. sharpness: see `Quality`. yaw, pitch: degrees away from frontal at most.
+    score: the detector's. size: shorter side of the box in pixels. sharpness: see `Quality`. yaw, pitch: degrees away from frontal
+    at most.
     Roll does no harm: alignment takes it out.
     """
 
+    score: float = SURE_SCORE
     size: float = 40.0
     sharpness: float = 20.0
     yaw: float = 60.0
     pitch: float = 45.0
 
-    def faults(self, quality: Quality) -> list[str]:
+    def faults(self, face: Face) -> list[str]:
         """Return what is wrong with a face, each with its figure and the limit."""
         found = []
+        quality = face.quality
+        if face.score < self.score:
+            found.append(f"doubtful: score {face.score:.2f}, at least {self.score:.2f} wanted")
         if quality.size < self.size:
             found.append(f"small: {quality.size:.0f} pixels, at least {self.size:.0f} wanted")
         if quality.sharpness < self.sharpness:
@@ -199,7 +204,7 @@ class Enroller:
         refusals: list[EnrollOutcome] = []
         for row in chosen:
             face, vector = result.faces[row], result.embeddings.vectors[row]
-            faults = [] if rules.accept_poor else rules.limits.faults(face.quality)
+            faults = [] if rules.accept_poor else rules.limits.faults(face)
             if faults:
                 refusals.append(refuse(EnrollStatus.POOR, f"{'; '.join(faults)}: --accept-poor enrols it"))
                 continue
