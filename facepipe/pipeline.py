@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facepipe.stages.match import Index, Matcher
+from facepipe.stages.match import CUDA_PEOPLE, Index, Matcher, cuda_index
 from facepipe.stages.predict import predict
 from facepipe.types import Detector, Embedder, Embeddings, Face, Image, PhotoResult, Policy
 
 if TYPE_CHECKING:
     from facepipe.gallery.snapshot import GallerySnapshot
     from facepipe.stages.detect import DetectOptions, MtcnnDetector
+
+
+#: Photos at a time that fill the networks' batches, and are still little in memory.
+CPU_PHOTOS, CUDA_PHOTOS = 24, 48
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,9 +33,11 @@ class Extracted:
 class Extractor:
     """Steps 1 and 2: photos in, faces and embeddings out."""
 
-    def __init__(self, detector: Detector, embedder: Embedder) -> None:
+    def __init__(self, detector: Detector, embedder: Embedder, photos: int = CPU_PHOTOS) -> None:
+        """photos: how many `extract` should get at a time."""
         self.detector = detector
         self.embedder = embedder
+        self.photos = photos
 
     def extract(self, images: Sequence[Image]) -> list[Extracted]:
         """Find and embed the faces of all photos; the faces of all of them share the embedder's batches."""
@@ -100,6 +106,23 @@ def matcher_for(snapshot: GallerySnapshot, index: Index | None = None) -> Matche
     )
 
 
+def exact_index_on(device: str, snapshot: GallerySnapshot) -> Index | None:
+    """Return exact search over a gallery's people on a graphics processor, None where the CPU is as good: see `cuda_index`."""
+    if len(snapshot.persons) < CUDA_PEOPLE or not _is_cuda(device):
+        return None
+    from facepipe.networks.devices import resolve_device
+
+    return cuda_index(snapshot.templates, resolve_device(device))
+
+
+def _is_cuda(device: str) -> bool:
+    """Say whether a device (auto, cpu, cuda[:N]) is a graphics processor here; torch is asked only where it could be one."""
+    from facepipe.networks.devices import resolve_device
+    from facepipe.networks.engines import starts_without_torch
+
+    return not starts_without_torch(device) and resolve_device(device).type == "cuda"
+
+
 def load_extractor(
     model: str = "mini", device: str = "auto", options: DetectOptions | None = None, *, quick: bool = False
 ) -> Extractor:
@@ -111,7 +134,8 @@ def load_extractor(
     from facepipe.networks.registry import load_embedder
 
     embedder = load_embedder(model, device, "quick" if quick else "auto")
-    return Extractor(load_detector(device, options, quick=quick), embedder)
+    detector = load_detector(device, options, quick=quick)
+    return Extractor(detector, embedder, CUDA_PHOTOS if _is_cuda(device) else CPU_PHOTOS)
 
 
 def load_detector(device: str = "auto", options: DetectOptions | None = None, *, quick: bool = False) -> MtcnnDetector:

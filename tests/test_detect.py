@@ -122,6 +122,7 @@ def test_what_looks_like_a_face_only_once_is_dropped(networks: TorchCascade) -> 
         """Networks that are convinced by a crop once, and never again."""
 
         mixes_sizes = True
+        batch_pixels = networks.batch_pixels
         propose = networks.propose
         refine = networks.refine
         finish_roughly = networks.finish_roughly

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from facepipe.batch.sources import Source
     from facepipe.pipeline import Extracted, Extractor, Recognizer
 
-#: Photos in one chunk, and their pixels: enough to fill the networks' batches, little enough to hold several chunks in memory.
-CHUNK_PHOTOS = 24
-CHUNK_PIXELS = 6_000_000
+#: Pixels in one chunk, for each of the photos that the extractor wants at a time: several chunks are in memory.
+CHUNK_PIXELS = 250_000
 #: Decoded photos that wait for a chunk.
 AHEAD = 16
 
@@ -88,7 +87,7 @@ def recognize_stream(
     drawn = (_draw(position, source) for position, source in sources)
     photos = ordered_map(read, drawn, max(2, options.workers), AHEAD, setup)
     fresh = (_recall(photo, known) for photo in photos)
-    for chunk in ordered_map(look, _chunks(fresh), options.workers, 1, setup):
+    for chunk in ordered_map(look, _chunks(fresh, recognizer.extractor.photos), options.workers, 1, setup):
         yield _judge(recognizer, chunk)
 
 
@@ -122,12 +121,15 @@ def _recall(photo: Photo, known: Callable[[str], str | None]) -> Photo:
     return photo if record is None else replace(photo, record=record)
 
 
-def _chunks(photos: Iterable[Photo]) -> Iterator[list[Photo]]:
-    """Cut the stream by position: a run that goes on where another was stopped makes the same chunks, so the same last digits."""
+def _chunks(photos: Iterable[Photo], most: int) -> Iterator[list[Photo]]:
+    """Cut the stream by position into chunks of at most so many.
+
+    A run that goes on where another was stopped makes the same chunks, so the same last digits.
+    """
     chunk: list[Photo] = []
     pixels = 0
     for photo in photos:
-        if chunk and (pixels >= CHUNK_PIXELS or photo.position // CHUNK_PHOTOS != chunk[0].position // CHUNK_PHOTOS):
+        if chunk and (pixels >= most * CHUNK_PIXELS or photo.position // most != chunk[0].position // most):
             yield chunk
             chunk, pixels = [], 0
         chunk.append(photo)

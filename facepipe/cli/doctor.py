@@ -84,7 +84,26 @@ def _hardware() -> dict[str, Any]:
         "faiss": faiss.get_compile_options().strip(),
         "network_dtype": str(network_dtype(torch.device("cpu"))).removeprefix("torch."),
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "auto": _auto(),
     }
+
+
+def _auto() -> dict[str, str]:
+    """Say what `--device auto` would use for each step."""
+    from facepipe.networks.devices import network_dtype, resolve_device
+    from facepipe.networks.mtcnn import TorchCascade, load_cascade
+    from facepipe.stages.match import CUDA_PEOPLE
+
+    device = resolve_device("auto")
+    cascade = load_cascade(device)
+    dtype = str(network_dtype(device)).removeprefix("torch.")
+    if isinstance(cascade, TorchCascade) and device.type == "cuda":
+        detect = f"float16, float32 where it is close; {cascade.batch_pixels:,} pixels or {cascade.crop_batch:,} crops a pass"
+        match = f"exact, on the graphics processor from {CUDA_PEOPLE:,} people on"
+    else:
+        detect = "float32 by oneDNN" if not isinstance(cascade, TorchCascade) else "float32 by torch"
+        match = "exact, on the CPU"
+    return {"device": str(device), "detect": detect, "embed": dtype, "match": match}
 
 
 def _models() -> list[dict[str, str]]:
@@ -150,6 +169,10 @@ def _print(facts: dict[str, Any]) -> None:
     table.add_row("threads", threads)
     table.add_row("faiss", hardware["faiss"])
     table.add_row("CUDA", ", ".join(hardware["cuda"]) or "no device")
+    auto = hardware["auto"]
+    table.add_row(
+        "device auto", f"{auto['device']}; detect: {auto['detect']}; embed: {auto['embed']}; match: {auto['match']}"
+    )
     for model in facts["models"]:
         table.add_row(f"model {model['name']}", " ".join(filter(None, (model["state"], model["detail"]))))
     gallery = facts["gallery"]

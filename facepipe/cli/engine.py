@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from facepipe.gallery.store import Gallery
     from facepipe.pipeline import Extractor, Recognizer
     from facepipe.stages.detect import DetectOptions
+    from facepipe.stages.match import Index
     from facepipe.types import PhotoResult
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -184,17 +185,18 @@ def model_of(gallery: Gallery, wanted: str | None) -> str:
 
 def load_recognizer(looking: Looking, deciding: Deciding, photos: int) -> Recognizer:
     """Open the gallery and load everything that answers "who is this?"."""
+    from facepipe.gallery.index import ExactIndex
     from facepipe.gallery.journal import logs_identify
     from facepipe.gallery.sealing import Secret
     from facepipe.gallery.store import Gallery
     from facepipe.networks.registry import get_record
-    from facepipe.pipeline import Recognizer, matcher_for
+    from facepipe.pipeline import Recognizer, exact_index_on, matcher_for
     from facepipe.policy import policy_for
 
     with Gallery.open(deciding.gallery, Secret.from_environment()) as gallery:
         model = model_of(gallery, deciding.model)
         snapshot = gallery.snapshot()
-        index = gallery.index(snapshot, note)
+        index: Index = gallery.index(snapshot, note)
         policy = policy_for(
             get_record(model),
             len(snapshot.persons),
@@ -205,7 +207,10 @@ def load_recognizer(looking: Looking, deciding: Deciding, photos: int) -> Recogn
             top_k=deciding.top_k,
         )
         witness = partial(_log_results, gallery.folder) if logs_identify(gallery.database) else None
-    return Recognizer(load_engines(model, looking, photos), matcher_for(snapshot, index), policy, witness)
+    extractor = load_engines(model, looking, photos)
+    if isinstance(index, ExactIndex) and photos > FEW:
+        index = exact_index_on(looking.device, snapshot) or index
+    return Recognizer(extractor, matcher_for(snapshot, index), policy, witness)
 
 
 def _log_results(folder: Path, results: Sequence[PhotoResult]) -> None:

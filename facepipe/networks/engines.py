@@ -20,6 +20,9 @@ from facepipe.types import Float32
 if TYPE_CHECKING:
     import torch
 
+#: Memory of a pass in sizes of its input, from above: the widest activations are 5 to 12 times as large as a chip, and there are
+#: several of them at a time.
+_PASS = 64
 #: Signs of a graphics processor that torch may be able to use: NVIDIA's driver, AMD's, and Windows' inside WSL.
 _GPU_SIGNS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 
@@ -33,7 +36,10 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """A torch module on a device, in the number format that is fastest there (`network_dtype`)."""
+    """A torch module on a device, in the number format that is fastest there (`network_dtype`).
+
+    On CUDA a batch is cut into parts that fit the memory which is free at that moment.
+    """
 
     def __init__(self, network: torch.nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> None:
         import torch
@@ -45,12 +51,20 @@ class TorchEngine:
 
     def run(self, x: Float32) -> tuple[Float32, ...]:
         """See `Engine.run`; an array that lies NHWC in memory is taken without a copy."""
+        from facepipe.networks.transfer import fitting, in_parts, to_device, to_host
+
         torch = self._torch
-        with torch.inference_mode():
-            batch = torch.from_numpy(x).to(self._device, self._dtype, memory_format=torch.channels_last)
-            out = self._network(batch)
-            parts = out if isinstance(out, tuple) else (out,)
-            return tuple(part.float().cpu().numpy() for part in parts)
+
+        def part(start: int, stop: int) -> tuple[Float32, ...]:
+            with torch.inference_mode():
+                # Converted where it is computed: the copy to the device stays one of plain memory.
+                batch = to_device(x[start:stop], self._device)
+                out = self._network(batch.to(self._dtype, memory_format=torch.channels_last))
+                return to_host(*(one.float() for one in (out if isinstance(out, tuple) else (out,))))
+
+        needs = _PASS * x[0].size * self._dtype.itemsize
+        parts = in_parts(part, len(x), fitting(self._device, needs, len(x), len(x)))
+        return parts[0] if len(parts) == 1 else tuple(np.concatenate(same) for same in zip(*parts, strict=True))
 
 
 class OpenCvEngine:

@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facepipe.networks.state_file import read_mtcnn
+from facepipe.networks.transfer import fitting, in_parts, to_device, to_host
 from facepipe.types import Float32
 
+#: Logits in half precision differ from those in float32 by less than this; the greatest difference seen was a third of it.
+HALF_DOUBT = 0.1
+#: Pixels of pyramid in one pass of PNet on a CPU: the activations stay in the cache of a core.
+CPU_PIXELS = 150_000
+#: Memory of a pass in float32 at its widest place, two copies of it and what the convolution itself needs, from above: a pixel
+#: of pyramid in PNet, a crop in ONet.
+_PIXEL_BYTES, _CROP_BYTES = 256, 2 << 20
+_CELL, _STRIDE = 12, 2
 #: Outside the picture, before pooling: below anything that a convolution gives, so that the maximum ignores it.
 _OUTSIDE = -1e4
 
@@ -28,10 +37,18 @@ class CascadeNetworks(Protocol):
         """Whether `propose` takes levels of different sizes, padded, in one batch."""
         ...
 
-    def propose(self, levels: Float32, sizes: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
+    @property
+    def batch_pixels(self) -> int:
+        """Pixels of pyramid that one call of `propose` should get."""
+        ...
+
+    def propose(
+        self, levels: Float32, sizes: NDArray[np.int64] | None, near: float | None = None
+    ) -> tuple[Float32, Float32]:
         """PNet over pyramid levels (n, h, w, 3): face logits (n, h', w') and box offsets (n, 4, h', w').
 
-        sizes: (n, 2) height and width of each level inside the padded batch, None when all fill it.
+        sizes: (n, 2) height and width of each level inside the padded batch, None when all fill it. near: only logits near this
+        one must be exact, since they are compared with it; None: all.
         """
         ...
 
@@ -72,7 +89,7 @@ class PNet(nn.Module):
         self.conv4_1 = nn.Conv2d(32, 2, 1)
         self.conv4_2 = nn.Conv2d(32, 4, 1)
 
-    def forward(self, x: Tensor, sizes: NDArray[np.int64] | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, sizes: NDArray[np.int64] | Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(n, 3, h, w) to face logits (n, h', w') and box offsets (n, 4, h', w')."""
         x = self.prelu1(self.conv1(x))  # (n, 10, h-2, w-2)
         if sizes is not None:
@@ -114,7 +131,7 @@ class RNet(nn.Module):
         x = self.pool2(self.prelu2(self.conv2(x)))  # (n, 48, 4, 4)
         x = self.prelu3(self.conv3(x))  # (n, 64, 3, 3)
         x = self.prelu4(self.dense4(x.permute(0, 3, 2, 1).flatten(1)))
-        return self.dense5_1(x).softmax(1)[:, 1], self.dense5_2(x)
+        return self.dense5_1(x).float().softmax(1)[:, 1], self.dense5_2(x)
 
 
 class ONet(nn.Module):
@@ -146,7 +163,7 @@ class ONet(nn.Module):
         x = self.pool3(self.prelu3(self.conv3(x)))  # (n, 64, 4, 4)
         x = self.prelu4(self.conv4(x))  # (n, 128, 3, 3)
         x = self.prelu5(self.dense5(x.permute(0, 3, 2, 1).flatten(1)))
-        return self.dense6_1(x).softmax(1)[:, 1], self.dense6_2(x), self.dense6_3(x)
+        return self.dense6_1(x).float().softmax(1)[:, 1], self.dense6_2(x), self.dense6_3(x)
 
 
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -164,45 +181,115 @@ def load_network(network: _Network, name: str, device: torch.device) -> _Network
 
 
 class TorchCascade:
-    """`CascadeNetworks` in torch, on the CPU or on CUDA."""
+    """`CascadeNetworks` in torch, on the CPU or on CUDA.
 
-    #: Crops in one forward pass: bounds the memory of crowded batches.
-    crop_batch = 512
+    With a rough number format most work is done in it, and float32 decides wherever an answer is near a threshold or passes it: on
+    CUDA that is float16.
+    """
+
     mixes_sizes = True
 
-    def __init__(self, device: torch.device) -> None:
-        """Load the weights; ModelError when they are missing."""
+    def __init__(self, device: torch.device, rough: torch.dtype | None = None) -> None:
+        """Load the weights; ModelError when they are missing. rough: None: float16 on CUDA, nothing but float32 on the CPU."""
         self.device = device
-        self._pnet = load_network(PNet(), "pnet", device)
-        self._rnet = load_network(RNet(), "rnet", device)
-        self._onet = load_network(ONet(), "onet", device)
+        if device.type == "cuda":
+            rough = rough or torch.float16
+            # By default cuDNN rounds float32 to ten bits of mantissa, and then nothing here would be exact.
+            torch.backends.cudnn.allow_tf32 = False
+        self.batch_pixels = fitting(device, _PIXEL_BYTES, CPU_PIXELS, 16_000_000)
+        #: Crops in one pass.
+        self.crop_batch = fitting(device, _CROP_BYTES, 512, 8192)
+        self._rough = rough
+        self._pnet, self._rough_pnet = self._both(PNet, "pnet")
+        self._rnet, self._rough_rnet = self._both(RNet, "rnet")
+        self._onet, self._rough_onet = self._both(ONet, "onet")
+
+    def _both(self, kind: type[_Network], name: str) -> tuple[_Network, _Network | None]:
+        """Return a network in float32, and in the rough format when there is one."""
+        exact = load_network(kind(), name, self.device)
+        return exact, None if self._rough is None else load_network(kind(), name, self.device).to(self._rough)
 
     def _tensor(self, pictures: Float32) -> Tensor:
         # (n, h, w, 3) in memory is (n, 3, h, w) channels-last: no copy.
-        return torch.from_numpy(pictures).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        return to_device(pictures, self.device).permute(0, 3, 1, 2)
 
-    @torch.inference_mode()
-    def propose(self, levels: Float32, sizes: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
+    def propose(
+        self, levels: Float32, sizes: NDArray[np.int64] | None, near: float | None = None
+    ) -> tuple[Float32, Float32]:
         """See `CascadeNetworks.propose`."""
-        logits, offsets = self._pnet(self._tensor(levels), sizes)
-        return logits.cpu().numpy(), offsets.cpu().numpy()
 
-    @torch.inference_mode()
+        @torch.inference_mode()
+        def run(start: int, stop: int) -> tuple[Float32, Float32]:
+            x, some = self._tensor(levels[start:stop]), None if sizes is None else sizes[start:stop]
+            if self._rough_pnet is None or near is None:
+                return to_host(*self._pnet(x, some))  # type: ignore[return-value]
+            logits, offsets = (part.float() for part in self._rough_pnet(x.to(self._rough), some))
+            doubtful = torch.nonzero((logits - near).abs() < HALF_DOUBT)
+            for cells in torch.split(doubtful, 8 * self.crop_batch):
+                level, row, column = cells.unbind(1)
+                exact = self._pnet(*_windows(x, some, cells))
+                logits[level, row, column] = exact[0][:, 0, 0]
+                offsets[level, :, row, column] = exact[1][:, :, 0, 0]
+            return to_host(logits, offsets)  # type: ignore[return-value]
+
+        at_once = max(1, self.batch_pixels // (levels.shape[1] * levels.shape[2]))
+        logits, offsets = zip(*in_parts(run, len(levels), at_once), strict=True)
+        return np.concatenate(logits), np.concatenate(offsets)
+
+    def _over_crops(
+        self, exact: nn.Module, rough: nn.Module | None, crops: Float32, least: float | None
+    ) -> tuple[Float32, ...]:
+        """Run RNet or ONet; exact where the probability reaches `least`, None: nowhere."""
+
+        @torch.inference_mode()
+        def run(start: int, stop: int) -> tuple[Float32, ...]:
+            x = self._tensor(crops[start:stop])
+            if rough is None or least == 0.0:
+                return to_host(*exact(x))
+            out = [part.float() for part in rough(x.to(self._rough))]
+            if least is None:
+                return to_host(*out)
+            rows = torch.nonzero(out[0].logit() >= np.log(least / (1 - least)) - HALF_DOUBT)[:, 0]
+            if len(rows):
+                for whole, part in zip(out, exact(x[rows]), strict=True):
+                    whole[rows] = part
+            return to_host(*out)
+
+        parts = in_parts(run, len(crops), self.crop_batch)
+        return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+
     def refine(self, crops: Float32, least: float) -> tuple[Float32, Float32]:
         """See `CascadeNetworks.refine`."""
-        parts = [self._rnet(part) for part in torch.split(self._tensor(crops), self.crop_batch)]
-        return (torch.cat([p[0] for p in parts]).cpu().numpy(), torch.cat([p[1] for p in parts]).cpu().numpy())
+        scores, offsets = self._over_crops(self._rnet, self._rough_rnet, crops, least)
+        return scores, offsets
 
-    @torch.inference_mode()
     def finish(self, crops: Float32, least: float) -> tuple[Float32, Float32, Float32]:
         """See `CascadeNetworks.finish`."""
-        parts = [self._onet(part) for part in torch.split(self._tensor(crops), self.crop_batch)]
-        scores, offsets, points = (torch.cat([p[i] for p in parts]).cpu().numpy() for i in range(3))
+        scores, offsets, points = self._over_crops(self._onet, self._rough_onet, crops, least)
         return scores, offsets, points.reshape(-1, 2, 5).transpose(0, 2, 1)
 
     def finish_roughly(self, crops: Float32) -> tuple[Float32, Float32] | None:
-        """Return None: there is no quicker way."""
-        return None
+        """See `CascadeNetworks.finish_roughly`."""
+        if self._rough_onet is None:
+            return None
+        scores, offsets, _ = self._over_crops(self._onet, self._rough_onet, crops, None)
+        return scores, offsets
+
+
+def _windows(x: Tensor, sizes: NDArray[np.int64] | None, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut out what PNet sees in single cells, int64 (m, 3), which level, row and column of a batch (n, 3, h, w).
+
+    Returns (m, 3, 12, 12) and how much of each window, (m, 2), belongs to its level.
+    """
+    level, corner = cells[:, 0], cells[:, 1:] * _STRIDE
+    height, width = x.shape[2:]
+    steps = torch.arange(_CELL, device=x.device)
+    rows = (corner[:, :1] + steps).clamp(max=height - 1)
+    columns = (corner[:, 1:] + steps).clamp(max=width - 1)
+    pixels = x.permute(0, 2, 3, 1)[level[:, None, None], rows[:, :, None], columns[:, None, :]]  # (m, 12, 12, 3)
+    whole = torch.tensor([[height, width]], device=x.device)
+    extent = whole if sizes is None else torch.as_tensor(sizes, device=x.device)[level]
+    return pixels.permute(0, 3, 1, 2), (extent - corner).clamp(max=_CELL)
 
 
 def load_cascade(device: torch.device) -> CascadeNetworks:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, max_pool2d, prelu
 
-from facepipe.networks.mtcnn import ONet, PNet, RNet, load_network
+from facepipe.networks.mtcnn import CPU_PIXELS, ONet, PNet, RNet, load_network
 from facepipe.types import Float32
 
 #: Crops in one pass. Few different numbers, because oneDNN compiles its kernels for each shape that it meets; the largest
@@ -139,6 +139,7 @@ class OneDnnCascade:
 
     #: PNet stays in torch's layout: its levels have as many shapes as there are pictures, and oneDNN compiles for each.
     mixes_sizes = True
+    batch_pixels = CPU_PIXELS
 
     def __init__(self, rough: bool | None = None) -> None:
         """Load the weights; ModelError when they are missing. rough: use bfloat16 for crops; None: where that is fast."""
@@ -148,7 +149,9 @@ class OneDnnCascade:
         self._rnet = _CropNetwork(load_network(RNet(), "rnet", cpu), rough)
         self._onet = _CropNetwork(load_network(ONet(), "onet", cpu), rough)
 
-    def propose(self, levels: Float32, sizes: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
+    def propose(
+        self, levels: Float32, sizes: NDArray[np.int64] | None, near: float | None = None
+    ) -> tuple[Float32, Float32]:
         """See `CascadeNetworks.propose`."""
         with torch.inference_mode():
             logits, offsets = self._pnet(torch.from_numpy(levels).permute(0, 3, 1, 2), sizes)

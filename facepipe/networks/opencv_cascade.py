@@ -21,6 +21,8 @@ class OpenCvCascade:
     """`facepipe.networks.mtcnn.CascadeNetworks` by OpenCV."""
 
     mixes_sizes = False
+    #: Levels of equal size in one pass of PNet, in pixels.
+    batch_pixels = 150_000
 
     def __init__(self) -> None:
         """Read the weights; ModelError when they are missing or not the recorded ones."""
@@ -29,7 +31,9 @@ class OpenCvCascade:
         self._rnet = OpenCvEngine(rnet_graph(weights["rnet"]))
         self._onet = OpenCvEngine(onet_graph(weights["onet"]))
 
-    def propose(self, levels: Float32, sizes: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
+    def propose(
+        self, levels: Float32, sizes: NDArray[np.int64] | None, near: float | None = None
+    ) -> tuple[Float32, Float32]:
         """See `CascadeNetworks.propose`; sizes must be None, since this form does not mix them."""
         if sizes is not None:
             raise ValueError("sizes: expected None, this cascade does not mix levels of different sizes")

@@ -115,8 +115,6 @@ class MtcnnDetector:
     """`Detector` over MTCNN's networks."""
 
     name = "mtcnn"
-    #: Pixels of pyramid in one forward pass of PNet: activations stay in the cache of a CPU core.
-    batch_pixels = 150_000
     #: Levels are padded to multiples of this, so that pictures of different sizes share batches.
     pad_to = 16
 
@@ -191,7 +189,7 @@ class MtcnnDetector:
                 groups[height, width].append(level)
         found: list[tuple[Float32, Float32, Int64, NDArray[np.float64]]] = []
         for (height, width), levels in groups.items():
-            at_once = max(1, self.batch_pixels // (height * width))
+            at_once = max(1, self._networks.batch_pixels // (height * width))
             for start in range(0, len(levels), at_once):
                 found.append(self._propose_batch(levels[start : start + at_once]))
         if not found:
@@ -207,9 +205,10 @@ class MtcnnDetector:
             slot[: level.pixels.shape[0], : level.pixels.shape[1]] = level.pixels
         _normalise(batch)
         same = bool((sizes == sizes[0]).all())
-        logits, offsets = self._networks.propose(batch, None if same else sizes)
         threshold = self.options.thresholds[0]
-        which, y, x = np.nonzero(logits >= np.log(threshold / (1 - threshold)))
+        least = float(np.log(threshold / (1 - threshold)))
+        logits, offsets = self._networks.propose(batch, None if same else sizes, least)
+        which, y, x = np.nonzero(logits >= least)
         if not same:
             inside = (y < _cells(sizes[which, 0])) & (x < _cells(sizes[which, 1]))
             which, y, x = which[inside], y[inside], x[inside]
