@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from facepipe.errors import InputError
+from facepipe.errors import InputError, OutputError
 from facepipe.report.sorting import How, Sorter, folders_of
 from facepipe.types import Candidate, PhotoResult, Prediction, Status
 from tests.fakes import face_at
@@ -89,6 +89,42 @@ def test_a_renamed_person_leaves_nothing_behind_but_what_others_put_there(tmp_pa
     Sorter(tmp_path / "out", how).add(photo(two, "Eve"))
     assert tree(tmp_path / "out") == ["people/Bob/mine.jpg", "people/Eve/1.jpg", "people/Eve/2.jpg"]
     assert not (tmp_path / "out/people/Ada").exists() and one.read_bytes() == b"one"
+
+
+def test_only_links_to_deleted_photos_are_taken_away(tmp_path: Path) -> None:
+    for how in ("link", "copy"):
+        one = make(tmp_path / how / "1.jpg", b"one")
+        unplugged = make(tmp_path / how / "disk" / "2.jpg", b"two")
+        sorter = Sorter(tmp_path / f"{how}-out", how)
+        sorter.add(photo(one, "Ada"))
+        sorter.add(photo(unplugged, "Ada"))
+        one.unlink()
+        unplugged.parent.rename(tmp_path / how / "aside")
+        Sorter(tmp_path / f"{how}-out", how).tidy()
+    assert tree(tmp_path / "link-out") == ["people/Ada/2.jpg"]  # its whole folder is away: perhaps a disk
+    assert tree(tmp_path / "copy-out") == ["people/Ada/1.jpg", "people/Ada/2.jpg"]
+
+
+def test_a_list_that_is_damaged_or_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
+    one = make(tmp_path / "in/1.jpg", b"one")
+    make(tmp_path / "out" / ".facepipe-sorted", b'\xff\xfe\n[1]\n{"photo": 1}\n')
+    (place,) = Sorter(tmp_path / "out").add(photo(one, "Ada"))
+    assert place.exists()
+    (tmp_path / "bad" / ".facepipe-sorted").mkdir(parents=True)
+    with pytest.raises(OutputError, match="facepipe-sorted: cannot be sorted"):
+        Sorter(tmp_path / "bad")
+
+
+def test_a_place_that_cannot_be_changed_is_a_planned_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = make(tmp_path / "in/1.jpg", b"one")
+    Sorter(tmp_path / "out").add(photo(one, "Ada"))
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OutputError, match=r"1\.jpg: cannot be sorted"):
+        Sorter(tmp_path / "out").add(photo(one, "Eve"))
 
 
 def test_copies_take_the_place_of_links(tmp_path: Path) -> None:

@@ -58,6 +58,10 @@ class SideOutput(Protocol):
         """Take one photo that did not fail. It comes again when the run was stopped before the ledger knew of it."""
         ...
 
+    def tidy(self) -> None:
+        """At the end of a pass, take away what belongs to photos that are gone."""
+        ...
+
 
 def run_batch(
     recognizer: Recognizer,
@@ -93,6 +97,8 @@ def run_batch(
         counts.seconds = time.monotonic() - counts.started
         progress(counts)
     counts.vanished = ledger.mark_vanished()
+    for output in side_outputs:
+        output.tidy()
     counts.seconds = time.monotonic() - counts.started
     progress(counts)
     return counts

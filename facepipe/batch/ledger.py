@@ -142,12 +142,12 @@ class Ledger:
     def done(self, name: str, stamp: str, retry_failed: bool = True) -> str | None:
         """Return the record of the photo of this name when a run like this one made it and the file was not touched since.
 
-        retry_failed: what failed does not count as done.
+        retry_failed: what failed does not count as done. Nor does a photo that had vanished: what was made of it may be gone.
         """
         if not stamp:
             return None
         row = self._db.execute(
-            "SELECT record FROM photo WHERE name = ? AND stamp = ? AND run = ? AND NOT (failed AND ?)",
+            "SELECT record FROM photo WHERE name = ? AND stamp = ? AND run = ? AND NOT vanished AND NOT (failed AND ?)",
             (os.fsencode(name), stamp, self.run, retry_failed),
         ).fetchone()
         return None if row is None else str(row[0])

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
+from bisect import bisect_left
 from pathlib import Path
 
 from facepipe.batch.stream import Photo
+from facepipe.errors import OutputError
+from facepipe.files import printable
 from facepipe.images import write_image
 from facepipe.report.names import output_stem
 from facepipe.report.sorting import How, Sorter
 from facepipe.types import PhotoResult
 
+#: What follows the photo's stem in the name of a crop: the face's number and the answer.
+_CROP = re.compile(r"\d{2,}-.+\.jpg")
+
 
 class Annotated:
-    """Copies of the photos with frames and names; photos without a face are left out."""
+    """Copies of the photos with frames and names; photos without a face are left out, and lose the copy of an earlier answer."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -21,23 +29,41 @@ class Annotated:
         """Write the copy."""
         from facepipe.report.draw import draw_predictions
 
+        path = self._folder / f"{output_stem(result.path)}.jpg"
         if photo.image is not None and result.predictions:
-            path = self._folder / f"{output_stem(result.path)}.jpg"
             write_image(path, draw_predictions(photo.image, result.predictions))
+        elif photo.image is not None:
+            _remove(path)
+
+    def tidy(self) -> None:
+        """Nothing is left to do."""
 
 
 class Crops:
-    """Each face as a picture."""
+    """Each face as a picture. The name holds the answer: where that has changed, the picture of the earlier one goes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._earlier = sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208 - names, not paths
+        self._written: set[str] = set()
 
     def add(self, photo: Photo, result: PhotoResult) -> None:
         """Write the faces."""
         from facepipe.report.draw import save_crops
 
-        if photo.image is not None:
-            save_crops(self._folder, photo.image, result)
+        if photo.image is None:
+            return
+        self._written.update(path.name for path in save_crops(self._folder, photo.image, result))
+        # The names that begin with the photo's stem stand together.
+        stem = f"{output_stem(result.path)}-"
+        for name in self._earlier[bisect_left(self._earlier, stem) :]:
+            if not name.startswith(stem):
+                break
+            if name not in self._written and _CROP.fullmatch(name.removeprefix(stem)):
+                _remove(self._folder / name)
+
+    def tidy(self) -> None:
+        """Nothing is left to do."""
 
 
 class Sorted:
@@ -49,3 +75,14 @@ class Sorted:
     def add(self, photo: Photo, result: PhotoResult) -> None:
         """Put the photo in its folders."""
         self._sorter.add(result, source=photo.source.path or photo.source.name, data=photo.data)
+
+    def tidy(self) -> None:
+        """Take away links to photos that were deleted."""
+        self._sorter.tidy()
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{printable(path)}: cannot be removed ({error.strerror}); check its permissions") from error

@@ -4,17 +4,19 @@
 
 A photo with Ada and a stranger is in `people/Ada` and in `unknown`. People have a folder of their own, so that somebody who
 is called "unknown" is not mistaken for nobody. A second run adds what is new and takes away what it
-placed itself and nobody changed since, when a photo belongs elsewhere by then: `.facepipe-sorted` lists it. Photos that failed
-are in no folder, the list of failures has them.
+placed itself and nobody changed since, when a photo belongs elsewhere by then: `.facepipe-sorted` lists it. A link to a photo
+that was deleted is taken away too; a copy stays, it may be the last. Photos that failed are in no folder, the list of failures
+has them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -56,7 +58,8 @@ class Sorter:
     def __init__(self, folder: str | os.PathLike[str], how: How = "link") -> None:
         self._folder = Path(folder)
         self._how = how
-        self._placed, self._begun, self._torn = _read_manifest(self._folder / _MANIFEST)
+        with _as_output_error(self._folder):
+            self._placed, self._begun, self._torn = _read_manifest(self._folder / _MANIFEST)
 
     def add(
         self,
@@ -70,6 +73,30 @@ class Sorter:
         own (in an archive); it is written as a copy. Photos of the same name are numbered. Raises InputError when the
         photo is gone, OutputError when the system refuses.
         """
+        with _as_output_error(self._folder):
+            return self._sort(result, source, data)
+
+    def tidy(self) -> None:
+        """Take away the links to photos that were deleted. A photo whose folder is gone too may be on a disk that is not there."""
+        with _as_output_error(self._folder):
+            for photo, places in list(self._placed.items()):
+                dead = [name for name, (how, what) in places.items() if self._is_dead(name, how, what)]
+                if dead and Path(photo).parent.is_dir():
+                    for name in dead:
+                        self._take_away(self._folder / name)
+                    self._placed[photo] = {name: place for name, place in places.items() if name not in dead}
+                    self._list({"photo": photo, "places": self._placed[photo]})
+
+    def _is_dead(self, name: str, how: str, what: str) -> bool:
+        place = self._folder / name
+        return how == "link" and _what(place, how) == what and not place.exists()
+
+    def _sort(
+        self,
+        result: PhotoResult | Mapping[str, Any],
+        source: str | os.PathLike[str] | None,
+        data: bytes | None,
+    ) -> list[Path]:
         folders = folders_of(result)
         path = result.path if isinstance(result, PhotoResult) else result["path"]
         original = Path(source if source is not None else path)
@@ -164,6 +191,17 @@ class Sorter:
             ) from error
 
 
+@contextlib.contextmanager
+def _as_output_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = printable(os.fsdecode(error.filename) if error.filename else folder)
+        raise OutputError(
+            f"{where}: cannot be sorted ({error.strerror}); check permissions, or choose another folder"
+        ) from error
+
+
 def _what(place: Path, how: str) -> str:
     """Say what lies at a place, so that a change is noticed; empty when nothing does. A hard link changes with its photo."""
     try:
@@ -180,21 +218,23 @@ def _what(place: Path, how: str) -> str:
 def _read_manifest(path: Path) -> tuple[dict[str, dict[str, list[str]]], dict[str, dict[str, str]], bool]:
     """Return the places of each photo, those that were begun and not listed (place to how), and whether the last line was cut off.
 
-    A line that was not written whole is left out.
+    A line that was not written whole, or not by us, is left out.
     """
     placed: dict[str, dict[str, list[str]]] = {}
     begun: dict[str, dict[str, str]] = {}
-    text = path.read_text(encoding="ascii") if path.exists() else ""
+    text = path.read_text(encoding="ascii", errors="replace") if path.exists() else ""
     for line in text.split("\n")[:-1]:
         try:
             entry = json.loads(line)
-        except ValueError:
+            photo = entry["photo"]
+            if "begun" in entry:
+                name, how = entry["begun"]
+                if ".." not in PurePosixPath(name).parts:
+                    begun.setdefault(photo, {})[name] = how
+                continue
+            places = {name: what for name, what in entry["places"].items() if ".." not in PurePosixPath(name).parts}
+        except (ValueError, TypeError, KeyError, AttributeError):
             continue
-        if "begun" in entry:
-            name, how = entry["begun"]
-            if ".." not in PurePosixPath(name).parts:
-                begun.setdefault(entry["photo"], {})[name] = how
-            continue
-        begun.pop(entry["photo"], None)
-        placed[entry["photo"]] = {n: w for n, w in entry["places"].items() if ".." not in PurePosixPath(n).parts}
+        begun.pop(photo, None)
+        placed[photo] = places
     return placed, begun, bool(text) and not text.endswith("\n")
