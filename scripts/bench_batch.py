@@ -194,14 +194,21 @@ def run_script(paths: list[str], _: int) -> dict[str, Any]:
     return measured(work, f"facenet-pytorch's defaults (min_face_size 20), one thread, {how}")
 
 
-def run_face_recognition(paths: list[str], _: int) -> dict[str, Any]:
-    """face_recognition with its defaults: dlib's HOG detector, ResNet-29, distances to all known people."""
+def import_face_recognition() -> Any:
+    """Import the peer."""
     shim = types.ModuleType("pkg_resources")  # gone from setuptools; its models' package asks it for file names
     shim.resource_filename = lambda name, path: str(Path(sys.modules[name].__file__ or "").parent / path)  # type: ignore[attr-defined]
     sys.modules.setdefault("pkg_resources", shim)
     import face_recognition
+
+    return face_recognition
+
+
+def run_face_recognition(paths: list[str], _: int) -> dict[str, Any]:
+    """face_recognition with its defaults: dlib's HOG detector, ResNet-29, distances to all known people."""
     import numpy as np
 
+    face_recognition = import_face_recognition()
     known = list(np.random.default_rng(0).normal(size=(PEOPLE, 128)))
 
     def work() -> int:

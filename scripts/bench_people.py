@@ -1,0 +1,87 @@
+"""Open-set identification with the default detection, the usual script's exact one, another network, and by `face_recognition`.
+
+Everybody's photos, the same draws of who is enrolled, the same rules: what the speed of the defaults costs in people found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from bench_batch import import_face_recognition
+
+from benchlib import machine
+from facepipe import threads
+from facepipe.evaluation.measure import LabelledFolders, measure_people
+from facepipe.evaluation.photos import QUALITY, PhotoSet, embed_photos
+from facepipe.evaluation.protocols import SplitRule
+from facepipe.pipeline import load_extractor
+from facepipe.stages.detect import DetectOptions
+
+Embed = Callable[[Sequence[Path]], PhotoSet]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("faces", type=Path, help="folder with people/ and strangers/")
+    parser.add_argument("--repeats", type=int, default=20, help="draws of the half of the people who are enrolled")
+    options = parser.parse_args()
+    threads.limit()
+    print(machine())
+    folders = LabelledFolders(options.faces / "people", (options.faces / "strangers",))
+    rule = SplitRule("enroll-*", "probe-*", known=0.5, repeats=options.repeats)
+    ways: dict[str, Embed] = {
+        "facepipe, its defaults": facepipe(DetectOptions()),
+        "facepipe with the script's detection (from 20 px, whole size, facenet-pytorch's arithmetic)": facepipe(
+            DetectOptions.reference()
+        ),
+        "facepipe --model dlib": facepipe(DetectOptions(), "dlib"),
+        "face_recognition, its defaults": face_recognition,
+    }
+    for way, embed in ways.items():
+        started = time.process_time()
+        report = measure_people(folders, rule, embed, 0.01, 200)
+        seconds = time.process_time() - started
+        rates = report.fnir_at_fpir
+        spans = {rate: [100 * end for end in report.intervals[f"fnir_at_fpir_{rate}"]] for rate in rates}
+        errors = ", ".join(
+            f"FNIR {100 * rates[rate]:.2f} % ({low:.1f} to {high:.1f}) at FPIR {rate}"
+            for rate, (low, high) in spans.items()
+        )
+        print(
+            f"{way}: rank-1 {100 * report.rank1:.2f} %, {errors}; no face in {report.failed_to_enrol} probes; {seconds:.0f} CPU s"
+        )
+    print(
+        f"{report.mated} mated and {report.non_mated} non-mated searches in {report.repeats} draws, {report.strangers} strangers"
+    )
+
+
+def facepipe(options: DetectOptions, model: str = "mini") -> Embed:
+    """Return a network with this detection."""
+    extractor = load_extractor(model, "cpu", options)
+    return lambda paths: embed_photos(paths, extractor, max_side=options.max_side)
+
+
+def face_recognition(paths: Sequence[Path]) -> PhotoSet:
+    """Encode the largest face of each photo; the encodings are scaled to unit length, since all are compared by cosine."""
+    package = import_face_recognition()
+    vectors, boxes = np.zeros((len(paths), 128), np.float32), np.zeros((len(paths), 4), np.float32)
+    found = np.zeros(len(paths), np.bool_)
+    for row, path in enumerate(paths):
+        picture = package.load_image_file(path)
+        places = package.face_locations(picture)
+        if not places:
+            continue
+        top, right, bottom, left = max(places, key=lambda place: (place[2] - place[0]) * (place[1] - place[3]))
+        vector = package.face_encodings(picture, [(top, right, bottom, left)])[0]
+        vectors[row], boxes[row], found[row] = vector / np.linalg.norm(vector), (left, top, right, bottom), True
+    quality = np.zeros((len(paths), len(QUALITY)), np.float32)
+    failures = {path: "no face found" for path, ok in zip(paths, found, strict=True) if not ok}
+    return PhotoSet(tuple(paths), vectors, found, boxes, quality, failures, "face_recognition")
+
+
+if __name__ == "__main__":
+    main()
