@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
-import faiss
 import numpy as np
 
 from facepipe.errors import GalleryModelError
@@ -180,7 +179,10 @@ def cuda_index(templates: Float32, device: torch.device) -> TorchIndex | None:
 
 
 def _exact(templates: Float32) -> Index:
+    # Not at the top: a gallery brings its own index, and one photo is answered sooner without this import.
+    import faiss
+
     index = faiss.IndexFlatIP(templates.shape[1] if templates.size else 1)
     if len(templates):
         index.add(templates)
-    return index
+    return cast(Index, index)
