@@ -1,0 +1,320 @@
+"""Where the time goes, stage by stage, as one change after the other is switched on: from the reference's arithmetic to the defaults.
+
+The first row computes what facenet-pytorch's MTCNN computes (the same boxes) from 20 px in the whole picture, one photo at a time,
+in torch and float32. Times are CPU milliseconds a photo, medians over interleaved turns; recall is the share of the first row's faces
+of 40 px and more that a row finds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import random
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+STAGES = (
+    *("decode", "pyramid", "PNet", "crops", "RNet", "ONet", "second look", "boxes", "align", "embed", "match", "write"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of the table: what is switched on, and the faces' smallest size, largest side, networks and so on with it."""
+
+    name: str
+    min_face: float = 20.0
+    max_side: int | None = None
+    reduced: bool = False
+    cascade: str = "torch"
+    gate: bool = False
+    border: bool = False
+    second: bool = False
+    embedder: str = "float32"
+    together: int = 1
+    threads: int = 1
+
+
+def rows(cores: int) -> list[Row]:
+    """Return the rows; each adds one change to the one before it."""
+    table = [Row("reference")]
+
+    def add(name: str, **change: Any) -> None:
+        table.append(dataclasses.replace(table[-1], name=name, **change))
+
+    add("from 40 px", min_face=40.0)
+    add("up to 1280 px", max_side=1280)
+    add("reduced decode", reduced=True)
+    add("oneDNN", cascade="onednn")
+    add("bfloat16 first look", cascade="onednn-rough")
+    add("embedder bfloat16", embedder="bfloat16")
+    add("photos share batches", together=24)
+    add("edge gate", gate=True)
+    add("true border", border=True)
+    add("second look: defaults", second=True)
+    add(f"{cores} threads an operation", threads=cores)
+    return table
+
+
+class Clock:
+    """CPU time of this process by stage; what runs inside the second look belongs to it."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = defaultdict(float)
+        self._stack: list[str] = []
+        self._since = time.process_time()
+
+    def _charge(self) -> None:
+        now = time.process_time()
+        if self._stack:
+            self.spent["second look" if "second look" in self._stack else self._stack[-1]] += now - self._since
+        self._since = now
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._charge()
+        self._stack.append(name)
+        try:
+            yield
+        finally:
+            self._charge()
+            self._stack.pop()
+
+
+def timed_networks(networks: Any, clock: Clock) -> Any:
+    """Return the networks with their calls on the clock."""
+
+    class Timed:
+        mixes_sizes, batch_pixels = networks.mixes_sizes, networks.batch_pixels
+
+    def on_the_clock(method: str, stage: str) -> Any:
+        def call(self: Any, *arguments: Any) -> Any:
+            with clock(stage):
+                return getattr(networks, method)(*arguments)
+
+        return call
+
+    for method, stage in (("propose", "PNet"), ("refine", "RNet"), ("finish", "ONet"), ("finish_roughly", "ONet")):
+        setattr(Timed, method, on_the_clock(method, stage))
+    return Timed()
+
+
+def timed_detector(networks: Any, options: Any, clock: Clock) -> Any:
+    from facepipe.stages.detect import MtcnnDetector
+
+    class Timed(MtcnnDetector):
+        def _prepare(self, image: Any) -> Any:
+            with clock("pyramid"):
+                return super()._prepare(image)
+
+        def _levels(self, index: int, work: Any) -> Iterator[Any]:
+            levels = iter(super()._levels(index, work))
+            while True:
+                with clock("pyramid"):
+                    level = next(levels, None)
+                if level is None:
+                    return
+                yield level
+
+        def _crops(self, *arguments: Any, **named: Any) -> Any:
+            with clock("crops"):
+                return super()._crops(*arguments, **named)
+
+        def _look_again(self, *arguments: Any) -> Any:
+            with clock("second look"):
+                return super()._look_again(*arguments)
+
+        def detect(self, images: Any) -> Any:
+            with clock("boxes"):
+                return super().detect(images)
+
+    return Timed(timed_networks(networks, clock), options)
+
+
+class Bench:
+    """The networks, loaded once, and photos through them as a row says."""
+
+    def __init__(self, people: int = 1000) -> None:
+        import numpy as np
+        import torch
+
+        from facepipe.networks.embedders import NetworkEmbedder, _network
+        from facepipe.networks.engines import TorchEngine
+        from facepipe.networks.mtcnn import TorchCascade
+        from facepipe.networks.onednn import OneDnnCascade
+        from facepipe.networks.registry import get_record, read_weights
+        from facepipe.stages.match import Matcher
+
+        cpu = torch.device("cpu")
+        self.cascades = {
+            "torch": TorchCascade(cpu),
+            "onednn": OneDnnCascade(rough=False),
+            "onednn-rough": OneDnnCascade(),
+        }
+        record = get_record("mini")
+        weights = read_weights(record)[0]
+        self.embedders = {
+            name: NetworkEmbedder(record, TorchEngine(_network(record, weights), cpu, getattr(torch, name)))
+            for name in ("float32", "bfloat16")
+        }
+        vectors = np.random.default_rng(0).normal(size=(people, record.dim)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        numbers = np.arange(people)
+        names = [f"person {i}" for i in numbers]
+        self.matcher = Matcher(record.fingerprint, names, vectors, vectors, numbers, numbers)
+
+    def run(self, row: Row, paths: Sequence[str], out: Path) -> tuple[dict[str, float], float, list[Any]]:
+        """Return CPU seconds by stage, wall seconds, and the faces of each photo."""
+        from facepipe import threads
+        from facepipe.batch.ledger import Entry, Ledger
+        from facepipe.images import content_hash, read_image_bytes
+        from facepipe.pipeline import Extracted, Extractor, Recognizer
+        from facepipe.report.records import dumps, to_record
+        from facepipe.stages.detect import DetectOptions
+        from facepipe.stages.embed import embed_faces
+        from facepipe.types import Policy
+
+        threads.limit(row.threads)
+        clock = Clock()
+        options = DetectOptions(
+            row.min_face, row.max_side, edge_gate=row.gate, second_look=row.second, true_border=row.border
+        )
+        detector = timed_detector(self.cascades[row.cascade], options, clock)
+        embedder = self.embedders[row.embedder]
+        recognizer = Recognizer(Extractor(detector, embedder), self.matcher, Policy(0.3, 0.02))
+        timed = TimedEmbedder(embedder, clock)
+        found: list[Any] = []
+        started = time.perf_counter()
+        with Ledger(out, row.name) as ledger:
+            for start in range(0, len(paths), row.together):
+                names = paths[start : start + row.together]
+                with clock("decode"):
+                    data = [Path(name).read_bytes() for name in names]
+                    contents = [content_hash(each) for each in data]
+                    images = [
+                        read_image_bytes(each, name, max_side=row.max_side if row.reduced else None)
+                        for each, name in zip(data, names, strict=True)
+                    ]
+                faces = detector.detect(images)
+                with clock("align"):
+                    embeddings = embed_faces(timed, images, faces)
+                with clock("match"):
+                    photos = [Extracted(*photo) for photo in zip(images, faces, embeddings, strict=True)]
+                    results = recognizer.judge_all(photos)
+                with clock("write"):
+                    ledger.record(
+                        [
+                            Entry(name, "1", content, start + i, dumps(to_record(result)), False)
+                            for i, (name, content, result) in enumerate(zip(names, contents, results, strict=True))
+                        ]
+                    )
+                found += faces
+        threads.limit()
+        return clock.spent, time.perf_counter() - started, found
+
+
+class TimedEmbedder:
+    """An embedder whose work is on the clock."""
+
+    def __init__(self, embedder: Any, clock: Clock) -> None:
+        self._embedder, self._clock = embedder, clock
+        self.template, self.dim, self.fingerprint = embedder.template, embedder.dim, embedder.fingerprint
+
+    def embed(self, chips: Any) -> Any:
+        with self._clock("embed"):
+            return self._embedder.embed(chips)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faces", type=Path, default=Path("../shared/faces"), help="folder with scenes/ and lfw/")
+    parser.add_argument("--scenes", type=int, default=8, help="photos in each turn")
+    parser.add_argument("--lfw", type=int, default=24)
+    parser.add_argument("--large", type=int, default=2, help="scenes scaled to 12 megapixels")
+    parser.add_argument("--turns", type=int, default=5)
+    options = parser.parse_args()
+    from facepipe import threads
+
+    threads.prepare()
+    from bench_batch import photos
+
+    from benchlib import machine
+
+    print(machine())
+    bench = Bench()
+    table = rows(threads.cores())
+    cpu: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+    wall: dict[tuple[str, str], list[float]] = defaultdict(list)
+    met: dict[str, list[int]] = {row.name: [0, 0, 0] for row in table}
+    with tempfile.TemporaryDirectory() as folder:
+        pools = photos(options.faces, Path(folder), options.large)
+        for row in table:  # kernels are compiled at the first use
+            bench.run(row, [*pools["lfw"][:2], *pools["scenes"][:1]], Path(folder, f"warm-{row.name}"))
+        for turn in range(options.turns):
+            rng = random.Random(turn)
+            chosen = {kind: rng.sample(pool, min(getattr(options, kind), len(pool))) for kind, pool in pools.items()}
+            found: dict[tuple[str, str], list[Any]] = {}
+            for row in rng.sample(table, len(table)):
+                for kind, paths in chosen.items():
+                    if paths:
+                        ledger = Path(folder, f"{turn}-{time.monotonic_ns()}")
+                        spent, seconds, found[row.name, kind] = bench.run(row, paths, ledger)
+                        cpu[row.name, kind].append({k: 1000 * v / len(paths) for k, v in spent.items()})
+                        wall[row.name, kind].append(1000 * seconds / len(paths))
+            for row in table:
+                for kind, paths in chosen.items():
+                    if paths:
+                        count(met[row.name], found[table[0].name, kind], found[row.name, kind])
+            print(f"turn {turn + 1} of {options.turns} done", flush=True)
+    for kind, paths in chosen.items():
+        if paths:
+            print(f"\n{kind}: {len(paths)} photos a turn, CPU ms a photo (median of {options.turns} turns)")
+            show(table, kind, cpu, wall)
+    print("\nfaces of 40 px and more, all kinds and turns together")
+    for row in table:
+        reference, hit, own = met[row.name]
+        print(
+            f"{row.name:26} finds {hit} of the reference's {reference}: {100 * hit / max(1, reference):6.2f} %; {own} of its own"
+        )
+
+
+def count(met: list[int], reference: Sequence[Any], found: Sequence[Any]) -> None:
+    """Add the reference's faces of 40 px and more, those of them that were found, and all that were found."""
+    import numpy as np
+
+    from facepipe.detection.boxes import iou
+
+    for theirs, ours in zip(reference, found, strict=True):
+        wanted = np.array([f.box for f in theirs if f.quality.size >= 40], np.float32).reshape(-1, 4)
+        got = np.array([f.box for f in ours], np.float32).reshape(-1, 4)
+        met[0] += len(wanted)
+        met[1] += int((iou(wanted, got) >= 0.5).any(axis=1).sum()) if len(wanted) and len(got) else 0
+        met[2] += sum(face.quality.size >= 40 for face in ours)
+
+
+def show(
+    table: Sequence[Row],
+    kind: str,
+    cpu: dict[tuple[str, str], list[dict[str, float]]],
+    wall: dict[tuple[str, str], list[float]],
+) -> None:
+    short = [stage.replace("second look", "2nd") for stage in STAGES]
+    print(f"{'':26}" + "".join(f"{name:>8}" for name in short) + f"{'all':>9} {'least to most':>17}{'wall':>9}")
+    for row in table:
+        turns = cpu[row.name, kind]
+        totals = [sum(turn.values()) for turn in turns]
+        cells = "".join(f"{statistics.median(turn.get(stage, 0.0) for turn in turns):8.1f}" for stage in STAGES)
+        range_ = f"{min(totals):.1f} to {max(totals):.1f}"
+        print(
+            f"{row.name:26}{cells}{statistics.median(totals):9.1f} {range_:>17}{statistics.median(wall[row.name, kind]):9.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
