@@ -78,11 +78,17 @@ def main() -> None:
         cpu = spread([1 / value[0] for value in values])
         wall = spread([1 / value[1] for value in values])
         print(f"{tool:16} {kind:7} per CPU second {cpu}; per wall second {wall}")
-    for tool in options.tools[1:]:
-        ratios = [
-            theirs[0] / ours[0] for theirs, ours in zip(totals[tool, "mix"], totals["facepipe", "mix"], strict=True)
-        ]
-        print(f"facepipe against {tool}, the mix, per CPU second: {spread(ratios, 1)} times")
+    peers = [tool for tool in options.tools if tool != "facepipe"] if "facepipe" in options.tools else []
+    for tool in peers:
+        for (other, kind), theirs in {**seconds, **totals}.items():
+            if other == tool:
+                ours = {**seconds, **totals}["facepipe", kind]
+                per_cpu, per_wall = (
+                    spread([t[which] / o[which] for t, o in zip(theirs, ours, strict=True)], 1) for which in (0, 1)
+                )
+                print(
+                    f"facepipe against {tool}, {kind}: per CPU second {per_cpu} times; per wall second {per_wall} times"
+                )
 
 
 def photos(faces: Path, folder: Path, large: int) -> dict[str, list[str]]:
