@@ -4,21 +4,57 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import secrets
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from facepipe.errors import OutputError, UsageError
 
+#: Drawn as nothing, though Unicode calls them letters, marks or symbols: fillers, a joiner of graphemes, an empty Braille cell.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+#: Scripts in whose words the zero-width joiner and non-joiner are spelling.
+_JOINING = re.compile(
+    "ARABIC|BENGALI|DEVANAGARI|GUJARATI|GURMUKHI|KANNADA|KHMER|MALAYALAM|MONGOLIAN|MYANMAR|NKO|ORIYA|SINHALA|SYRIAC|TAMIL"
+    "|TELUGU|TIBETAN"
+)
+
 
 def printable(text: str | os.PathLike[str]) -> str:
-    """Return a path or name as one printable line: control characters and undecodable bytes become escapes."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode("ascii")
-        for char in os.fspath(text)
+    """Return a path or name as one line that shows everything that is in it.
+
+    What a terminal acts on or nobody can see (control characters, marks that turn the direction of text, zero-width
+    characters, undecodable bytes) becomes the escape that JSON has for it, so that a line of JSON still means the same.
+    Zero-width joiners stay where a script or an emoji needs them.
+    """
+    text = os.fspath(text)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if _is_seen(text, place) else json.dumps(char)[1:-1] for place, char in enumerate(text))
+
+
+def _is_seen(text: str, place: int) -> bool:
+    char = text[place]
+    before, after = text[place - 1 : place], text[place + 1 : place + 2]
+    if char in "\u200c\u200d":
+        return _takes_joiner(before) and _takes_joiner(after)
+    if "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef":  # another shape of what stands before
+        return before != "" and (unicodedata.category(before) == "So" or before >= "\u2e80")
+    return char.isprintable() and char not in _BLANK
+
+
+def _takes_joiner(char: str) -> bool:
+    """Say whether a zero-width joiner beside this character changes what is seen."""
+    if not char:
+        return False
+    return (
+        char == "\ufe0f"
+        or unicodedata.category(char) in {"So", "Sk"}
+        or _JOINING.match(unicodedata.name(char, "")) is not None
     )
 
 

@@ -57,6 +57,13 @@ def test_list_shows_names_as_they_are(folder: Path, capfd: pytest.CaptureFixture
     assert "Bob [x]" in capfd.readouterr().out
 
 
+def test_a_pipe_gets_whole_lines(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    long = "Ann " * 40 + "Lee"
+    assert run("gallery", "rename", "Ann", long, "--gallery", folder) == 0
+    assert run("gallery", "list", "--gallery", folder) == 0
+    assert long in capfd.readouterr().out
+
+
 def test_show_rename_split_merge_remove(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     faces = answer(capfd, "gallery", "show", "Ann", "--gallery", folder)["faces"]
     assert isinstance(faces, list)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,12 +14,13 @@ import numpy as np
 import pytest
 
 from facepipe.cli.engine import Looking
-from facepipe.cli.enroll import _opened, _seconds
+from facepipe.cli.enroll import _exit_code, _opened, _seconds
 from facepipe.errors import GalleryMissingError, InputError, UsageError
 from facepipe.gallery import people
+from facepipe.gallery.audit import audit
 from facepipe.gallery.chips import cut_chip, face_in_chip, open_chip
 from facepipe.gallery.enroll import Enroller, EnrollRules, QualityLimits
-from facepipe.gallery.intake import EnrollStatus, Photo, collect_photos
+from facepipe.gallery.intake import EnrollOutcome, EnrollStatus, Photo, collect_photos
 from facepipe.gallery.sealing import Secret
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import write_image
@@ -115,7 +118,7 @@ def test_folders_name_people_at_any_depth(tmp_path: Path) -> None:
         ("Ann", "2.png"),
         ("Bob", "1.png"),
     ]
-    assert [(Path(o.path).name, o.status) for o in astray] == [("loose.png", EnrollStatus.UNREADABLE)]
+    assert [(Path(o.path).name, o.status) for o in astray] == [("loose.png", EnrollStatus.NO_NAME)]
     photos, _ = collect_photos([tmp_path / "Bob"], None)
     assert [photo.person for photo in photos] == ["Bob"]
 
@@ -126,8 +129,37 @@ def test_a_csv_names_photos_relative_to_itself(tmp_path: Path) -> None:
     photos, _ = collect_photos([path], None)
     assert photos == [Photo(tmp_path / "photos" / "1.png", "Ann, the elder")]
     path.write_text("1.png\n")
-    with pytest.raises(InputError, match="entry 1 is not path,name"):
+    with pytest.raises(InputError, match="line 1: expected path,name"):
         collect_photos([path], None)
+
+
+def test_one_bad_folder_or_name_stops_no_enrolment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for person in ("Ann", "Bob", "Cy\u202e", "Di"):
+        paint(tmp_path / person / "deep" / "1.png", "red")
+    search = os.scandir
+
+    def denied(path: str) -> object:
+        if str(path).endswith("Bob/deep"):  # root may read everything
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return search(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    photos, astray = collect_photos([tmp_path, tmp_path / "nowhere"], None)
+    assert [photo.person for photo in photos] == ["Ann", "Di"]
+    assert [(outcome.status, Path(outcome.path).name) for outcome in astray] == [
+        (EnrollStatus.UNREADABLE, "deep"),
+        (EnrollStatus.NO_NAME, "Cy\u202e"),
+        (EnrollStatus.UNREADABLE, "nowhere"),
+    ]
+    assert "Permission denied" in astray[0].reason and astray[0].person == "Bob"
+    assert "rename the folder" in astray[1].reason
+    assert _exit_code([*astray, EnrollOutcome("", "Ann", EnrollStatus.ENROLLED)]) == 7
+    assert _exit_code(astray) == 3
+    table = tmp_path / "people.csv"
+    table.write_text("1.png,Ann\n2.png,Cy\u202e\n")
+    photos, astray = collect_photos([table], None)
+    assert [photo.person for photo in photos] == ["Ann"]
+    assert astray[0].status is EnrollStatus.NO_NAME and "line 2" in astray[0].reason
 
 
 def test_a_photo_without_a_name_is_a_usage_error(tmp_path: Path) -> None:
@@ -184,6 +216,31 @@ def test_a_face_of_somebody_else_is_refused_by_name_and_figure(gallery: Gallery,
     assert "--force" in outcomes[1].reason
     assert enrol(gallery, [ann]) == [EnrollStatus.LOOKALIKE], "also against what is on the disk"
     assert enrol(gallery, [ann], EnrollRules(lookalike=0.6, force=True)) == [EnrollStatus.ENROLLED]
+
+
+def test_a_face_unlike_its_person_is_enrolled_as_doubtful(gallery: Gallery, tmp_path: Path) -> None:
+    photos = [Photo(paint(tmp_path / f"{colour}.png", colour), "Ann") for colour in ("red", "blue")]
+    extractor = Extractor(FakeDetector(), FakeEmbedder())
+    first, second = Enroller(gallery, extractor, EnrollRules(lookalike=0.6, unlike=0.24)).run(photos)
+    assert first.status is EnrollStatus.ENROLLED, "nothing to compare it with"
+    assert second.status is EnrollStatus.DOUBTFUL and len(second.face_ids) == 1
+    assert "none of Ann's other faces, -0.32, at least 0.24 expected" in second.reason
+    assert f"gallery remove Ann --face {second.face_ids[0]}" in second.reason
+    assert _exit_code([first, second]) == 0, "children grow up: doubt is no refusal"
+    found = audit(gallery.snapshot(), 0.36).doubts
+    assert [d.verdict(0.36) for d in found] == ["unlike the others", "unlike the others"]
+    people.remove(gallery.database, "Ann", [second.face_ids[0]])
+    for rules in (EnrollRules(lookalike=0.6, unlike=0.24, force=True), EnrollRules(lookalike=0.6)):
+        assert enrol(gallery, photos[1:], rules) == [EnrollStatus.ENROLLED]
+        people.remove(gallery.database, "Ann", [int(gallery.snapshot().face_ids.max())])
+
+
+def test_a_copy_of_a_refused_photo_is_refused_as_well(gallery: Gallery, tmp_path: Path) -> None:
+    small = paint(tmp_path / "1.png", "red", side=30)
+    copy = tmp_path / "2.png"
+    copy.write_bytes(small.read_bytes())
+    assert enrol(gallery, [Photo(small, "Ann"), Photo(copy, "Ann")]) == [EnrollStatus.POOR] * 2
+    assert names(gallery) == {}
 
 
 def test_all_faces_of_a_photo_can_be_enrolled(gallery: Gallery, tmp_path: Path) -> None:

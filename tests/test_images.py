@@ -275,7 +275,7 @@ def test_what_is_no_picture_is_refused_in_one_line(data: bytes, words: str) -> N
     with pytest.raises(ImageError, match=words) as caught:
         read_image_bytes(data, "odd\nname\x1b[31m\udcff.jpg")
     assert str(caught.value).isprintable()
-    assert str(caught.value).startswith(r"odd\nname\x1b[31m\udcff.jpg: ")
+    assert str(caught.value).startswith(r"odd\nname\u001b[31m\udcff.jpg: ")
 
 
 def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:

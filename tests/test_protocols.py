@@ -65,10 +65,10 @@ def test_a_wrong_pair_list_is_refused_with_the_line(lfw: Path, text: str, messag
 
 
 def test_a_missing_or_binary_pair_list_is_an_input_error(lfw: Path) -> None:
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_pairs(lfw / "none.txt", lfw)
     (lfw / "binary").write_bytes(b"\xff\xfe\x00\xff")
-    with pytest.raises(InputError, match="not a text file"):
+    with pytest.raises(InputError, match=r"not UTF-8|no text at all"):
         read_pairs(lfw / "binary", lfw)
 
 
@@ -156,7 +156,7 @@ def test_groups_are_read_by_path_or_person(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("who,what\nAnn,old\n")
     with pytest.raises(InputError, match="expected a header"):
         read_groups(tmp_path / "bad.csv")
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_groups(tmp_path / "none.csv")
 
 

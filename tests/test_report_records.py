@@ -220,15 +220,6 @@ def test_hostile_names_cannot_write_to_the_terminal() -> None:
     assert "[red]x[/red]" in text
 
 
-def test_a_pipe_gets_whole_lines() -> None:
-    from rich.console import Console
-
-    console = Console(file=io.StringIO())
-    print_photos(console, [PhotoResult("long/" * 80 + "name.jpg", 1, 1, (), "m")])
-    assert isinstance(console.file, io.StringIO)
-    assert "long/" * 80 + "name.jpg" in console.file.getvalue()
-
-
 @pytest.mark.parametrize(
     ("value", "words"), [(None, "–"), (0.0, "<1 %"), (0.5, "50 %"), (0.9949, ">99 %"), (1.0, ">99 %"), (0.99, "99 %")]
 )

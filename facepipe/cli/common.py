@@ -15,9 +15,11 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from facepipe.errors import ExitCode, FacepipeError
+from facepipe.files import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -106,21 +108,37 @@ class FiniteRange(click.FloatRange):
         return super().convert(value, param, ctx)
 
 
-def echo(text: str = "") -> None:
-    """Write one line of the answer to stdout."""
-    click.echo(text, file=_answer or sys.stdout)
+def echo(text: str = "", *, exact: bool = False) -> None:
+    """Write lines of the answer to stdout; what a terminal would act on, or nobody would see, appears as JSON's escapes.
+
+    exact: every character as it is, unless stdout is a terminal.
+    """
+    file = _answer or sys.stdout
+    if not (exact and not file.isatty()):
+        text = "\n".join(map(printable, text.split("\n")))
+    click.echo(text, file=file)
 
 
 def note(text: str) -> None:
-    """Write one line that is not the answer to stderr."""
-    click.echo(text, err=True)
+    """Write one line that is not the answer to stderr, with escapes for what a terminal would act on."""
+    click.echo(printable(text), err=True)
+
+
+def cell(text: object, style: str = "") -> Text:
+    """Return a table's cell that shows a text as it is: no markup, nothing that a terminal would act on."""
+    from rich.text import Text
+
+    return Text(printable(str(text)), style)
 
 
 def out_console() -> Console:
-    """rich's console on stdout, for tables."""
+    """rich's console on stdout, for tables; into a pipe no line is folded to a width that nobody chose."""
     from rich.console import Console
 
-    return Console(file=_answer or sys.stdout)
+    console = Console(file=_answer or sys.stdout)
+    if not console.is_terminal:
+        console.width = 10_000
+    return console
 
 
 def err_console() -> Console:
@@ -148,7 +166,10 @@ def exit_code_of(call: Callable[[], object]) -> int:
         note("facepipe: interrupted")
         return ExitCode.INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)  # may repeat what a shell's pattern found
+        for line in shown.getvalue().splitlines():
+            note(line)
         return error.exit_code
     except FacepipeError as error:
         note(f"facepipe: {error}")

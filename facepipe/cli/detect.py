@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import echo, json_option, note, out_console
+from facepipe.cli.common import cell, echo, json_option, note, out_console
 from facepipe.cli.engine import FEW, Looking, detect_options
 
 if TYPE_CHECKING:
@@ -91,9 +91,8 @@ def detect(
 
 def _print_table(path: str, faces: tuple[Face, ...]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
-    table = Table(title=Text(f"{path}: {len(faces)} face{'' if len(faces) == 1 else 's'}"), title_justify="left")
+    table = Table(title=cell(f"{path}: {len(faces)} face{'' if len(faces) == 1 else 's'}"), title_justify="left")
     for heading in ("box (x1 y1 x2 y2)", "score", "size", "sharpness", "yaw", "pitch", "roll", "edges"):
         table.add_column(heading, justify="right")
     for face in faces:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from facepipe import __version__
-from facepipe.cli.common import echo, gallery_option, json_option, out_console
+from facepipe.cli.common import cell, echo, gallery_option, json_option, out_console
 
 PACKAGES = (
     "torch",
@@ -174,10 +174,10 @@ def _print(facts: dict[str, Any]) -> None:
         "device auto", f"{auto['device']}; detect: {auto['detect']}; embed: {auto['embed']}; match: {auto['match']}"
     )
     for model in facts["models"]:
-        table.add_row(f"model {model['name']}", " ".join(filter(None, (model["state"], model["detail"]))))
+        table.add_row(cell(f"model {model['name']}"), cell(" ".join(filter(None, (model["state"], model["detail"])))))
     gallery = facts["gallery"]
     detail = (
         gallery.get("detail") or f"{gallery['people']} people, {gallery['faces']} faces, made by {gallery['model']}"
     )
-    table.add_row(f"gallery {gallery['folder']}", f"{gallery['state']}: {detail}")
+    table.add_row(cell(f"gallery {gallery['folder']}"), cell(f"{gallery['state']}: {detail}"))
     out_console().print(table)

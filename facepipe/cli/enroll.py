@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import echo, err_console, gallery_option, model_option, note, out_console, quiet_option
+from facepipe.cli.common import cell, echo, err_console, gallery_option, model_option, note, out_console, quiet_option
 from facepipe.cli.engine import Looking, detect_options, load_engines, model_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
     help="Which face of a photo with several; clear: one must be far larger than the others.",
 )
 @click.option("--accept-poor", is_flag=True, help="Enrol faces that are small, blurred or turned away, too.")
-@click.option("--force", is_flag=True, help="Enrol a face that looks more like somebody else who is enrolled.")
+@click.option(
+    "--force", is_flag=True, help="Enrol a face that looks like somebody else, or unlike its person, without a word."
+)
 @click.option(
     "--keep-chips", is_flag=True, help="Store a small picture of each face: needed by reembed and audit pages."
 )
@@ -63,6 +65,7 @@ def enroll(
     """Enrol people: folders named like the people in them, photos with --name, or a CSV file of path,name."""
     from facepipe.gallery.enroll import Enroller, EnrollRules
     from facepipe.gallery.intake import collect_photos
+    from facepipe.gallery.likeness import unlike_limit
     from facepipe.networks.registry import get_record
     from facepipe.policy import policy_for
 
@@ -70,6 +73,7 @@ def enroll(
     seconds = _seconds(retain)
     with _opened(gallery, model, looking, len(collected)) as (store, extractor, record_name):
         rules = EnrollRules(
+            unlike=unlike_limit(policy_for(get_record(record_name), 1).threshold),
             # A new gallery is judged as one of ten people: it will not stay empty.
             lookalike=policy_for(get_record(record_name), max(10, len(store.snapshot().persons))).threshold,
             faces=choice,
@@ -140,12 +144,11 @@ def _watched(outcomes: Iterable[EnrollOutcome], total: int, *, quiet: bool) -> I
 
 def _print_line(outcome: EnrollOutcome) -> None:
     facts: dict[str, Any] = {"path": outcome.path, "person": outcome.person, "status": str(outcome.status)}
-    echo(json.dumps({**facts, "reason": outcome.reason or None}, ensure_ascii=False))
+    echo(json.dumps({**facts, "reason": outcome.reason or None, "faces": outcome.face_ids}, ensure_ascii=False))
 
 
 def _print_summary(outcomes: list[EnrollOutcome]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     from facepipe.gallery.intake import GOOD
 
@@ -157,10 +160,10 @@ def _print_summary(outcomes: list[EnrollOutcome]) -> None:
     table.add_column("photos in the gallery", justify="right")
     table.add_column("left out", justify="right")
     for person, count in sorted(counts.items()):
-        table.add_row(Text(person), str(count["in"]), str(count["out"] or ""))
+        table.add_row(cell(person), str(count["in"]), str(count["out"] or ""))
     out_console().print(table)
     for outcome in outcomes:
-        if outcome.status not in GOOD:
+        if outcome.reason:
             note(f"{outcome.path}: {outcome.status}: {outcome.reason}")
     by_status = Counter(str(outcome.status) for outcome in outcomes)
     echo(f"{len(outcomes)} photos: {', '.join(f'{count} {status}' for status, count in by_status.most_common())}")
@@ -176,4 +179,5 @@ def _exit_code(outcomes: list[EnrollOutcome]) -> int:
         return ExitCode.OK
     if good:
         return ExitCode.PARTIAL
-    return ExitCode.INPUT if all(o.status is EnrollStatus.UNREADABLE for o in outcomes) else ExitCode.NO_FACE
+    unread = {EnrollStatus.UNREADABLE, EnrollStatus.NO_NAME}
+    return ExitCode.INPUT if all(outcome.status in unread for outcome in outcomes) else ExitCode.NO_FACE

@@ -86,7 +86,7 @@ def _print_audit(report: AuditReport, top: int) -> None:
                 "-" if d.own is None else f"{d.own:.2f}",
                 d.other_person,
                 f"{d.other:.2f}",
-                "wrong person?" if d.mislabelled else "like nobody" if d.other < report.threshold else "close",
+                d.verdict(report.threshold),
             ]
             for d in report.doubts[:top]
         ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import echo, gallery_option, json_option, note, out_console, quiet_option
+from facepipe.cli.common import cell, echo, gallery_option, json_option, note, out_console, quiet_option
 
 if TYPE_CHECKING:
     from facepipe.gallery.database import Database
@@ -43,15 +43,14 @@ def day(seconds: float | None) -> str:
 
 
 def table(headings: list[str], rows: list[list[str]]) -> None:
-    """Print rows under headings; names are shown as they are, not as markup."""
+    """Print rows under headings."""
     from rich.table import Table
-    from rich.text import Text
 
     made = Table(box=None, pad_edge=False)
     for heading in headings:
         made.add_column(heading, overflow="fold")
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*map(cell, row))
     out_console().print(made)
 
 

@@ -10,6 +10,7 @@ import click
 
 from facepipe.cli.common import echo, gallery_option, json_option, note, quiet_option
 from facepipe.cli.gallery_people import echo_json, open_database
+from facepipe.files import printable
 
 if TYPE_CHECKING:
     from facepipe.gallery.sealing import Secret
@@ -34,9 +35,9 @@ def erase(name: str, yes: bool, gallery: Path, as_json: bool) -> int:
         known_as(database, name)
         if not yes:
             try:
-                yes = click.confirm(f"Erase {name} from {gallery}? This cannot be undone.", err=True)
+                yes = click.confirm(printable(f"Erase {name} from {gallery}? This cannot be undone."), err=True)
             except click.Abort:  # Ctrl-C, or nobody there to answer
-                note(f"\n{name}: not erased; --yes does not ask")
+                note(f"{name}: not erased; --yes does not ask")
                 return ExitCode.INTERRUPTED
         if not yes:
             note(f"{name}: not erased")

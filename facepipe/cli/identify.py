@@ -138,7 +138,7 @@ def _print_csv(results: Sequence[PhotoResult]) -> None:
     writer = CsvWriter(text)
     for result in results:
         writer.add(result)
-    echo(text.getvalue().rstrip("\n"))
+    echo(text.getvalue().rstrip("\n"), exact=True)
 
 
 _PRINTERS = {"table": _print_table, "json": _print_json, "jsonl": _print_lines, "csv": _print_csv}

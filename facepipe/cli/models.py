@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import FiniteRange, echo, err_console, json_option, note, out_console, quiet_option
+from facepipe.cli.common import FiniteRange, cell, echo, err_console, json_option, note, out_console, quiet_option
 from facepipe.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -75,14 +75,19 @@ def list_command(as_json: bool) -> None:
     for record in known:
         licence = record.licence
         table.add_row(
-            record.name,
-            record.kind,
-            "yes" if is_here(record) else "no",
-            str(record.dim or ""),
-            _lfw(record),
-            licence.code,
-            licence.weights,
-            licence.data,
+            *map(
+                cell,
+                (
+                    record.name,
+                    record.kind,
+                    "yes" if is_here(record) else "no",
+                    record.dim or "",
+                    _lfw(record),
+                    licence.code,
+                    licence.weights,
+                    licence.data,
+                ),
+            )
         )
     out_console().print(table)
     echo("LFW: accuracy in its 6,000 pairs, measured by facepipe; * as its publisher says")

@@ -5,7 +5,6 @@ Nothing here opens a picture: a protocol is names, labels and folds.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facepipe.csvread import read_lines, read_table
 from facepipe.errors import InputError, UsageError
 
 Index = NDArray[np.int64]
@@ -52,17 +52,11 @@ def read_pairs(path: Path, images: Path, folds: int = 10, seed: int = 0) -> Pair
     the people (photos joined by same = 1) are dealt into `folds` folds; a pair lies in the fold of photo a's person.
     InputError names the line that cannot be read, or the first photo that is not there.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the pairs ({error.strerror}); give --pairs an existing file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file; expected LFW's pairs.txt or a CSV with a,b,same") from error
-    lines = text.splitlines()
+    lines = read_lines(path)
     head = lines[0].split() if lines else []
     if head and len(head) <= 2 and all(part.isdigit() for part in head):
         return _read_lfw(path, lines, images)
-    return _read_csv(path, lines, images, folds, seed)
+    return _read_csv(path, images, folds, seed)
 
 
 def _read_lfw(path: Path, lines: list[str], images: Path) -> PairList:
@@ -83,6 +77,7 @@ def _read_lfw(path: Path, lines: list[str], images: Path) -> PairList:
 
     rows: list[tuple[int, int, bool]] = []
     for line, text in enumerate(lines[1:], 2):
+        text = text.rstrip("\r\n")
         parts = text.split("\t") if "\t" in text else text.split()
         if not parts:
             continue
@@ -118,19 +113,15 @@ def _lfw_photo(images: Path, person: str, number: int) -> Path:
     return others[0]
 
 
-def _read_csv(path: Path, lines: list[str], images: Path, folds: int, seed: int) -> PairList:
-    reader = csv.DictReader(lines)
-    columns = {name.strip().lower() for name in reader.fieldnames or ()}
-    if not {"a", "b", "same"} <= columns:
-        raise InputError(f"{path}: expected a header with a,b,same[,group] (or LFW's pairs.txt), got {lines[:1]}")
+def _read_csv(path: Path, images: Path, folds: int, seed: int) -> PairList:
+    table = read_table(path, ("a", "b", "same"), "a,b,same[,group], or LFW's pairs.txt")
     photos: dict[str, int] = {}
     rows: list[tuple[int, int, bool]] = []
     groups: list[str] = []
-    for row in reader:
-        cells = {name.strip().lower(): (value or "").strip() for name, value in row.items() if isinstance(name, str)}
+    for line, cells in table:
         label = cells["same"].lower()
         if label not in _TRUE | _FALSE:
-            raise InputError(f"{path}, line {reader.line_num}: same is 1 or 0, got {cells['same']!r}")
+            raise InputError(f"{path}, line {line}: same is 1 or 0, got {cells['same']!r}")
         first, second = (photos.setdefault(cells[side], len(photos)) for side in ("a", "b"))
         rows.append((first, second, label in _TRUE))
         groups.append(cells.get("group", ""))
@@ -150,7 +141,7 @@ def _read_csv(path: Path, lines: list[str], images: Path, folds: int, seed: int)
         np.asarray(same, np.bool_),
         people,
         np.asarray(deal[people[np.asarray(a, np.int64)]], np.int64),
-        tuple(groups) if "group" in columns else (),
+        tuple(groups) if any(groups) else (),
     )
 
 
@@ -289,12 +280,8 @@ def _divide(
 
 def read_groups(path: Path) -> dict[str, str]:
     """Read a CSV with path (or person) and group: a photo's file name or relative path, or a person's name."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the groups ({error.strerror}); give --groups an existing CSV") from error
-    key = next((name for name in ("path", "person") if rows and name in rows[0]), None)
-    if key is None or "group" not in rows[0]:
-        raise InputError(f"{path}: expected a header with path,group or person,group")
-    return {row[key].strip(): row["group"].strip() for row in rows}
+    rows = read_table(path, ("group",), "path,group or person,group")
+    key = next((name for name in ("path", "person") if rows and name in rows[0][1]), None)
+    if key is None:
+        raise InputError(f"{path}, line 1: expected a header with path,group or person,group and rows below it")
+    return {cells[key]: cells["group"] for _, cells in rows}

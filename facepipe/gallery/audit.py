@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from facepipe.gallery.index import ExactIndex, Index
+from facepipe.gallery.likeness import unlike_limit
 from facepipe.gallery.snapshot import GallerySnapshot
 from facepipe.types import Float32, Int64
 
@@ -32,6 +33,14 @@ class Doubt:
     other: float
     doubt: float
     mislabelled: bool
+
+    def verdict(self, threshold: float) -> str:
+        """Say in two words what is wrong."""
+        if self.mislabelled:
+            return "wrong person?"
+        if self.own is not None and self.own < unlike_limit(threshold):
+            return "unlike the others"
+        return "like nobody" if self.other < threshold else "close"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
+import html
 import shlex
-from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from facepipe.files import atomic_path
+from facepipe.files import atomic_path, printable
 from facepipe.gallery.audit import AuditReport, Doubt
 from facepipe.gallery.database import Database
 from facepipe.gallery.people import FaceRecord, faces_of
@@ -34,12 +34,12 @@ def write_page(
     pictures = _Pictures(database, snapshot)
     rows = [_doubt_row(pictures, number, doubt) for number, doubt in enumerate(report.doubts[:limit], 1)]
     alike = [
-        f"<tr><td>{escape(a.first)}</td><td>{escape(a.second)}</td><td>{a.similarity:.2f}</td></tr>"
+        f"<tr><td>{_escape(a.first)}</td><td>{_escape(a.second)}</td><td>{a.similarity:.2f}</td></tr>"
         for a in report.alike[:limit]
     ]
-    few = [f"<tr><td>{escape(name)}</td><td>{count}</td></tr>" for name, count in report.few[:limit]]
+    few = [f"<tr><td>{_escape(name)}</td><td>{count}</td></tr>" for name, count in report.few[:limit]]
     test = report.leave_one_out
-    body = f"""<h1>Audit of {escape(str(database.folder))}</h1>
+    body = f"""<h1>Audit of {_escape(str(database.folder))}</h1>
 <p>{report.people} people, {report.faces} faces, threshold {report.threshold:.2f}.
 Leave one out: of {test.faces} faces {test.right} are recognised, {test.wrong} are taken for somebody else,
 {test.unknown} for nobody.</p>
@@ -51,6 +51,11 @@ Leave one out: of {test.faces} faces {test.right} are recognised, {test.wrong} a
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Gallery audit</title><style>{_STYLE}</style>{body}</html>\n'
     with atomic_path(path, private=True) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _escape(text: str) -> str:
+    """Return text for HTML, with escapes for what nobody can see."""
+    return html.escape(printable(text))
 
 
 class _Pictures:
@@ -75,7 +80,7 @@ class _Pictures:
             shown = '<span class="none">no chip, no photo</span>'
         else:
             shown = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(encode_image(picture)).decode()}">'
-        return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
+        return f"<figure>{shown}<figcaption>{_escape(caption)}</figcaption></figure>"
 
     def nearest(self, person: str, to_face: int) -> int | None:
         """Return the face of a person that is nearest to a face."""
@@ -116,6 +121,6 @@ def _doubt_row(pictures: _Pictures, number: int, doubt: Doubt) -> str:
     )
     mark = ' class="bad"' if doubt.mislabelled else ""
     return (
-        f"<tr><td>{number}</td><td>{figures}</td><td><b{mark}>{escape(own)}, {escape(other)}</b>"
-        f"<br><code>{escape(mend)}</code></td></tr>\n"
+        f"<tr><td>{number}</td><td>{figures}</td><td><b{mark}>{_escape(own)}, {_escape(other)}</b>"
+        f"<br><code>{_escape(mend)}</code></td></tr>\n"
     )

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from facepipe.errors import GalleryError, InputError
+from facepipe.files import printable
 from facepipe.gallery.database import Database
 from facepipe.gallery.derived import TEMPORARY, remove_leftovers
 from facepipe.gallery.index import check_index, drop_index
 from facepipe.gallery.people import drop_faces, touch
 from facepipe.gallery.privacy import finish_scrub
 from facepipe.gallery.rows import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
+from facepipe.gallery.sealing import Secret
 from facepipe.gallery.vectors import base_vectors, check_cache, drop_cache
 from facepipe.images import content_hash, read_bytes
 from facepipe.types import UNIT_TOLERANCE
@@ -240,10 +242,11 @@ def salvage(folder: Path, into: Path) -> tuple[int, list[str]]:
     from facepipe.gallery.store import Gallery
 
     source = Database.open(folder, accept_loss=True)
+    secret = Secret.from_environment() if source.codec.sealed else None  # the new gallery is as closed as the old one
     lost: list[str] = []
     try:
         with (
-            Gallery.create(into, source.fingerprint, source.dim) as target,
+            Gallery.create(into, source.fingerprint, source.dim, secret) as target,
             target.database.write("salvage") as generation,
         ):
             count = _salvage_rows(source, target.database, generation, lost)
@@ -262,7 +265,8 @@ def _salvage_rows(source: Database, target: Database, generation: int, lost: lis
     names: dict[int, str] = {}
     for table, key in (("subject", "person_id"), ("person", "id")):
         for row in _readable_rows(source, table, key, "name", lost):
-            names[row[0]] = source.codec.open_text(row[1])
+            # A name from before invisible characters were refused is carried as lists show it.
+            names[row[0]] = printable(source.codec.open_text(row[1]))[:200]
     columns = (
         "person_id, source, content, ordinal, x1, y1, x2, y2, score, landmarks, size, sharpness, yaw, pitch, roll,"
         " edge_density, enrolled, expires"

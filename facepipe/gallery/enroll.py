@@ -8,6 +8,7 @@ what it says is on the disk.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,15 +17,16 @@ from pathlib import Path
 from typing import Protocol
 
 from facepipe.errors import FacepipeError, InputError
+from facepipe.files import printable
 from facepipe.gallery.chips import cut_chip
-from facepipe.gallery.intake import EnrollOutcome, EnrollStatus, Photo
-from facepipe.gallery.likeness import Known
+from facepipe.gallery.intake import GOOD, EnrollOutcome, EnrollStatus, Photo
+from facepipe.gallery.likeness import Known, Likeness
 from facepipe.gallery.people import find_person
 from facepipe.gallery.privacy import finish_scrub, forget_expired
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.selection import FaceRule, choose_faces
-from facepipe.types import SURE_SCORE, Embeddings, Face, Float32, Image
+from facepipe.types import SURE_SCORE, Embeddings, Face, Image
 
 #: Photos that are read, embedded and committed together.
 BATCH = 32
@@ -93,13 +95,15 @@ class QualityLimits:
 class EnrollRules:
     """How to enrol.
 
-    lookalike: cosine from which on two people are confused: the model's threshold. duplicate: cosine from which on two
+    lookalike: cosine from which on two people are confused: the model's threshold. unlike: cosine below which a face is
+    enrolled as doubtful when none of its person's others is nearer; None: never. duplicate: cosine from which on two
     faces of a person are one picture, None: `duplicate_limit`. force: enrol what looks like somebody else or was
-    refuted. accept_poor: enrol what is below `limits`. retain: seconds until a face expires. keep_chips: store the piece
-    of photo around the face. max_side: a larger photo is read reduced.
+    refuted, and call nothing doubtful. accept_poor: enrol what is below `limits`. retain: seconds until a face expires.
+    keep_chips: store the piece of photo around the face. max_side: a larger photo is read reduced.
     """
 
     lookalike: float
+    unlike: float | None = None
     faces: FaceRule = "clear"
     limits: QualityLimits = field(default_factory=QualityLimits)
     duplicate: float | None = None
@@ -128,6 +132,14 @@ class _Pending:
     image: Image
 
 
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A face that will be enrolled. nearest: cosine with the nearest of its person's other faces, None without any."""
+
+    new: NewFace
+    nearest: float | None
+
+
 class Enroller:
     """Enrols photos into a gallery, batch by batch."""
 
@@ -147,16 +159,19 @@ class Enroller:
     def _batch(self, photos: Sequence[Photo]) -> list[EnrollOutcome]:
         outcomes: dict[int, EnrollOutcome] = {}
         pending: dict[int, _Pending] = {}
-        seen: set[tuple[str, str]] = set()
+        twins: dict[int, int] = {}
+        seen: dict[tuple[str, str], int] = {}
         for number, photo in enumerate(photos):
-            read = self._read(photo, seen)
+            read = self._read(photo)
             if isinstance(read, EnrollOutcome):
                 outcomes[number] = read
+            elif (first := seen.setdefault((read.content, photo.person), number)) != number:
+                twins[number] = first
             else:
                 pending[number] = read
         extracted = self._extractor.extract([item.image for item in pending.values()]) if pending else []
         known = Known(self._gallery.snapshot())
-        accepted: list[tuple[int, NewFace]] = []
+        accepted: list[tuple[int, _Accepted]] = []
         for (number, item), result in zip(pending.items(), extracted, strict=True):
             self._gallery.require_model(result.embeddings.fingerprint)
             verdict = self._judge(item, result, known)
@@ -164,27 +179,41 @@ class Enroller:
                 outcomes[number] = verdict
             else:
                 accepted += [(number, face) for face in verdict]
-        ids = self._gallery.add([face for _, face in accepted])
+        ids = self._gallery.add([face.new for _, face in accepted])
         for number in dict.fromkeys(number for number, _ in accepted):
-            mine = [i for (n, _), i in zip(accepted, ids, strict=True) if n == number and i is not None]
-            status = EnrollStatus.ENROLLED if mine else EnrollStatus.ALREADY
-            photo = photos[number]
-            outcomes[number] = EnrollOutcome(str(photo.path), photo.person, status, "", tuple(mine))
+            mine = {i: face for (n, face), i in zip(accepted, ids, strict=True) if n == number and i is not None}
+            outcomes[number] = self._enrolled(photos[number], mine)
+        for number, first in twins.items():
+            outcomes[number] = _as_twin(photos[number], outcomes[first])
         return [outcomes[number] for number in range(len(photos))]
 
-    def _read(self, photo: Photo, seen: set[tuple[str, str]]) -> EnrollOutcome | _Pending:
+    def _enrolled(self, photo: Photo, faces: dict[int, _Accepted]) -> EnrollOutcome:
+        """Return the outcome of a photo whose faces, by id, are in the gallery; none are when another process was first."""
+        status = EnrollStatus.ENROLLED if faces else EnrollStatus.ALREADY
+        reason = ""
+        limit = None if self._rules.force else self._rules.unlike
+        for face_id, face in faces.items():
+            if limit is not None and face.nearest is not None and face.nearest < limit:
+                status = EnrollStatus.DOUBTFUL
+                reason = (
+                    f"enrolled, but looks like none of {photo.person}'s other faces, {face.nearest:.2f}, at least {limit:.2f} "
+                    f"expected: facepipe gallery audit compares them, facepipe gallery remove {shlex.quote(photo.person)} "
+                    f"--face {face_id} takes it out"
+                )
+        return EnrollOutcome(str(photo.path), photo.person, status, reason, tuple(faces))
+
+    def _read(self, photo: Photo) -> EnrollOutcome | _Pending:
         try:
             _, data = read_bytes(photo.path)
             content = content_hash(data)
-            if (content, photo.person) in seen or is_enrolled(self._gallery, photo.person, content):
+            if is_enrolled(self._gallery, photo.person, content):
                 return EnrollOutcome(str(photo.path), photo.person, EnrollStatus.ALREADY)
-            seen.add((content, photo.person))
             image = read_image_bytes(data, str(photo.path), max_side=self._rules.max_side)
         except InputError as error:
             return EnrollOutcome(str(photo.path), photo.person, EnrollStatus.UNREADABLE, _without(error, photo.path))
         return _Pending(photo, content, image)
 
-    def _judge(self, item: _Pending, result: Extracted, known: Known) -> EnrollOutcome | list[NewFace]:
+    def _judge(self, item: _Pending, result: Extracted, known: Known) -> EnrollOutcome | list[_Accepted]:
         """Return the faces to be enrolled, or why there are none."""
         rules = self._rules
         photo = item.photo
@@ -200,7 +229,7 @@ class Enroller:
                 EnrollStatus.AMBIGUOUS,
                 f"{len(result.faces)} faces, and none is clearly the person's: choose with --faces largest or all",
             )
-        found: list[NewFace] = []
+        found: list[_Accepted] = []
         refusals: list[EnrollOutcome] = []
         for row in chosen:
             face, vector = result.faces[row], result.embeddings.vectors[row]
@@ -208,29 +237,28 @@ class Enroller:
             if faults:
                 refusals.append(refuse(EnrollStatus.POOR, f"{'; '.join(faults)}: --accept-poor enrols it"))
                 continue
-            refusal = self._compare(photo, vector, known)
+            likeness = known.likeness(photo.person, vector)
+            refusal = self._compare(photo, likeness)
             if refusal is not None:
                 refusals.append(refuse(*refusal))
                 continue
             known.accept(photo.person, vector)
-            found.append(
-                NewFace(
-                    photo.person,
-                    vector,
-                    source=str(photo.path.absolute()),
-                    content=item.content,
-                    ordinal=len(found),
-                    face=face,
-                    chip=cut_chip(item.image, face) if rules.keep_chips else None,
-                    expires=None if rules.retain is None else time.time() + rules.retain,
-                )
+            new = NewFace(
+                photo.person,
+                vector,
+                source=str(photo.path.absolute()),
+                content=item.content,
+                ordinal=len(found),
+                face=face,
+                chip=cut_chip(item.image, face) if rules.keep_chips else None,
+                expires=None if rules.retain is None else time.time() + rules.retain,
             )
+            found.append(_Accepted(new, likeness.nearest_own if likeness.own_faces else None))
         return found or refusals[0]
 
-    def _compare(self, photo: Photo, vector: Float32, known: Known) -> tuple[EnrollStatus, str] | None:
+    def _compare(self, photo: Photo, likeness: Likeness) -> tuple[EnrollStatus, str] | None:
         """Return why a face should not be enrolled for this person: it is there already, or it is somebody else's."""
         rules = self._rules
-        likeness = known.likeness(photo.person, vector)
         if likeness.nearest_own >= rules.duplicate_limit:
             return EnrollStatus.DUPLICATE, f"nearly the same face is enrolled, {likeness.nearest_own:.2f}"
         if rules.force:
@@ -238,12 +266,13 @@ class Enroller:
         if likeness.refuted >= rules.lookalike and likeness.refuted > likeness.own:
             return (
                 EnrollStatus.REFUTED,
-                f"looks like a face that is not {photo.person}, {likeness.refuted:.2f}: enrol anyway with --force",
+                f"looks like a face that is not {photo.person}, {likeness.refuted:.2f}, the limit is {rules.lookalike:.2f}: "
+                "enrol anyway with --force",
             )
         if likeness.other >= rules.lookalike and likeness.other > likeness.own:
             return (
                 EnrollStatus.LOOKALIKE,
-                f"looks like {likeness.name}, {likeness.other:.2f}: enrol anyway with --force",
+                f"looks like {likeness.name}, {likeness.other:.2f}, the limit is {rules.lookalike:.2f}: enrol anyway with --force",
             )
         return None
 
@@ -260,6 +289,13 @@ def is_enrolled(gallery: Gallery, person: str, content: str) -> bool:
         return row is not None
 
 
+def _as_twin(photo: Photo, first: EnrollOutcome) -> EnrollOutcome:
+    """Return what became of a photo that has the same bytes as an earlier one of the batch."""
+    if first.status in GOOD:
+        return EnrollOutcome(str(photo.path), photo.person, EnrollStatus.ALREADY)
+    return EnrollOutcome(str(photo.path), photo.person, first.status, first.reason)
+
+
 def _without(error: FacepipeError, path: Path) -> str:
     """Return an error's text without the path that stands beside it anyway."""
-    return str(error).removeprefix(f"{path}: ")
+    return str(error).removeprefix(f"{printable(path)}: ")

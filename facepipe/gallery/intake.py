@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from facepipe.csvread import read_csv
 from facepipe.errors import InputError, UsageError
-from facepipe.gallery.rows import normal_name
+from facepipe.gallery.rows import new_name
 from facepipe.images import IMAGE_SUFFIXES, find_images
 
 
@@ -18,8 +19,10 @@ class EnrollStatus(StrEnum):
 
     ENROLLED = "enrolled"
     ALREADY = "already"  # this very file is enrolled for this person
+    DOUBTFUL = "doubtful"  # enrolled, although it looks like none of the person's other faces
     DUPLICATE = "duplicate"  # nearly the same face is enrolled for this person
     UNREADABLE = "unreadable"
+    NO_NAME = "no-name"  # lies in no person's folder, or what should be the name cannot be one
     NO_FACE = "no-face"
     AMBIGUOUS = "ambiguous"  # several faces, and nothing says which
     POOR = "poor"
@@ -28,7 +31,7 @@ class EnrollStatus(StrEnum):
 
 
 #: The photo's face is in the gallery.
-GOOD = frozenset({EnrollStatus.ENROLLED, EnrollStatus.ALREADY, EnrollStatus.DUPLICATE})
+GOOD = frozenset({EnrollStatus.ENROLLED, EnrollStatus.DOUBTFUL, EnrollStatus.ALREADY, EnrollStatus.DUPLICATE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,57 +54,93 @@ class EnrollOutcome:
 
 
 def collect_photos(roots: Sequence[Path], name: str | None) -> tuple[list[Photo], list[EnrollOutcome]]:
-    """Return the photos that `roots` name, and what could not be assigned to anybody.
+    """Return the photos that `roots` name, and what could not be read or assigned to anybody.
 
     With a name everything is that person's. Without, a folder of folders holds a person in each (photos at any depth),
-    a folder of photos is one person, and a .csv file has lines `path,name`, paths relative to it. UsageError for a
-    photo without a name, InputError for what cannot be read or holds nothing.
+    a folder of photos is one person, and a .csv file has lines `path,name`, paths relative to it. One folder that cannot
+    be read, or whose name cannot be a person's, stops nothing. UsageError for a photo without a name, InputError when
+    there is nothing to enrol or a CSV file is not as it should be.
     """
-    photos: list[Photo] = []
-    astray: list[EnrollOutcome] = []
+    intake = _Intake()
+    given = None if name is None else new_name(name)
     for root in roots:
-        if name is not None:
-            photos += [Photo(path, normal_name(name)) for path in find_images([root])]
+        if given is not None:
+            intake.search(root, given)
         elif root.is_dir():
-            _collect_folder(root, photos, astray)
+            intake.folder(root)
         elif root.suffix.lower() == ".csv":
-            photos += _read_csv(root)
-        elif not root.exists():
-            raise InputError(f"{root}: no such file or folder; check the path")
+            intake.table(root)
+        elif not os.path.lexists(root):
+            intake.leave_out(root, EnrollStatus.UNREADABLE, "no such file or folder; check the path")
         else:
             raise UsageError(f"{root}: whose face is this? Give --name NAME, or a folder named like the person")
-    if not photos and not astray:
+    if not intake.photos and len(intake.astray) == 1:
+        raise InputError(f"{intake.astray[0].path}: {intake.astray[0].reason}")
+    if not intake.photos and not intake.astray:
         raise InputError(f"{', '.join(map(str, roots))}: no photos found; expected PERSON/*.jpg, or --name and photos")
-    return photos, astray
+    return intake.photos, intake.astray
 
 
-def _collect_folder(root: Path, photos: list[Photo], astray: list[EnrollOutcome]) -> None:
-    try:
-        entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{root}: the folder cannot be read ({error.strerror}); check its permissions") from error
-    folders = [entry for entry in entries if entry.is_dir()]
-    loose = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
-    if not folders:
-        photos += [Photo(path, normal_name(root.resolve().name)) for path in loose]
-        return
-    for folder in folders:
-        photos += [Photo(path, normal_name(folder.name)) for path in find_images([folder])]
-    reason = "lies in no person's folder: move it into one, or enrol it with --name"
-    astray += [EnrollOutcome(str(path), "", EnrollStatus.UNREADABLE, reason) for path in loose]
+class _Intake:
+    """What was found so far."""
 
+    def __init__(self) -> None:
+        self.photos: list[Photo] = []
+        self.astray: list[EnrollOutcome] = []
 
-def _read_csv(path: Path) -> list[Photo]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error}); expected lines path,name") from error
-    if rows and [cell.strip().lower() for cell in rows[0][:2]] == ["path", "name"]:
-        rows = rows[1:]
-    photos = []
-    for number, row in enumerate(rows, 1):
-        if len(row) < 2 or not row[0].strip() or not row[1].strip():
-            raise InputError(f"{path}: entry {number} is not path,name: {','.join(row)[:60]!r}")
-        photos.append(Photo(path.parent / row[0].strip(), normal_name(row[1])))
-    return photos
+    def leave_out(self, path: Path, status: EnrollStatus, reason: str, person: str = "") -> None:
+        """Note what will not be enrolled."""
+        self.astray.append(EnrollOutcome(str(path), person, status, reason))
+
+    def search(self, place: Path, person: str) -> None:
+        """Take all photos of a file or folder for this person."""
+
+        def failed(error: InputError) -> None:
+            path, _, reason = str(error).partition(": ")
+            self.leave_out(Path(path), EnrollStatus.UNREADABLE, reason, person)
+
+        self.photos += [Photo(path, person) for path in find_images([place], on_error=failed)]
+
+    def named(self, place: Path, name: str) -> None:
+        """Take all photos of a folder that is named like its person."""
+        try:
+            person = new_name(name)
+        except UsageError as error:
+            self.leave_out(place, EnrollStatus.NO_NAME, f"{error}: rename the folder")
+        else:
+            self.search(place, person)
+
+    def folder(self, root: Path) -> None:
+        """Take a folder of people's folders, or one person's."""
+        try:
+            entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+        except OSError as error:
+            reason = f"the folder cannot be searched ({error.strerror}); check its permissions"
+            self.leave_out(root, EnrollStatus.UNREADABLE, reason)
+            return
+        folders = [entry for entry in entries if entry.is_dir()]
+        loose = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
+        if not folders:
+            if loose:
+                self.named(root, root.resolve().name)
+            return
+        for folder in folders:
+            self.named(folder, folder.name)
+        for path in loose:
+            reason = "lies in no person's folder: move it into one, or enrol it with --name"
+            self.leave_out(path, EnrollStatus.NO_NAME, reason)
+
+    def table(self, path: Path) -> None:
+        """Take the photos that a CSV file names. InputError when it is no such file."""
+        rows = [row for row in read_csv(path, "path,name") if any(cell.strip() for cell in row.cells)]
+        if rows and [cell.strip().lower() for cell in rows[0].cells[:2]] == ["path", "name"]:
+            rows = rows[1:]
+        for row in rows:
+            cells = [cell.strip() for cell in row.cells]
+            if len(cells) < 2 or not cells[0] or not cells[1]:
+                raise InputError(f"{path}, line {row.line}: expected path,name, got {','.join(cells)[:60]!r}")
+            photo = path.parent / cells[0]
+            try:
+                self.photos.append(Photo(photo, new_name(cells[1])))
+            except UsageError as error:
+                self.leave_out(photo, EnrollStatus.NO_NAME, f"{path}, line {row.line}: {error}")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from facepipe.errors import UsageError
+from facepipe.files import printable
 from facepipe.gallery.database import DATABASE_NAME, Database
-from facepipe.gallery.rows import normal_name
+from facepipe.gallery.rows import new_name, normal_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +61,34 @@ def find_person(database: Database, name: str) -> int | None:
 
 
 def require_person(database: Database, name: str) -> int:
-    """Return a person's id; UsageError when nobody has this name."""
-    found = find_person(database, name)
+    """Return a person's id; UsageError when nobody has this name.
+
+    `stored_name` says what else counts as this name.
+    """
+    found = find_person(database, stored_name(database, name))
     if found is None:
         raise UsageError(f"nobody named {name!r} in {database.folder}: facepipe gallery list shows who is there")
     return found
 
 
+def stored_name(database: Database, name: str) -> str:
+    """Return a name as it is stored: one with characters that nobody can see or type is given as lists show it.
+
+    Such names were possible once. Any other name is returned as it is.
+    """
+    if "\\" not in name or find_person(database, name) is not None:
+        return name
+    with database.read() as connection:
+        rows = connection.execute("SELECT name FROM person UNION SELECT name FROM subject").fetchall()
+    return next((text for (row,) in rows if printable(text := database.codec.open_text(row)) == name), name)
+
+
 def ensure_person(database: Database, name: str, generation: int) -> int:
-    """Return a person's id, adding the person when new; within `write`."""
+    """Return a person's id, adding the person when new; within `write`. UsageError for what cannot be a new name."""
     found = find_person(database, name)
     if found is not None:
         return found
-    name = normal_name(name)
+    name = new_name(name)
     cursor = database.connection.execute(
         "INSERT INTO person (name, name_key, created, changed) VALUES (?, ?, ?, ?)",
         (database.codec.seal_text(name), name_key(database, name), time.time(), generation),
@@ -123,19 +139,19 @@ def _record(database: Database, row: tuple[Any, ...]) -> FaceRecord:
     return FaceRecord(row[0], row[1], source, box, *rest)
 
 
-def rename(database: Database, name: str, new_name: str) -> None:
+def rename(database: Database, name: str, to: str) -> None:
     """Give a person another name. UsageError when nobody has the old one or somebody has the new one."""
     with database.write("rename") as generation:
         person_id = require_person(database, name)
-        new_name = normal_name(new_name)
-        other = find_person(database, new_name)
+        to = new_name(to)
+        other = find_person(database, to)
         if other is not None and other != person_id:
-            raise UsageError(f"there is somebody named {new_name!r} already: facepipe gallery merge puts two together")
+            raise UsageError(f"there is somebody named {to!r} already: facepipe gallery merge puts two together")
         database.connection.execute(
             "UPDATE person SET name = ?, name_key = ?, changed = ? WHERE id = ?",
-            (database.codec.seal_text(new_name), name_key(database, new_name), generation, person_id),
+            (database.codec.seal_text(to), name_key(database, to), generation, person_id),
         )
-        _record_subject(database, person_id, new_name)
+        _record_subject(database, person_id, to)
         database.log("rename", person_id)
 
 
@@ -162,7 +178,7 @@ def merge(database: Database, names: Sequence[str], into: str) -> int:
         return moved
 
 
-def split(database: Database, name: str, face_ids: Sequence[int], new_name: str) -> int:
+def split(database: Database, name: str, face_ids: Sequence[int], into: str) -> int:
     """Move some faces of a person to another (made when new); return how many moved.
 
     A person of whom nothing is left is removed, as by `merge`. UsageError when a face is not this person's, or both
@@ -171,7 +187,7 @@ def split(database: Database, name: str, face_ids: Sequence[int], new_name: str)
     with database.write("split") as generation:
         source = require_person(database, name)
         _check_owner(database, name, source, face_ids)
-        target = ensure_person(database, new_name, generation)
+        target = ensure_person(database, into, generation)
         if target == source:
             raise UsageError(f"{name!r} cannot be split into the same person: give another name with --into")
         moved = _move(database, face_ids, target, generation)

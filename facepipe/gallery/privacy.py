@@ -19,7 +19,7 @@ from typing import Any
 from facepipe.errors import GalleryLockedError, UsageError
 from facepipe.gallery.database import Database
 from facepipe.gallery.disk import sqlite_errors
-from facepipe.gallery.people import drop_faces, find_person, name_key, touch
+from facepipe.gallery.people import drop_faces, find_person, name_key, stored_name, touch
 from facepipe.gallery.rows import normal_name, vector_checksum
 from facepipe.gallery.sealing import Codec, PlainCodec, SealedCodec, Secret, wrap_key
 
@@ -38,6 +38,7 @@ def erase(database: Database, name: str) -> int:
     with database.lock("erase"):
         with database.write("erase") as generation:
             ids = known_as(database, name)
+            name = stored_name(database, name)
             ids |= _predecessors(database, ids)
             names = {normal_name(name), *_names_of(database, ids)}
             count = sum(_erase_person(database, person_id, generation) for person_id in sorted(ids))
@@ -52,7 +53,7 @@ def erase(database: Database, name: str) -> int:
 
 def known_as(database: Database, name: str) -> set[int]:
     """Return the ids of everybody who has this name, or had it when removed; UsageError when nobody has."""
-    key = name_key(database, name)
+    key = name_key(database, stored_name(database, name))
     with database.read() as connection:
         ids = {row[0] for row in connection.execute("SELECT id FROM person WHERE name_key = ?", (key,))}
         ids |= {row[0] for row in connection.execute("SELECT person_id FROM subject WHERE name_key = ?", (key,))}

@@ -8,6 +8,7 @@ import zlib
 from typing import Any
 
 from facepipe.errors import UsageError
+from facepipe.files import printable
 
 CRC_OF_PERSON = "checksum(id, name, name_key, created, changed)"
 CRC_OF_FACE = (
@@ -32,8 +33,23 @@ def journal_digest(previous: bytes, entry: tuple[Any, ...]) -> bytes:
 
 
 def normal_name(name: str) -> str:
-    """Return a person's name in NFC without outer blanks; UsageError when it cannot be a name."""
+    """Return a person's name in the form in which names are compared: NFC without outer blanks.
+
+    UsageError when it cannot be a name.
+    """
     cleaned = unicodedata.normalize("NFC", name).strip()
     if not cleaned or len(cleaned) > 200 or any(unicodedata.category(c) in {"Cc", "Cs"} for c in cleaned):
-        raise UsageError(f"{name!r} is no name: give 1 to 200 printable characters")
+        raise UsageError(f"'{printable(name[:200])}' is no name: give 1 to 200 printable characters")
+    return cleaned
+
+
+def new_name(name: str) -> str:
+    """Return a name that is to be given to somebody, in its normal form; other blanks become plain ones.
+
+    UsageError when it cannot be a name, or holds what nobody can see: two people would look the same in every list.
+    """
+    cleaned = normal_name("".join(" " if unicodedata.category(char) == "Zs" else char for char in name))
+    shown = printable(cleaned)
+    if shown != cleaned:
+        raise UsageError(f"'{shown}' is no name: it holds invisible characters (the escapes): give it without them")
     return cleaned

@@ -90,8 +90,6 @@ def _rows(record: Record) -> Iterable[Sequence[Text | str]]:
 def print_photos(console: Console, results: Iterable[PhotoResult | Mapping[str, Any]]) -> None:
     """Print the table and one line that sums it up."""
     records = [as_record(result) for result in results]
-    if not console.is_terminal:  # into a pipe: lines are never folded to a width that nobody chose
-        console.width = 10_000
     console.print(photo_table(records))
     console.print(summary(records), style="dim", highlight=False, markup=False)
 
