@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -71,14 +71,83 @@ def require_outside(folder: str | os.PathLike[str], *paths: str | os.PathLike[st
             )
 
 
+#: Stands in every file that a command writes under a name of the user's, at the place that its format has for such a remark.
+MARK = "written by facepipe 6e2b91c4"
+#: Near its start or end a file has one of these when facepipe wrote it: the mark, the names of arrays in a cache.
+_SIGNS = (MARK.encode(), b"reasons.npy")
+#: A list of failed photos has no place for a remark, but these columns.
+FAILURES_HEADER = b"path,error\n"
+_EDGE = 1 << 16
+
+
+def is_ours(path: str | os.PathLike[str]) -> bool:
+    """Say whether a file was written by facepipe, by what is in it."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        head = file.read(_EDGE)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _EDGE))
+        tail = file.read()
+    return head.startswith(FAILURES_HEADER) or any(sign in head or sign in tail for sign in _SIGNS)
+
+
+def require_free(path: str | os.PathLike[str]) -> None:
+    """UsageError unless `path` may be written: there is no file, an empty one, or one that facepipe wrote.
+
+    A photo, anybody's document, and what lies in a gallery's folder are never replaced. Links are followed; devices and
+    pipes may be written. OutputError when it cannot be told.
+    """
+    target = Path(os.path.realpath(path))
+    if (target.parent / "faces.sqlite").exists():
+        raise UsageError(f"{printable(path)}: lies in a gallery's own folder: write it to another folder")
+    with _as_output_error(path):
+        if target.is_file() and target.stat().st_size and not is_ours(target):
+            raise UsageError(
+                f"{printable(path)}: exists, and facepipe did not write it; choose another name, or delete it first"
+            )
+
+
+def check_outputs(
+    outputs: Iterable[str | os.PathLike[str] | None],
+    inputs: Iterable[str | os.PathLike[str]] = (),
+    gallery: str | os.PathLike[str] | None = None,
+) -> None:
+    """UsageError when a command may not write one of its outputs; asked before any work. None is passed over.
+
+    An output may be no input, no other output, nothing in the gallery's folder, and otherwise as `require_free` says.
+    Folders are only compared with the gallery's.
+    """
+    wanted = [path for path in outputs if path is not None]
+    if gallery is not None:
+        require_outside(gallery, *wanted)
+    files = [path for path in wanted if not os.path.isdir(path)]  # noqa: PTH112
+    present = {(info.st_dev, info.st_ino): path for path in files if (info := _stat(path)) is not None}
+    for source in inputs if present else ():
+        info = _stat(source)
+        if info is not None and (same := present.get((info.st_dev, info.st_ino))) is not None:
+            raise UsageError(f"{printable(same)}: is one of the inputs; choose another name for what is written")
+    for number, path in enumerate(files):
+        require_free(path)
+        if any(os.path.realpath(path) == os.path.realpath(other) for other in files[:number]):
+            raise UsageError(f"{printable(path)}: is given for two outputs; choose another name for one of them")
+
+
+def _stat(path: str | os.PathLike[str]) -> os.stat_result | None:
+    try:
+        return os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):
+        return None
+
+
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, private: bool = False, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what is written there takes the place of `path` when the block ends well.
 
     When the block raises, the temporary file is removed and `path` keeps what it had. A symbolic link stays a link: its
     target is replaced. A device or pipe (`/dev/stdout`) cannot be renamed over and is yielded itself. Missing parent
-    folders are made. private: only its owner may read it, from its first byte on. Raises OutputError when the system refuses.
+    folders are made. private: only its owner may read it, from its first byte on. replace: also a file that facepipe did not
+    write. Raises OutputError when the system refuses, UsageError as `require_free`.
     """
+    if not replace:
+        require_free(path)
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         if target.is_dir():
@@ -120,9 +189,9 @@ def is_temporary(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes `path` when the block ends well (see `atomic_path`)."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path, replace=replace) as temporary, temporary.open("wb") as file:
         yield file
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facepipe.errors import InputError
+from facepipe.errors import InputError, UsageError
 from facepipe.evaluation.photos import choose_face, embed_photos
 from facepipe.images import write_image
 from facepipe.pipeline import Extractor
@@ -70,10 +70,13 @@ def test_a_cache_of_another_model_rule_or_of_rubbish_is_not_used(photos: list[Pa
         rule = "centre" if not arguments else "largest"
         embed_photos(photos, Extractor(detector, FakeEmbedder(**arguments)), rule, cache)
         assert detector.seen == 3
-    cache.write_bytes(b"rubbish")
+    cache.write_bytes(b"a damaged cache, reasons.npy")
     detector = CountingDetector()
     embed_photos(photos, Extractor(detector, FakeEmbedder()), cache=cache)
     assert detector.seen == 3
+    cache.write_bytes(b"rubbish")
+    with pytest.raises(UsageError, match="did not write"):
+        embed_photos(photos, Extractor(detector, FakeEmbedder()), cache=cache)
     with pytest.raises(InputError, match="cannot be read"):
         embed_photos([tmp_path / "none.png"], Extractor(FakeDetector(), FakeEmbedder()))
 

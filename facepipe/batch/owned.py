@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from facepipe.batch.ledger import ledger_path
 from facepipe.batch.outputs import failures_path
 from facepipe.errors import UsageError
-from facepipe.files import atomic_file, is_temporary, printable, remove_strays
+from facepipe.files import atomic_file, check_outputs, is_temporary, printable, remove_strays
 from facepipe.images import OUTPUT_MARK, find_images, is_output
 
 
-def check_files(out: Path, report: Path | None, roots: Iterable[str]) -> None:
+def check_files(out: Path, report: Path | None, roots: Sequence[str]) -> None:
     """Raise UsageError when an output is one of the inputs, or `out` is a file that no batch wrote."""
-    outputs = [path for path in (out, failures_path(out), ledger_path(out), report) if path is not None]
-    present = {(s.st_dev, s.st_ino): path for path in outputs if (s := _stat(path)) is not None}
-    for root in roots if present else ():
-        info = _stat(root)
-        if info is not None and (path := present.get((info.st_dev, info.st_ino))) is not None:
-            raise UsageError(f"{printable(path)}: is one of the inputs; choose another name for what is written")
-    info = _stat(out)
-    if info is not None and stat.S_ISREG(info.st_mode) and info.st_size and not ledger_path(out).exists():
+    check_outputs((failures_path(out), report), roots)
+    for root in roots:
+        for path in (out, ledger_path(out)):
+            if os.path.exists(path) and os.path.exists(root) and os.path.samefile(path, root):  # noqa: PTH110, PTH121
+                raise UsageError(f"{printable(path)}: is one of the inputs; choose another name for what is written")
+    if out.is_file() and out.stat().st_size and not ledger_path(out).exists():
         raise UsageError(
             f"--out {printable(out)}: exists and was not written by a batch (no {ledger_path(out).name} beside it); "
             "choose another name, or delete it"
@@ -66,10 +63,3 @@ def sweep(out: Path, report: Path | None, folders: Collection[Path], started: fl
                 path = Path(place, name)
                 if path.lstat().st_mtime < started:
                     path.unlink()
-
-
-def _stat(path: str | Path) -> os.stat_result | None:
-    try:
-        return os.stat(path)  # noqa: PTH116
-    except (OSError, ValueError):
-        return None

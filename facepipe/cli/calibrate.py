@@ -57,13 +57,13 @@ def calibrate(
     refused, with the number needed.
     """
     from facepipe.evaluation.calibration import calibrate_gallery
-    from facepipe.files import require_outside
+    from facepipe.files import check_outputs
     from facepipe.gallery.sealing import Secret
     from facepipe.gallery.store import Gallery
     from facepipe.networks.registry import records
     from facepipe.policy import load_statistics, policy_for
 
-    require_outside(gallery, cache)
+    check_outputs((cache,), gallery=gallery)
     with Gallery.open(gallery, Secret.from_environment()) as opened:
         if clear:
             opened.set_calibration(None)

@@ -39,10 +39,12 @@ def demo(out: Path, as_json: bool, device: str) -> int:
     started = time.perf_counter()
     from facepipe.demo import PEOPLE, portraits, probes
     from facepipe.errors import ExitCode
+    from facepipe.files import check_outputs
     from facepipe.images import write_image
     from facepipe.pipeline import load_extractor
     from facepipe.report.steps import draw_steps
 
+    check_outputs((out,))
     extractor = load_extractor("mini", device)
     pictures = list(probes())
     extracted = extractor.extract([picture.image for picture in pictures])

@@ -34,7 +34,7 @@ def detect(
     """Find the faces in pictures: boxes, landmarks, and how usable each face is."""
     from facepipe import threads
     from facepipe.errors import ExitCode, InputError, UsageError
-    from facepipe.files import make_folder
+    from facepipe.files import check_outputs, make_folder
     from facepipe.images import read_image, write_image
     from facepipe.pipeline import load_detector
     from facepipe.report.draw import draw_edges, draw_faces
@@ -43,9 +43,7 @@ def detect(
 
     if edges and len(images) > 1:
         raise UsageError("--edges takes one picture at a time")
-    for output in filter(None, (edges, annotate)):
-        if any(output.exists() and Path(path).exists() and output.samefile(path) for path in images):
-            raise UsageError(f"{output}: this is the photo itself; choose another name for what is drawn")
+    check_outputs((edges, annotate), images)
     if annotate and len(images) > 1 and annotate.suffix.lower() in {".jpg", ".jpeg", ".png"}:
         raise UsageError(f"--annotate {annotate}: several pictures need a folder")
     threads.prepare(threads.wanted())

@@ -104,7 +104,7 @@ def verify(pairs_file: Path, images: Path, face: str, measuring: Measuring) -> N
     from facepipe.evaluation.measure import measure_pairs
     from facepipe.evaluation.tables import verification_tables
 
-    _check_sheet(measuring.sheet)
+    _check_outputs(measuring, (pairs_file,))
     report = measure_pairs(
         pairs_file, images, lambda paths: measuring.embed(paths, face), measuring.replicates, measuring.seed
     )
@@ -159,7 +159,7 @@ def identify(
     from facepipe.evaluation.protocols import SplitRule
     from facepipe.evaluation.tables import identification_tables
 
-    _check_sheet(measuring.sheet)
+    _check_outputs(measuring, () if groups_file is None else (groups_file,))
     if repeats is None:
         repeats = 1 if known == 1.0 and enroll_pattern is not None else 10
     report = measure_people(
@@ -239,7 +239,11 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
-def _check_sheet(sheet: Path | None) -> None:
+def _check_outputs(measuring: Measuring, inputs: Sequence[Path]) -> None:
+    from facepipe.files import check_outputs
+
+    sheet = measuring.sheet
+    check_outputs((sheet, measuring.cache), inputs)
     if sheet:
         from facepipe.evaluation.sheet import check_sheet
 

@@ -37,12 +37,12 @@ def audit(gallery: Path, threshold: float | None, page: Path | None, top: int, a
 
     Each face is compared with the mean of its person's other faces and with everybody else; the largest doubts come first.
     """
-    from facepipe.files import require_outside
+    from facepipe.files import check_outputs
     from facepipe.gallery.audit import audit as run_audit
     from facepipe.gallery.index import load_index
     from facepipe.gallery.vectors import load_snapshot
 
-    require_outside(gallery, page)
+    check_outputs((page,), gallery=gallery)
     with open_database(gallery) as database:
         snapshot = load_snapshot(database)
         limit = _threshold(database) if threshold is None else threshold

@@ -82,10 +82,10 @@ def list_people(gallery: Path, as_json: bool) -> None:
 @json_option
 def show(name: str | None, sheet: Path | None, gallery: Path, as_json: bool) -> None:
     """Show a person's faces: ids, photos, sizes. Without NAME: the gallery, its calibration and what that promises."""
-    from facepipe.files import require_outside
+    from facepipe.files import check_outputs
     from facepipe.gallery.people import faces_of
 
-    require_outside(gallery, sheet)
+    check_outputs((sheet,), gallery=gallery)
     if name is None:
         _show_gallery(gallery, as_json)
         return
@@ -94,6 +94,7 @@ def show(name: str | None, sheet: Path | None, gallery: Path, as_json: bool) -> 
         if sheet is not None:
             from facepipe.gallery.sheet import write_sheet
 
+            check_outputs((sheet,), (face.source for face in faces if face.source is not None))
             missing = write_sheet(database, faces, sheet)
             note(f"{sheet}: {len(faces) - missing} faces" + (f", {missing} without chip or photo" if missing else ""))
     if as_json:

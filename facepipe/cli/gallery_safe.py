@@ -127,10 +127,10 @@ def log(identify: str | None, gallery: Path, as_json: bool) -> None:
 @quiet_option
 def export_file(path: Path, chips: bool, gallery: Path, as_json: bool, quiet: bool) -> None:
     """Write the gallery to one file that others can read: .parquet or .sqlite."""
-    from facepipe.files import require_outside
+    from facepipe.files import check_outputs
     from facepipe.gallery.portable import export_gallery
 
-    require_outside(gallery, path)
+    check_outputs((path,), gallery=gallery)
     with open_database(gallery) as database:
         sealed = database.codec.sealed
         count = export_gallery(database, path, chips=chips)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.errors import ImageError, InputError
+from facepipe.files import atomic_file, require_free
 from facepipe.images import read_image
 from facepipe.types import Face, Float32, Image
 
@@ -94,8 +93,11 @@ def embed_photos(
     cache: an .npz file that is read when it is there and written when something was added; a row counts while the
     photo's size and time of change, the embedder, the detector and `options` are the same. progress: called with the number of
     photos just done. max_side: larger photos may be reduced while they are decoded.
-    A photo that cannot be read or has no face is a failure to enrol, never an error.
+    A photo that cannot be read or has no face is a failure to enrol, never an error. UsageError when `cache` is a file
+    that facepipe did not write.
     """
+    if cache:
+        require_free(cache)
     embedder = extractor.embedder
     key = f"{_LAYOUT}|{embedder.fingerprint}|{extractor.detector.name}|{options}|{rule}"
     known = _load(cache, key) if cache else {}
@@ -189,20 +191,13 @@ def _load(cache: Path, key: str) -> dict[str, _Row]:
 
 def _save(cache: Path, key: str, rows: dict[str, _Row], dim: int) -> None:
     """Write whole or not at all."""
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cache.parent, suffix=".npz", delete=False) as file:
-            np.savez(
-                file,
-                key=np.asarray(key),
-                names=np.asarray(list(rows)),
-                vectors=_stack([row.vector for row in rows.values()], dim),
-                boxes=_stack([row.box for row in rows.values()], 4),
-                quality=_stack([row.quality for row in rows.values()], len(QUALITY)),
-                reasons=np.asarray([row.reason for row in rows.values()]),
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(cache)
-    except OSError as error:
-        raise InputError(f"{cache}: cannot write the cache ({error.strerror}); choose another --cache") from error
+    with atomic_file(cache) as file:
+        np.savez(
+            file,
+            key=np.asarray(key),
+            names=np.asarray(list(rows)),
+            vectors=_stack([row.vector for row in rows.values()], dim),
+            boxes=_stack([row.box for row in rows.values()], 4),
+            quality=_stack([row.quality for row in rows.values()], len(QUALITY)),
+            reasons=np.asarray([row.reason for row in rows.values()]),
+        )

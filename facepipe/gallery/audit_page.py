@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe.files import atomic_path, printable
+from facepipe.files import MARK, atomic_path, printable
 from facepipe.gallery.audit import AuditReport, Doubt
 from facepipe.gallery.database import Database
 from facepipe.gallery.people import FaceRecord, faces_of
@@ -48,7 +48,8 @@ Leave one out: of {test.faces} faces {test.right} are recognised, {test.wrong} a
 <table>{"".join(rows)}</table>
 <h2>People who look alike ({len(report.alike)})</h2><table>{"".join(alike)}</table>
 <h2>People with few photos ({len(report.few)})</h2><table>{"".join(few)}</table>"""
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Gallery audit</title><style>{_STYLE}</style>{body}</html>\n'
+    head = f'<meta charset="utf-8"><meta name="generator" content="{MARK}"><title>Gallery audit</title><style>{_STYLE}</style>'
+    page = f'<!doctype html><html lang="en">{head}{body}</html>\n'
     with atomic_path(path, private=True) as temporary:
         temporary.write_text(page, encoding="utf-8")
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from facepipe.errors import GalleryError, GalleryModelError, InputError, UsageError
-from facepipe.files import atomic_path, require_outside
+from facepipe.files import MARK, atomic_path, require_outside
 from facepipe.gallery.database import Database
 from facepipe.gallery.sealing import Secret
 from facepipe.gallery.store import Gallery, NewFace, StoredChip
@@ -60,7 +60,7 @@ def export_gallery(database: Database, path: Path, *, chips: bool = False) -> in
     require_outside(database.folder, path)
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path}: unknown suffix: name it .parquet or .sqlite")
-    facts = {"format": FORMAT, "fingerprint": database.fingerprint, "dim": str(database.dim)}
+    facts = {"writer": MARK, "format": FORMAT, "fingerprint": database.fingerprint, "dim": str(database.dim)}
     write = _write_parquet if path.suffix == ".parquet" else _write_sqlite
     with database.read(), atomic_path(path, private=True) as temporary:
         return write(temporary, facts, _rows(database, chips), database.dim)

@@ -51,6 +51,7 @@ _REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 
 _EXIF_ORIENTATION = 0x0112
+_TIFF_SOFTWARE = 0x0131
 
 _PILLOW_MODULES = r"(PIL|pillow_heif)\b"
 _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(_PILLOW_MODULES), 0)

@@ -10,9 +10,10 @@ import numpy as np
 import PIL.Image
 
 from facepipe.errors import OutputError
-from facepipe.files import atomic_path, printable
+from facepipe.files import MARK, atomic_path, printable
 from facepipe.types import UInt8
 
+_TIFF_SOFTWARE = 0x0131
 _WRITTEN = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -27,22 +28,48 @@ _WRITTEN = {
 def write_image(path: str | os.PathLike[str], rgb: UInt8, *, private: bool = False) -> None:
     """Write uint8 RGB (H, W, 3) whole or not at all; the suffix names the format (JPEG, PNG, WebP, BMP, TIFF).
 
-    Missing parent folders are made. private: only its owner may read it.
-    Raises OutputError when the suffix is another one or the system refuses.
+    Missing parent folders are made. private: only its owner may read it. Raises OutputError when the suffix is another
+    one or the system refuses, UsageError when facepipe did not write what is there.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < 1:
         raise ValueError(f"rgb: expected uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
     kind = _WRITTEN.get(Path(path).suffix.lower())
     if kind is None:
         raise OutputError(f"{printable(path)}: unknown picture suffix; use one of {', '.join(_WRITTEN)}")
-    data = encode_image(rgb, kind)
+    data = encode_image(rgb, kind, mark=True)
     with atomic_path(path, private=private) as temporary:
         temporary.write_bytes(data)
 
 
-def encode_image(rgb: UInt8, kind: str = "JPEG", quality: int = 92) -> bytes:
-    """Return uint8 RGB (H, W, 3) as a file's bytes; quality 1..100 counts for JPEG and WebP."""
+def encode_image(rgb: UInt8, kind: str = "JPEG", quality: int = 92, *, mark: bool = False) -> bytes:
+    """Return uint8 RGB (H, W, 3) as a file's bytes; quality 1..100 counts for JPEG and WebP.
+
+    mark: a remark in it says that facepipe wrote it, so that it may be written again (`files.is_ours`).
+    """
     buffer = io.BytesIO()
     options: dict[str, object] = {"quality": quality} if kind in {"JPEG", "WEBP"} else {}
+    if mark:
+        options |= _remark(kind)
     PIL.Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, kind, **options)
+    if mark and kind == "BMP":  # has no place for a remark, but readers stop at the size that its header says
+        buffer.write(MARK.encode())
     return buffer.getvalue()
+
+
+def _remark(kind: str) -> dict[str, object]:
+    """Return Pillow's options that put the mark into a picture."""
+    if kind == "JPEG":
+        return {"comment": MARK}
+    if kind == "PNG":
+        from PIL.PngImagePlugin import PngInfo
+
+        info = PngInfo()
+        info.add_text("Software", MARK)
+        return {"pnginfo": info}
+    if kind == "TIFF":
+        return {"tiffinfo": {_TIFF_SOFTWARE: MARK}}
+    if kind == "WEBP":
+        exif = PIL.Image.Exif()
+        exif[_TIFF_SOFTWARE] = MARK
+        return {"exif": exif}
+    return {}

@@ -69,8 +69,8 @@ class CsvWriter:
 
 
 def write_csv(path: str | os.PathLike[str], results: Iterable[PhotoResult | Mapping[str, Any]]) -> None:
-    """Write photos as one CSV file, UTF-8, whole or not at all. Raises OutputError when the system refuses."""
-    with atomic_file(path) as binary:
+    """Write photos as one CSV file, UTF-8, whole or not at all, in place of any file of this name; OutputError when refused."""
+    with atomic_file(path, replace=True) as binary:
         file = io.TextIOWrapper(binary, encoding="utf-8", newline="")
         writer = CsvWriter(file)
         for result in results:

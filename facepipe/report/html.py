@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from facepipe.files import atomic_file, printable
+from facepipe.files import MARK, atomic_file, printable
 from facepipe.images import encode_image
 from facepipe.report.draw import crop_face
 from facepipe.report.records import Record, as_record, dumps
@@ -260,6 +260,7 @@ class HtmlReport:
         page = {name: resources.files("facepipe.report").joinpath(name).read_text("utf-8") for name in _PARTS}
         before, after = page["page.html"].split("$thumbnails")
         values = {
+            "mark": MARK,
             "title": _escaped(self._title),
             "summary": _escaped(self._summary()),
             "style": page["page.css"],

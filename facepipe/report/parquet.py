@@ -37,12 +37,18 @@ def parquet_schema() -> Any:
 
 
 def write_parquet(path: str | os.PathLike[str], results: Iterable[PhotoResult | Mapping[str, Any]]) -> None:
-    """Write photos as one Parquet file, whole or not at all, in bounded memory. Raises OutputError when refused."""
+    """Write photos as one Parquet file, whole or not at all, in bounded memory, in place of any file of this name.
+
+    Raises OutputError when the system refuses.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = parquet_schema()
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with (
+        atomic_path(path, replace=True) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
         rows: list[Record] = []
         for result in results:
             rows.extend(face_rows(result))

@@ -10,6 +10,7 @@ import numpy as np
 
 from facepipe.errors import InputError, UsageError
 from facepipe.evaluation.metrics import Float64
+from facepipe.files import MARK, atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,14 +77,10 @@ class sheet_figure:  # noqa: N801 (a context manager that reads like a function)
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         try:
             if kind is None:
-                part = self._out.with_name(f".{self._out.stem}.part{self._out.suffix}")
-                try:
-                    self._sheet.savefig(part)
-                    part.replace(self._out)
-                except OSError as cause:
-                    raise InputError(f"{self._out}: cannot write the sheet ({cause.strerror})") from cause
-                finally:
-                    part.unlink(missing_ok=True)
+                suffix = self._out.suffix[1:].lower()
+                with atomic_path(self._out) as temporary:
+                    remark = {"Software" if suffix == "png" else "Creator": MARK}
+                    self._sheet.savefig(temporary, format=suffix, metadata=remark)
         finally:
             self._context.__exit__(None, None, None)
 
