@@ -51,7 +51,7 @@ class DistillPlan:
     """
 
     architecture: str = "early"
-    norm: str = "ws"
+    norm: str = "bn"
     samples: int = 500_000
     batch: int = 128
     lr: float = 2e-3

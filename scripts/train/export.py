@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,14 @@ MEASURE_SECONDS = 3.0
 
 def load_student(run: Path) -> mini.Mini:
     """Return the averaged network of a run's checkpoint, folded; InputError when there is none."""
-    plan = DistillPlan(**{k: v for k, v in read_json(run / "plan.json").items() if k != "strength"})
+    values = read_json(run / "plan.json")
     path = run / "checkpoint.pt"
     if not path.exists():
         raise InputError(f"{run}: holds no checkpoint; run `distill` first")
     state = torch.load(path, map_location="cpu", weights_only=True)["average"]
-    if plan.start:
+    if values["start"]:
         return mini.build(state)
+    plan = DistillPlan(**{k: v for k, v in values.items() if k != "strength"})
     network = trainable(mini.Mini(ARCHITECTURES[plan.architecture]), plan.norm)
     network.load_state_dict(state)
     return folded(network)
@@ -105,11 +106,20 @@ def milliseconds(network: mini.Mini, dtype: torch.dtype, threads: int, batch: in
     return min(times) / batch * 1e3
 
 
-def measured_threshold(network: mini.Mini, chips: UInt8, people: Sequence[str]) -> tuple[float | None, str]:
-    """Return the cosine that one pair of different people in a thousand reaches, and a line that says over how many pairs.
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The threshold and margin that a record gets (None: not measured), and a line that says how they came about."""
+
+    threshold: float | None
+    margin: float | None
+    line: str
+
+
+def measured_decision(network: mini.Mini, chips: UInt8, people: Sequence[str]) -> Decision:
+    """Return as threshold the cosine that one pair of different people in a thousand reaches.
 
     people: who each chip shows, or its photo where that is not known. Good enough to begin with; `facepipe calibrate` measures the
-    threshold of a gallery on its own photos. None when there are fewer than 1,000 pairs of different people.
+    threshold of a gallery on its own photos. No threshold when there are fewer than 1,000 pairs of different people.
     """
     vectors = vectors_of(TorchEngine(mini.build(network.state_dict()), torch.device("cpu"), torch.float32), chips)
     a, b = np.triu_indices(len(chips), 1)
@@ -117,9 +127,10 @@ def measured_threshold(network: mini.Mini, chips: UInt8, people: Sequence[str]) 
     different = names[a] != names[b]
     count = int(different.sum())
     if count < 1000:
-        return None, f"threshold: not measured, {count} pairs of different people are too few; see `facepipe evaluate`"
+        line = f"threshold: not measured, {count} pairs of different people are too few; see `facepipe evaluate`"
+        return Decision(None, None, line)
     threshold = metrics.threshold_at((vectors @ vectors.T)[a, b][different], 1e-3)
-    return round(threshold, 3), f"threshold: FAR 1e-3 over {count:,} pairs of the recipe's own crops"
+    return Decision(round(threshold, 3), MARGIN, f"threshold: FAR 1e-3 over {count:,} pairs of the recipe's own crops")
 
 
 def export(
@@ -129,17 +140,15 @@ def export(
     chips: UInt8,
     targets: Path | None = None,
     people: Sequence[str] = (),
-    threshold: float | None = None,
+    decision: Decision | None = None,
 ) -> dict[str, Any]:
     """Write `NAME.safetensors`, `NAME.onnx`, `NAME.json` (the record and how it came about) and return what the latter holds.
 
     chips: real faces, uint8 (n, 112, 112, 3), to check the formats with. targets: the folder of `teach`, for the teachers' licences.
-    people: who the chips show, to measure a threshold where none is given. Raises ModelError when the formats do not agree.
+    people: who the chips show, to measure a threshold where no decision is given. Raises ModelError when the formats do not agree.
     """
     network = load_student(run)
-    line = "threshold: as given"
-    if threshold is None:
-        threshold, line = measured_threshold(network, chips, people)
+    chosen = decision or measured_decision(network, chips, people)
     half = {key: tensor.half().contiguous() for key, tensor in network.state_dict().items()}
     exported = safetensors.torch.save(half, metadata={"architecture": json.dumps(asdict(network.architecture))})
     onnx = mini_graph({key: tensor.float().numpy() for key, tensor in half.items()})
@@ -162,12 +171,12 @@ def export(
         mean=(127.5,) * 3,
         std=(128.0,) * 3,
         dim=network.architecture.dim,
-        accuracy=(line,),
-        threshold=threshold,
-        margin=None if threshold is None else MARGIN,
+        accuracy=(chosen.line,),
+        threshold=chosen.threshold,
+        margin=chosen.margin,
         user=True,
     )
-    log = read_log(run / "log.jsonl")
+    log = read_log(run / "log.jsonl") if (run / "log.jsonl").exists() else []
     last = next((line for line in reversed(log) if "cosine_unseen" in line), {})
     facts = {
         "record": record.as_dict(),
@@ -192,6 +201,10 @@ def model_card(facts: Mapping[str, Any], reports: Sequence[Mapping[str, Any]], d
     file = record["files"][0]
     groups = ", ".join(f"{n} of {c}" for n, c in architecture["groups"])
     start = f"from `{plan['start']}`" if plan["start"] else "from random weights"
+    if "setting" in plan:
+        how = f"The last layer of `{plan['start']}` solved anew, the rest as it was: {plan['setting']}."
+    else:
+        how = f"{plan['samples']:,} samples {start}, batches of {plan['batch']}, normalisation `{plan['norm']}`."
     lines = [
         f"# {record['name']}",
         "",
@@ -209,7 +222,7 @@ def model_card(facts: Mapping[str, Any], reports: Sequence[Mapping[str, Any]], d
         f"**Formats agree.** Least cosine with the trained network: {_list(facts['agreement'])}.",
         "",
         "## Training",
-        f"{plan['samples']:,} samples {start}, batches of {plan['batch']}, normalisation `{plan['norm']}`.",
+        how,
     ]
     if data:
         lines.append(

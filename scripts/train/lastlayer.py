@@ -8,7 +8,7 @@ back is chosen by cross-validation, in which a part of the people are strangers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -23,13 +23,15 @@ from facepipe.types import Float32, Int64, UInt8
 from scripts.train.data import normalised
 
 Float64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
-#: Shares by which a target is drawn to its person's mean, and ridges (in units of a crop's mean squared feature length).
+#: Shares by which a target is drawn to its person's mean, and ridges (in units of a crop's mean squared feature length). A ridge
+#: below 10 fits the people it sees better and tells others apart worse.
 PULLS = (0.0, 0.5, 1.0)
-RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
+RIDGES = (10.0, 30.0, 100.0)
 #: False positive rates that the choice is made by: their mean is steadier than one of them.
 _FPIRS = (0.02, 0.05, 0.1)
-_FOLDS = 3
+_FOLDS, _DRAWINGS = 3, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,10 @@ class Layer:
     inputs: Float32
     outputs: Float64
     scale: float
+
+    def moved(self, change: Float64 | None) -> Float64:
+        """Return unit vectors, (n, d), after a change of the layer, None: before."""
+        return unit(self.outputs + (0.0 if change is None else self.inputs @ change.astype(np.float32)))
 
 
 def layer_of(network: Mini, chips: UInt8, device: torch.device, scale: float | None = None) -> Layer:
@@ -104,7 +110,8 @@ class Ridge:
 
 def unit(rows: Float64) -> Float64:
     """Scale rows to length 1."""
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    scaled: Float64 = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return scaled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,8 +139,7 @@ class Lesson:
 
     def vectors(self, change: Float64 | None) -> Float64:
         """Return the unit vectors of all crops after a change, None: before."""
-        moved = 0.0 if change is None else self.plain.inputs @ change.astype(np.float32)
-        return unit(self.plain.outputs + moved)
+        return self.plain.moved(change)
 
 
 def settings(targets: Sequence[str]) -> list[Setting]:
@@ -148,21 +154,11 @@ def choose(lesson: Lesson, rows: Int64, seed: int = 0) -> tuple[Setting | None, 
     a third of the photos of each of the others search for them. Returns also the score of each setting: the mean share that is found
     at false positive rates of 2, 5 and 10 %.
     """
-    people = lesson.people[rows]
-    names = np.unique(people[people >= 0])
-    folds = min(_FOLDS, len(names))
-    rng = np.random.default_rng(seed)
-    group = dict(zip(rng.permutation(names).tolist(), (np.arange(len(names)) % folds).tolist(), strict=True))
-    turn = np.zeros(len(rows), np.int64)
-    for name in names:
-        own = rng.permutation(np.flatnonzero(people == name))
-        turn[own] = np.arange(len(own)) % folds
     tried: list[Setting | None] = [None, *settings(tuple(lesson.targets))]
     scores: dict[Setting | None, list[tuple[Float64, Float64]]] = {setting: [] for setting in tried}
-    for fold in range(folds):
-        stranger = np.array([name >= 0 and group[int(name)] == fold for name in people], np.bool_)
-        probe = (people >= 0) & ~stranger & (turn == fold)
+    for stranger, probe in _folds(lesson.people[rows], np.random.default_rng(seed)):
         seen = ~stranger & ~probe
+        people = lesson.people[rows]
         ridge = lesson.ridge(rows[seen])
         for setting in tried:
             vectors = lesson.vectors(lesson.change(rows[seen], setting, ridge) if setting else None)[rows]
@@ -172,9 +168,28 @@ def choose(lesson: Lesson, rows: Int64, seed: int = 0) -> tuple[Setting | None, 
             )
     found = {setting: _found(parts) for setting, parts in scores.items()}
     best = max(found, key=lambda setting: found[setting])
-    return best, {
-        "as it is" if s is None else f"{s.target}, pull {s.pull:g}, ridge {s.ridge:g}": v for s, v in found.items()
-    }
+    return best, {described(setting): score for setting, score in found.items()}
+
+
+def described(setting: Setting | None) -> str:
+    """Return a setting in words."""
+    return "as it is" if setting is None else f"{setting.target}, pull {setting.pull:g}, ridge {setting.ridge:g}"
+
+
+def _folds(people: Int64, rng: np.random.Generator) -> Iterator[tuple[Bools, Bools]]:
+    """Yield who searches as a stranger and which photos search for their own person, bool (n,) each, in several drawings."""
+    names = np.unique(people[people >= 0])
+    folds = min(_FOLDS, len(names))
+    for _ in range(_DRAWINGS):
+        group = dict(zip(rng.permutation(names).tolist(), (np.arange(len(names)) % folds).tolist(), strict=True))
+        turn = np.zeros(len(people), np.int64)
+        for name in names:
+            own = rng.permutation(np.flatnonzero(people == name))
+            # An only photo is enrolled in every fold and never searches.
+            turn[own] = np.arange(len(own)) % folds if len(own) > 1 else -1
+        for fold in range(folds):
+            stranger = np.array([name >= 0 and group[int(name)] == fold for name in people], np.bool_)
+            yield stranger, (people >= 0) & ~stranger & (turn == fold)
 
 
 def templates_of(vectors: Float64, people: Int64) -> tuple[Float64, Int64]:
@@ -186,8 +201,8 @@ def templates_of(vectors: Float64, people: Int64) -> tuple[Float64, Int64]:
 def mated(probes: Float64, people: Int64, templates: Float64, owners: Int64) -> Float64:
     """Return the score of each search by its own person, -inf where another one comes first."""
     scores = probes @ templates.T
-    right = owners[scores.argmax(axis=1)] == people
-    return np.where(right, scores.max(axis=1), -np.inf)
+    best: Float64 = scores.max(axis=1)
+    return np.where(owners[scores.argmax(axis=1)] == people, best, -np.inf)
 
 
 def _found(parts: Sequence[tuple[Float64, Float64]]) -> float:
