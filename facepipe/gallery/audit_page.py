@@ -18,12 +18,22 @@ from facepipe.gallery.snapshot import GallerySnapshot
 from facepipe.images import encode_image
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse } td, th { padding: .3rem .8rem; text-align: left; vertical-align: top }
-tr { border-top: 1px solid #ddd } img, .none { width: 120px; height: 120px; border-radius: 6px; display: block }
-.none { background: #eee; color: #777; display: flex; align-items: center; justify-content: center; font-size: 12px }
-figure { display: inline-block; margin: 0 .6rem .4rem 0 } figcaption { font-size: 12px; color: #555; max-width: 120px }
-code { background: #f3f3f3; padding: .1rem .3rem; border-radius: 3px } .bad { color: #a00 }
+:root { color-scheme: light dark; --line: #ddd; --soft: #5c6068; --plate: #f1f1ef; --bad: #a00000 }
+@media (prefers-color-scheme: dark) { :root { --line: #333842; --soft: #a3a9b5; --plate: #23272f; --bad: #ff8a80 } }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; background: Canvas }
+table { border-collapse: collapse; width: 100% } td { padding: .9rem 1rem .7rem 0; text-align: left; vertical-align: top }
+tr { border-top: 1px solid var(--line) } td.faces { white-space: nowrap; width: 1% } td.number { color: var(--soft); width: 1% }
+img, .none { width: 120px; height: 120px; border-radius: 8px; display: block; object-fit: cover }
+.none { background: var(--plate); color: var(--soft); display: grid; place-items: center; font-size: 12px }
+figure { display: inline-block; margin: 0 .6rem 0 0; vertical-align: top; white-space: normal; width: 120px }
+figcaption { font-size: 12px; color: var(--soft); overflow-wrap: anywhere }
+code { background: var(--plate); padding: .15rem .4rem; border-radius: 4px; display: inline-block; margin-top: .4rem }
+code { overflow-wrap: anywhere }
+.bad { color: var(--bad) }
+@media (max-width: 46rem) {
+  .doubts td { display: block; width: auto !important; padding: .3rem 0 } .doubts tr { display: block; padding: .5rem 0 }
+  td.number { display: none !important } figure, img, .none { width: 29vw } img, .none { height: 29vw }
+}
 """
 
 
@@ -45,11 +55,14 @@ Leave one out: of {test.faces} faces {test.right} are recognised, {test.wrong} a
 {test.unknown} for nobody.</p>
 <h2>Doubtful faces ({len(report.doubts)})</h2>
 <p>From left to right: the face in doubt, the most typical face of its person, the nearest face of the other person.</p>
-<table>{"".join(rows)}</table>
+<table class="doubts">{"".join(rows)}</table>
 <h2>People who look alike ({len(report.alike)})</h2><table>{"".join(alike)}</table>
 <h2>People with few photos ({len(report.few)})</h2><table>{"".join(few)}</table>"""
-    head = f'<meta charset="utf-8"><meta name="generator" content="{MARK}"><title>Gallery audit</title><style>{_STYLE}</style>'
-    page = f'<!doctype html><html lang="en">{head}{body}</html>\n'
+    head = (
+        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="generator" content="{MARK}"><title>Gallery audit</title>'
+    )
+    page = f'<!doctype html><html lang="en">{head}<style>{_STYLE}</style>{body}</html>\n'
     with atomic_path(path, private=True) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
@@ -122,6 +135,7 @@ def _doubt_row(pictures: _Pictures, number: int, doubt: Doubt) -> str:
     )
     mark = ' class="bad"' if doubt.mislabelled else ""
     return (
-        f"<tr><td>{number}</td><td>{figures}</td><td><b{mark}>{_escape(own)}, {_escape(other)}</b>"
+        f'<tr><td class="number">{number}</td><td class="faces">{figures}</td>'
+        f"<td><b{mark}>{_escape(own)}, {_escape(other)}</b>"
         f"<br><code>{_escape(mend)}</code></td></tr>\n"
     )
