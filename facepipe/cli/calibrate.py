@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from facepipe.cli.common import FiniteRange, device_option, echo, gallery_option, json_option, note, quiet_option
+
+if TYPE_CHECKING:
+    from facepipe.networks.registry import ModelRecord
 
 
 @click.command()
@@ -61,7 +64,6 @@ def calibrate(
     from facepipe.gallery.sealing import Secret
     from facepipe.gallery.store import Gallery
     from facepipe.networks.registry import records
-    from facepipe.policy import load_statistics, policy_for
 
     check_outputs((cache,), gallery=gallery)
     with Gallery.open(gallery, Secret.from_environment()) as opened:
@@ -72,27 +74,23 @@ def calibrate(
             return
         snapshot = opened.snapshot()
         record = next((r for r in records() if r.fingerprint == snapshot.fingerprint), None)
-        statistics = load_statistics(record) if record else None
         outside = _embed_strangers(
             strangers, record.name if record else None, snapshot.fingerprint, device, min_face, cache, quiet
         )
-        gap = margin if margin is not None else statistics.margin if statistics else (record.margin if record else None)
-        known = 0.001 <= fpir <= 0.1
+        own_margin, own_threshold = _of_record(record, len(snapshot.persons), fpir)
         found = calibrate_gallery(
             snapshot.fingerprint,
             snapshot.persons,
             snapshot.vectors,
             snapshot.owners,
             outside,
-            gap or 0.0,
+            own_margin if margin is None else margin,
             fpir,
             confidence,
             strict,
             not no_enrolled,
             known_share,
-            policy_for(record, len(snapshot.persons), target_fpir=fpir).threshold
-            if record and statistics and known
-            else None,
+            own_threshold,
         ).as_dict()
         if not dry_run:
             opened.set_calibration(found)
@@ -104,6 +102,19 @@ def calibrate(
     if not quiet:
         for text in found["notes"]:
             note(f"facepipe: {text}")
+
+
+def _of_record(record: ModelRecord | None, people: int, fpir: float) -> tuple[float, float | None]:
+    """Return the margin of a model's record, and its threshold for a gallery of this size where it was measured for the FPIR."""
+    from facepipe.policy import load_statistics, policy_for
+
+    if record is None:
+        return 0.0, None
+    statistics = load_statistics(record)
+    if statistics is None:
+        return record.margin or 0.0, None
+    measured = 0.001 <= fpir <= 0.1
+    return statistics.margin, policy_for(record, people, target_fpir=fpir).threshold if measured else None
 
 
 def describe(calibration: dict[str, Any]) -> list[str]:

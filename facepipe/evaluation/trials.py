@@ -62,7 +62,7 @@ def run_trials(
     The second value holds the relatives' searches (None without families).
     """
     sources = ("enrolled", "not enrolled", *(name for name, _ in strangers))
-    starts = np.cumsum([len(known.people), *(len(s.people) for _, s in strangers)])
+    units = len(known.people) + sum(len(s.people) for _, s in strangers)
     vectors, found, quality = known.photos.vectors, known.photos.found, known.photos.quality
     parts: dict[str, list[Searches]] = {fusion: [] for fusion in FUSIONS}
     relatives: list[Searches] = []
@@ -79,29 +79,20 @@ def run_trials(
         gallery = gallery[found[gallery]]
         probes = known.rows(split.probes)
         failed_people |= set(split.enrolled) - set(known.owner[gallery].tolist())
-        probe_vectors = np.concatenate([vectors[probes], *(s.photos.vectors for _, s in strangers)])
-        probe_found = np.concatenate([found[probes], *(s.photos.found for _, s in strangers)])
-        mates = np.concatenate([column[known.owner[probes]], *(np.full(len(s.photos), -1) for _, s in strangers)])
-        unit = np.concatenate(
-            [known.owner[probes], *(s.owner + start for start, (_, s) in zip(starts, strangers, strict=False))]
-        )
-        source = np.concatenate(
-            [
-                np.where(column[known.owner[probes]] >= 0, 0, 1),
-                *(np.full(len(s.photos), 2 + i) for i, (_, s) in enumerate(strangers)),
-            ]
-        )
+        tried = _probes(known, probes, column[known.owner[probes]], [s for _, s in strangers])
         owners = column[known.owner[gallery]]
         photos += [*known.named_photos(probes), *outside]
         for fusion in FUSIONS:
             scores = person_scores(
-                probe_vectors, vectors[gallery], owners, len(split.enrolled), fusion, quality[gallery]
+                tried.vectors, vectors[gallery], owners, len(split.enrolled), fusion, quality[gallery]
             )
-            parts[fusion].append(rank_searches(scores, probe_found, mates, unit, source, sources, trial))
+            parts[fusion].append(
+                rank_searches(scores, tried.found, tried.mates, tried.unit, tried.source, sources, trial)
+            )
             if fusion == FUSIONS[0]:
                 face = {int(owners[i]): known.photos.paths[row] for i, row in reversed(list(enumerate(gallery)))}
                 rivals += [face.get(int(column_), Path()) for column_ in parts[fusion][-1].best]
-                galleries.append((np.where(probe_found[:, None], scores, -np.inf), mates, probe_found))
+                galleries.append((np.where(tried.found[:, None], scores, -np.inf), tried.mates, tried.found))
         for number, family in enumerate(families):
             one = _search_relatives(family, number, vectors[gallery], owners, len(split.enrolled), generator, trial)
             if one is not None:
@@ -114,9 +105,32 @@ def run_trials(
     joined = {fusion: join(list_) for fusion, list_ in parts.items()}
     failed = int((~found).sum()) + sum(int((~s.photos.found).sum()) for _, s in strangers)
     trials = Trials(
-        joined, galleries, len(splits[0].enrolled), len(failed_people), failed, int(starts[-1]), photos, rivals, boxes
+        joined, galleries, len(splits[0].enrolled), len(failed_people), failed, units, photos, rivals, boxes
     )
     return trials, join(relatives) if relatives else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Probes:
+    """All that searches in one repetition: vectors (n, d), found (n,), and mates, unit and source as in `rank_searches`."""
+
+    vectors: Float32
+    found: NDArray[np.bool_]
+    mates: Index
+    unit: Index
+    source: Index
+
+
+def _probes(known: PeopleFaces, rows: Index, mates: Index, strangers: Sequence[PeopleFaces]) -> _Probes:
+    """Put the probes of known people (rows of `known`, each with its person's column or -1) before all photos of strangers."""
+    starts = np.cumsum([len(known.people), *(len(s.people) for s in strangers)])
+    return _Probes(
+        np.concatenate([known.photos.vectors[rows], *(s.photos.vectors for s in strangers)]),
+        np.concatenate([known.photos.found[rows], *(s.photos.found for s in strangers)]),
+        np.concatenate([mates, *(np.full(len(s.photos), -1) for s in strangers)]),
+        np.concatenate([known.owner[rows], *(s.owner + start for start, s in zip(starts, strangers, strict=False))]),
+        np.concatenate([np.where(mates >= 0, 0, 1), *(np.full(len(s.photos), 2 + i) for i, s in enumerate(strangers))]),
+    )
 
 
 def _search_relatives(
