@@ -189,6 +189,16 @@ def test_a_face_says_where_it_is_and_whether_it_is_doubtful(tmp_path: Path) -> N
     assert [shown[name]["doubtful"] for name in ("a.jpg", "b.jpg")] == [False, True]
 
 
+def test_of_faces_that_are_equally_sure_the_most_similar_is_the_cover(tmp_path: Path) -> None:
+    data = write(
+        tmp_path / "r.html",
+        *(photo(f"{similarity}.jpg", answer("Ada", 0.99, similarity)) for similarity in (0.7, 0.9, 0.8)),
+    )
+    (ada,) = data["people"]
+    assert ada["cover"]["path"] == "0.9.jpg"
+    assert [face["path"] for face in ada["faces"]] == ["0.7.jpg", "0.8.jpg", "0.9.jpg"]
+
+
 def test_what_earlier_runs_did_is_not_this_runs_speed(tmp_path: Path) -> None:
     def meta(fresh: int) -> str:
         with HtmlReport(tmp_path / "r.html") as report:

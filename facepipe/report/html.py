@@ -136,9 +136,9 @@ def _doubt(face: Record) -> float:
     """Return how much a face wants to be looked at; the larger, the more. Only the order counts, within one list."""
     if face["status"] == "unknown":  # nearest to a name first
         return -2.0 if face["similarity"] is None else float(face["similarity"])
-    if face["probability"] is not None:
-        return 1.0 - float(face["probability"])
-    return 1.0 - float(face["similarity"] or 0.0)
+    unlike = 1.0 - float(face["similarity"] or 0.0)
+    # Many faces are as sure as the calibration allows: of these the least similar come first.
+    return unlike if face["probability"] is None else 1.0 - float(face["probability"]) + 1e-4 * unlike
 
 
 def _is_doubtful(face: Record) -> bool:
