@@ -219,3 +219,13 @@ def make_folder(path: str | os.PathLike[str]) -> None:
     """Make a folder and those above it, unless it is there. Raises OutputError when the system refuses."""
     with _as_output_error(path):
         Path(path).mkdir(parents=True, exist_ok=True)
+
+
+def remove_file(path: str | os.PathLike[str]) -> None:
+    """Remove a file; one that is not there is removed already. Raises OutputError when the system refuses."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{printable(path)}: cannot be removed ({error.strerror}); check the folder's permissions"
+        ) from error

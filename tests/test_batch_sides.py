@@ -57,6 +57,9 @@ def test_a_changed_answer_leaves_nothing_of_the_earlier_one(tmp_path: Path) -> N
     assert other.exists()
     assert [name.split("-")[0] for name in files(tmp_path / "drawn")] == ["a"]
     assert files(tmp_path / "sorted") == ["no-face/b.png", "people/blue/a.png"]
+    (tmp_path / "photos" / "a.png").write_bytes(b"broken since")
+    assert once("two") == [] and files(tmp_path / "drawn") == []
+    assert files(tmp_path / "sorted") == ["no-face/b.png"]
 
 
 def test_a_deleted_photo_loses_its_link_and_gets_it_back_when_it_returns(tmp_path: Path) -> None:

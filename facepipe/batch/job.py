@@ -55,7 +55,7 @@ class SideOutput(Protocol):
     """Something that is made of photos as they are done: annotated copies, crops, folders by person."""
 
     def add(self, photo: Photo, result: PhotoResult) -> None:
-        """Take one photo that did not fail. It comes again when the run was stopped before the ledger knew of it."""
+        """Take one photo; one that failed has no faces. It comes again when the run was stopped before the ledger knew of it."""
         ...
 
     def tidy(self) -> None:
@@ -85,7 +85,7 @@ def run_batch(
         entries = []
         for outcome in outcomes:
             entry, record = _entry(outcome, thumbnails)
-            if side_outputs and record["error"] is None:
+            if side_outputs:
                 result = outcome.result or to_result(record)
                 for output in side_outputs:
                     output.add(outcome.photo, result)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facepipe.errors import UsageError
-from facepipe.files import atomic_file
+from facepipe.files import atomic_file, remove_file
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
@@ -51,7 +51,7 @@ def write_failures(out: Path, failures: Iterable[tuple[str, str]]) -> bool:
     if found:
         write(failures_path(out), found)
     else:
-        failures_path(out).unlink(missing_ok=True)
+        remove_file(failures_path(out))
     return bool(found)
 
 

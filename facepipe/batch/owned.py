@@ -9,7 +9,7 @@ from pathlib import Path
 from facepipe.batch.ledger import ledger_path
 from facepipe.batch.outputs import failures_path
 from facepipe.errors import UsageError
-from facepipe.files import atomic_file, check_outputs, is_temporary, printable, remove_strays
+from facepipe.files import atomic_file, check_outputs, is_temporary, printable, remove_file, remove_strays
 from facepipe.images import OUTPUT_MARK, find_images, is_output
 
 
@@ -62,4 +62,4 @@ def sweep(out: Path, report: Path | None, folders: Collection[Path], started: fl
             for name in filter(is_temporary, names):
                 path = Path(place, name)
                 if path.lstat().st_mtime < started:
-                    path.unlink()
+                    remove_file(path)

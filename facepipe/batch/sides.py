@@ -8,8 +8,7 @@ from bisect import bisect_left
 from pathlib import Path
 
 from facepipe.batch.stream import Photo
-from facepipe.errors import OutputError
-from facepipe.files import printable
+from facepipe.files import remove_file
 from facepipe.images import write_image
 from facepipe.report.names import output_stem
 from facepipe.report.sorting import How, Sorter
@@ -32,8 +31,8 @@ class Annotated:
         path = self._folder / f"{output_stem(result.path)}.jpg"
         if photo.image is not None and result.predictions:
             write_image(path, draw_predictions(photo.image, result.predictions))
-        elif photo.image is not None:
-            _remove(path)
+        else:
+            remove_file(path)
 
     def tidy(self) -> None:
         """Nothing is left to do."""
@@ -51,16 +50,15 @@ class Crops:
         """Write the faces."""
         from facepipe.report.draw import save_crops
 
-        if photo.image is None:
-            return
-        self._written.update(path.name for path in save_crops(self._folder, photo.image, result))
+        if photo.image is not None:
+            self._written.update(path.name for path in save_crops(self._folder, photo.image, result))
         # The names that begin with the photo's stem stand together.
         stem = f"{output_stem(result.path)}-"
         for name in self._earlier[bisect_left(self._earlier, stem) :]:
             if not name.startswith(stem):
                 break
             if name not in self._written and _CROP.fullmatch(name.removeprefix(stem)):
-                _remove(self._folder / name)
+                remove_file(self._folder / name)
 
     def tidy(self) -> None:
         """Nothing is left to do."""
@@ -79,10 +77,3 @@ class Sorted:
     def tidy(self) -> None:
         """Take away links to photos that were deleted."""
         self._sorter.tidy()
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{printable(path)}: cannot be removed ({error.strerror}); check its permissions") from error
