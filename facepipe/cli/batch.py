@@ -216,7 +216,7 @@ def _pass(
         write_output(out, ledger.records())
         write_failures(out, ledger.failures())
         if sides.report is not None:
-            write_report(sides.report, ledger.records_with_thumbnails(), counts.seconds, counts.fresh)
+            write_report(sides.report, ledger.records_with_thumbnails(), counts.seconds, counts.found - counts.resumed)
     return counts
 
 

@@ -336,14 +336,16 @@ class HtmlReport:
         now = datetime.datetime.now().astimezone()
         meta = [f"{now:%d %B %Y, %H:%M}".lstrip("0")]
         looked_at = self._counts["photos"] if fresh is None else min(fresh, self._counts["photos"])
-        if seconds is not None and looked_at:
+        if looked_at < self._counts["photos"]:
+            meta.append(f"{plural(self._counts['photos'] - looked_at, 'photo')} from earlier runs")
+            if seconds is not None and looked_at:
+                meta.append(f"{looked_at:,} looked at in {duration(seconds)}")
+        elif seconds is not None and looked_at:
             speed = looked_at / max(seconds, 1e-3)
             meta += [
                 f"took {duration(seconds)}",
                 f"{speed:.1f} photos a second" if speed < 10 else f"{speed:.0f} photos a second",
             ]
-        if looked_at < self._counts["photos"]:
-            meta.append(f"{plural(self._counts['photos'] - looked_at, 'photo')} from earlier runs")
         return [*meta, *(f"model {printable(model)}" for model in sorted(self._models))]
 
     def _summary(self) -> str:
