@@ -13,6 +13,7 @@ from facepipe.stages.predict import predict
 from facepipe.types import Detector, Embedder, Embeddings, Face, Image, PhotoResult, Policy
 
 if TYPE_CHECKING:
+    from facepipe.detection.closer import CloserLook
     from facepipe.gallery.snapshot import GallerySnapshot
     from facepipe.stages.detect import DetectOptions, MtcnnDetector
 
@@ -33,19 +34,35 @@ class Extracted:
 class Extractor:
     """Steps 1 and 2: photos in, faces and embeddings out."""
 
-    def __init__(self, detector: Detector, embedder: Embedder, photos: int = CPU_PHOTOS) -> None:
-        """photos: how many `extract` should get at a time."""
+    def __init__(
+        self, detector: Detector, embedder: Embedder, photos: int = CPU_PHOTOS, closer: CloserLook | None = None
+    ) -> None:
+        """photos: how many `extract` should get at a time. closer: how crowds are looked at; None: like everything else."""
         self.detector = detector
         self.embedder = embedder
         self.photos = photos
+        self._closer = closer
 
     def extract(self, images: Sequence[Image]) -> list[Extracted]:
-        """Find and embed the faces of all photos; the faces of all of them share the embedder's batches."""
+        """Find and embed the faces of all photos; the faces of all of them share the embedder's batches.
+
+        Errors: ImageError when a photo cannot be decoded again for a closer look.
+        """
         from facepipe.stages.embed import embed_faces
 
         faces = self.detector.detect(images)
-        embeddings = embed_faces(self.embedder, images, faces)
-        return [Extracted(*photo) for photo in zip(images, faces, embeddings, strict=True)]
+        crowds: dict[int, Extracted] = {}
+        for place, image in enumerate(images):
+            # One at a time: a crowd fills batches of its own, and at its larger size it should not wait in memory.
+            if self._closer is not None and (seen := self._closer(image, faces[place])) is not None:
+                larger, all_faces = seen
+                crowds[place] = Extracted(image, all_faces, *embed_faces(self.embedder, [larger], [all_faces]))
+        others = [place for place in range(len(images)) if place not in crowds]
+        embeddings = embed_faces(self.embedder, [images[place] for place in others], [faces[place] for place in others])
+        plain = {
+            place: Extracted(images[place], faces[place], own) for place, own in zip(others, embeddings, strict=True)
+        }
+        return [found for _, found in sorted((plain | crowds).items())]
 
 
 class Recognizer:
@@ -135,7 +152,7 @@ def load_extractor(
 
     embedder = load_embedder(model, device, "quick" if quick else "auto")
     detector = load_detector(device, options, quick=quick)
-    return Extractor(detector, embedder, CUDA_PHOTOS if _is_cuda(device) else CPU_PHOTOS)
+    return Extractor(detector, embedder, CUDA_PHOTOS if _is_cuda(device) else CPU_PHOTOS, detector.closer())
 
 
 def load_detector(device: str = "auto", options: DetectOptions | None = None, *, quick: bool = False) -> MtcnnDetector:

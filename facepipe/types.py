@@ -8,7 +8,7 @@ checked when a value is built, so that whoever holds one need not check again; a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -48,12 +48,14 @@ class Image:
     """A picture as displayed: the EXIF turn is applied.
 
     rgb: uint8 (H, W, 3). path: where it came from. scale: rgb pixels per displayed pixel, below 1 when it was decoded
-    reduced; `width` and `height` are the size as displayed, and every box refers to that size.
+    reduced; `width` and `height` are the size as displayed, and every box refers to that size. enlarge: where it was decoded
+    reduced, decodes it again with this many pixels on its longer side, or as many as it has.
     """
 
     rgb: UInt8
     path: str = "<array>"
     size: tuple[int, int] | None = None  # displayed (width, height); None: that of rgb
+    enlarge: Callable[[int], Image] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rgb", _frozen(self.rgb, np.uint8, (None, None, 3), "Image.rgb"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from facepipe import threads
 from facepipe.batch.ordered import ordered_map
-from facepipe.errors import InputError, ModelError, NoFaceError
+from facepipe.errors import ImageError, InputError, ModelError, NoFaceError
 from facepipe.files import printable
 from facepipe.images import content_hash, read_image_bytes
 from facepipe.types import Image, PhotoResult
@@ -29,7 +29,7 @@ CHUNK_PIXELS = 250_000
 AHEAD = 16
 
 #: What a single photo may make the numerical libraries raise; whatever else is raised is a fault of facepipe and stops the batch.
-_PHOTO_ERRORS = (NoFaceError, MemoryError, RuntimeError, ArithmeticError)
+_PHOTO_ERRORS = (NoFaceError, ImageError, MemoryError, RuntimeError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -48,6 +48,7 @@ def detect(
         raise UsageError(f"--annotate {annotate}: several pictures need a folder")
     threads.prepare(threads.wanted())
     detector = load_detector(looking.device, looking.options(), quick=len(images) <= FEW)
+    closer = detector.closer()
     records: list[dict[str, Any]] = []
     failed = 0
     for path in images:
@@ -61,6 +62,8 @@ def detect(
             failed += 1
             continue
         (faces,) = detector.detect([image])
+        if (seen := closer(image, faces)) is not None:
+            _, faces = seen
         records.append(
             {
                 "path": path,

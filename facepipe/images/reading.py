@@ -28,7 +28,7 @@ import stat
 import struct
 import warnings
 import zlib
-from functools import cache
+from functools import cache, partial
 from typing import BinaryIO
 
 import numpy as np
@@ -137,10 +137,10 @@ def _too_many_bytes(name: str, limit: int) -> str:
 def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> Image:
     """Decode a picture.
 
-    name: what the picture is called in messages and in `Image.path`. max_side: when the longer displayed side has more
-    pixels than this, the picture is reduced to exactly that many by averaging areas (JPEGs partly while decoding), and
-    `Image.size` keeps the displayed size. Raises ImageError when the bytes are no picture, a damaged one, or one of
-    more than `max_pixels()` pixels.
+    name: what the picture is called in messages and in `Image.path`. max_side: when the longer displayed side has
+    more pixels than this, the picture is reduced to exactly that many by averaging areas (JPEGs partly while
+    decoding); `Image.size` keeps the displayed size, `Image.enlarge` the bytes. Raises ImageError when the bytes are
+    no picture, a damaged one, or one of more than `max_pixels()` pixels.
     """
     if max_side is not None and max_side < 1:
         raise ValueError(f"max_side: expected 1 or more, got {max_side}")
@@ -174,7 +174,12 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
         ) from error
     size = (height, width) if turn >= 5 else (width, height)
     rgb = _turned(_shrunk(rgb, max_side, max(size)), turn)
-    return Image(rgb, path=name, size=size)
+    enlarge = partial(_decode_larger, data, name) if max(rgb.shape) < max(size) else None
+    return Image(rgb, path=name, size=size, enlarge=enlarge)
+
+
+def _decode_larger(data: bytes, name: str, max_side: int) -> Image:
+    return read_image_bytes(data, name, max_side=max_side)
 
 
 def _too_large(name: str, relation: str, limit: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.detection.boxes import clip, contenders, nms, nms_contained, regress, square, to_pixels
+from facepipe.detection.closer import CLOSER, CloserLook
 from facepipe.detection.edges import EdgeMap, edge_map, looked_at
 from facepipe.detection.pyramid import crop_area, integral_image, pyramid_scales, resize_area
 from facepipe.detection.quality import assess
@@ -37,8 +38,9 @@ _NO_BOXES = np.zeros((0, 4), np.float32)
 class DetectOptions:
     """How to look for faces.
 
-    min_face: smallest face in pixels of the picture after `max_side`. max_side: larger pictures are reduced to this many pixels
-    on their longer side, None never. thresholds: least probability that each of the three networks must give. factor: ratio of
+    min_face: smallest face in displayed pixels; a picture that is reduced is searched from one step of the pyramid below it, in
+    pixels after the reduction, at the least. max_side: larger pictures are reduced to this many pixels on their longer side, None
+    never. thresholds: least probability that each of the three networks must give. factor: ratio of
     neighbouring pyramid scales. edge_gate: let the edge map rule out regions and scales before any network looks. second_look:
     show each face to the third network again, in its own box, mirrored, and a little larger: what is no face rarely convinces it
     every time, and the mean of the landmarks is steadier. The mean of the scores becomes the face's score. min_score: least mean
@@ -122,6 +124,12 @@ class MtcnnDetector:
         self._networks = networks
         self.options = options or DetectOptions()
 
+    def closer(self) -> CloserLook:
+        """Return what searches crowds at a larger size, with the same networks and otherwise the same options."""
+        side = self.options.max_side
+        larger = replace(self.options, max_side=None if side is None else CLOSER * side)
+        return CloserLook(MtcnnDetector(self._networks, larger), self.options.min_face, side)
+
     def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
         """Return the faces of each picture, best score first; an empty tuple for a picture without a face."""
         works = [self._prepare(image) for image in images]
@@ -139,11 +147,13 @@ class MtcnnDetector:
         rgb = self._reduce(image.rgb)
         height, width = rgb.shape[:2]
         integral = integral_image(rgb)
-        scales = pyramid_scales(height, width, self.options.min_face, self.options.factor, _CELL)
+        ratio = width / image.width
+        smallest = self.options.min_face * max(min(1.0, ratio), self.options.factor)
+        scales = pyramid_scales(height, width, max(smallest, _CELL), self.options.factor, _CELL)
         base = scales[0] if scales else 1.0
         finest = resize_area(integral, int(height * base + 1), int(width * base + 1))
         grey = np.ascontiguousarray(finest @ np.array([0.299, 0.587, 0.114], np.float32))
-        return _Work(height, width, width / image.width, integral, scales, finest, edge_map(grey, base))
+        return _Work(height, width, ratio, integral, scales, finest, edge_map(grey, base))
 
     def _reduce(self, rgb: UInt8) -> UInt8:
         longer = max(rgb.shape[:2])

@@ -1,0 +1,66 @@
+"""The closer look at crowds, on a made-up group photo of one portrait."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from facepipe.detection.closer import CROWD
+from facepipe.images import encode_image, read_image_bytes
+from facepipe.networks.mtcnn import TorchCascade
+from facepipe.pipeline import Extractor
+from facepipe.stages.detect import DetectOptions, MtcnnDetector
+from facepipe.types import Image
+from tests.fakes import FakeEmbedder
+
+pytestmark = pytest.mark.models
+
+#: Sides of the pasted pictures, whose faces are a bit less than half as large.
+_FRONT, _BACK = 320, 72
+
+
+@pytest.fixture(scope="module")
+def networks() -> TorchCascade:
+    return TorchCascade(torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def detector(networks: TorchCascade) -> MtcnnDetector:
+    return MtcnnDetector(networks)
+
+
+def group_photo(portrait: Image, front: int, back: int) -> Image:
+    """Return a photo 3200 wide, decoded to 1280: people in a front row, and smaller ones in a row behind it."""
+    head = portrait.rgb[30:254, 110:334]
+    whole = np.full((1000, 3200, 3), 128, np.uint8)
+    for row, side, count in ((600, _FRONT, front), (100, _BACK, back)):
+        for place in range(count):
+            left = 40 + place * 380
+            whole[row : row + side, left : left + side] = cv2.resize(head, (side, side), interpolation=cv2.INTER_AREA)
+    return read_image_bytes(encode_image(whole), "group.jpg", max_side=1280)
+
+
+def test_the_back_row_of_a_crowd_is_found(detector: MtcnnDetector, astronaut: Image) -> None:
+    group = group_photo(astronaut, CROWD, 8)
+    reduced = detector.detect([group])[0]
+    assert len(reduced) == CROWD
+    (found,) = Extractor(detector, FakeEmbedder(), closer=detector.closer()).extract([group])
+    assert len(found.faces) == len(found.embeddings) == CROWD + 8
+    back = [face for face in found.faces if face.box[3] < 300]
+    assert len(back) == 8
+    assert all(face.quality.size > 24 for face in back)
+    assert (found.image.width, found.image.height) == (3200, 1000)
+
+
+def test_a_few_people_and_whole_pictures_are_looked_at_once(
+    networks: TorchCascade, detector: MtcnnDetector, astronaut: Image
+) -> None:
+    look = detector.closer()
+    few = group_photo(astronaut, CROWD - 1, 0)
+    assert look(few, detector.detect([few])[0]) is None
+    crowd = group_photo(astronaut, CROWD, 0)
+    assert look(crowd, detector.detect([crowd])[0]) is not None
+    whole = MtcnnDetector(networks, DetectOptions(max_side=None)).closer()
+    assert whole(crowd, detector.detect([crowd])[0]) is None
