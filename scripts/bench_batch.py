@@ -23,9 +23,9 @@ PEOPLE = 1000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--faces", type=Path, default=Path("../shared/faces"), help="folder with scenes/ and lfw/")
-    parser.add_argument("--scenes", type=int, default=20, help="photos in each turn")
-    parser.add_argument("--lfw", type=int, default=40)
-    parser.add_argument("--large", type=int, default=2, help="scenes scaled to 12 megapixels")
+    parser.add_argument("--scenes", type=int, default=24, help="photos in each turn")
+    parser.add_argument("--lfw", type=int, default=96)
+    parser.add_argument("--large", type=int, default=3, help="scenes scaled to 12 megapixels")
     parser.add_argument(
         "--mix", default="94,1000,200", help="scenes, LFW photos and large ones in the whole that is told of"
     )

@@ -241,6 +241,9 @@ def test_doctor_finds_the_shipped_models_in_order(run: Run, gallery: Path) -> No
     states = {model["name"]: model["state"] for model in facts["models"]}
     assert code == 0
     assert (states["mini"], states["mtcnn"]) == ("ok", "ok")
+    auto = facts["hardware"]["auto"]
+    assert auto["device"] == ("cuda:0" if facts["hardware"]["cuda"] else "cpu")
+    assert "float" in auto["detect"] and "float" in auto["embed"] and "exact" in auto["match"]
     assert facts["gallery"]["people"] == 1
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from facepipe import threads
+from facepipe.batch.allocator import give_back, share_arenas
 from facepipe.batch.ordered import ordered_map
 from facepipe.errors import ImageError, InputError, ModelError, NoFaceError
 from facepipe.files import printable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Pixels in one chunk, for each of the photos that the extractor wants at a time: several chunks are in memory.
 CHUNK_PIXELS = 250_000
+#: Freed memory is given back after so many chunks.
+GIVE_BACK_EVERY = 8
 #: Decoded photos that wait for a chunk.
 AHEAD = 16
 
@@ -87,8 +90,12 @@ def recognize_stream(
     drawn = (_draw(position, source) for position, source in sources)
     photos = ordered_map(read, drawn, max(2, options.workers), AHEAD, setup)
     fresh = (_recall(photo, known) for photo in photos)
-    for chunk in ordered_map(look, _chunks(fresh, recognizer.extractor.photos), options.workers, 1, setup):
+    share_arenas()
+    chunks = ordered_map(look, _chunks(fresh, recognizer.extractor.photos), options.workers, 1, setup)
+    for number, chunk in enumerate(chunks, 1):
         yield _judge(recognizer, chunk)
+        if number % GIVE_BACK_EVERY == 0:
+            give_back()
 
 
 def _draw(position: int, source: Source) -> Photo:

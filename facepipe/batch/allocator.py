@@ -1,0 +1,39 @@
+"""Freed memory goes back to the system: without this a long batch grows with what the C library keeps in pieces.
+
+Measured over 3,000 photos on two threads: 25 % more resident memory at the end than after the first 300. The library gives every
+thread an arena of its own, and arrays of all sizes leave holes in each of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+#: `M_ARENA_MAX` of glibc's `mallopt`.
+_ARENA_MAX = -8
+#: Few holes, and threads seldom wait for each other: they allocate little while they compute.
+_ARENAS = 2
+
+
+@cache
+def _function(name: str) -> Callable[..., Any] | None:
+    """Return a function of the C library, None where it has no such one: only glibc has these."""
+    try:
+        function: Callable[..., Any] | None = getattr(ctypes.CDLL(None), name, None)
+    except (OSError, TypeError):  # TypeError: a system whose programs do not contain their C library
+        return None
+    return function
+
+
+def share_arenas() -> None:
+    """Let threads that start from now on share a few arenas."""
+    if (mallopt := _function("mallopt")) is not None:
+        mallopt(_ARENA_MAX, _ARENAS)
+
+
+def give_back() -> None:
+    """Give back what is free; some ten milliseconds."""
+    if (trim := _function("malloc_trim")) is not None:
+        trim(0)
