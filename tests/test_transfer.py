@@ -14,7 +14,7 @@ from facepipe.networks.transfer import fitting, in_parts, to_device, to_host
 from facepipe.stages import match
 from facepipe.stages.detect import DetectOptions, MtcnnDetector
 from facepipe.stages.match import CUDA_PEOPLE, TorchIndex, cuda_index
-from facepipe.types import Float32, Image
+from facepipe.types import Image
 from tests.test_onednn import crops
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
@@ -68,38 +68,6 @@ def exact() -> TorchCascade:
     return TorchCascade(CPU)
 
 
-def levels(image: Image, count: int = 3) -> tuple[Float32, np.ndarray]:
-    """Cut levels of several sizes, odd ones among them, and put them into one padded batch."""
-    sizes = np.array([[150 + 7 * i, 201 - 10 * i] for i in range(count)])
-    batch = np.zeros((count, *sizes.max(axis=0), 3), np.float32)
-    for slot, (height, width) in zip(batch, sizes, strict=True):
-        slot[:height, :width] = (image.rgb[100 : 100 + height, 150 : 150 + width].astype(np.float32) - 127.5) / 128
-    return batch, sizes
-
-
-@pytest.mark.models
-@pytest.mark.parametrize("padded", [True, False])
-@pytest.mark.parametrize("near", [-4.0, -2.0, 0.4])
-def test_logits_near_the_threshold_are_exact(exact: TorchCascade, astronaut: Image, padded: bool, near: float) -> None:
-    batch, sizes = levels(astronaut)
-    some = sizes if padded else None
-    expected, offsets = exact.propose(batch, some)
-    rough = TorchCascade(CPU, torch.float16)
-    plain, _ = rough.propose(batch, some)
-    np.testing.assert_allclose(plain, expected, atol=1e-4)  # without a threshold nothing is rough
-    got, moved = rough.propose(batch, some, near)
-    apart = np.abs(got - expected)
-    inside = np.zeros(expected.shape, bool)
-    for cells, (height, width) in zip(inside, sizes if padded else [batch.shape[1:3]] * len(batch), strict=True):
-        cells[: -(-(height - 2) // 2) - 4, : -(-(width - 2) // 2) - 4] = True
-    assert 1e-4 < apart[inside].max() < HALF_DOUBT / 2
-    close = inside & (np.abs(expected - near) < HALF_DOUBT / 2)
-    assert close.any()
-    assert apart[close].max() < 1e-4
-    assert np.abs(moved - offsets).transpose(0, 2, 3, 1)[close].max() < 1e-4
-    assert ((got >= near) == (expected >= near))[inside].all()
-
-
 @pytest.mark.models
 def test_crops_that_pass_are_exact(exact: TorchCascade, astronaut: Image) -> None:
     rough = TorchCascade(CPU, torch.float16)
@@ -135,7 +103,7 @@ def test_rough_first_looks_find_the_same_faces(exact: TorchCascade, astronaut: I
     for theirs, ours in zip(by_exact, by_rough, strict=True):
         assert len(theirs) == len(ours) > 0
         for a, b in zip(theirs, ours, strict=True):
-            np.testing.assert_allclose(a.box, b.box, atol=0.02 * a.quality.size)
+            np.testing.assert_allclose(a.box, b.box, atol=1e-3 * a.quality.size)
             np.testing.assert_allclose(a.landmarks, b.landmarks, atol=0.02 * a.quality.size)
 
 

@@ -98,7 +98,7 @@ def _auto() -> dict[str, str]:
     cascade = load_cascade(device)
     dtype = str(network_dtype(device)).removeprefix("torch.")
     if isinstance(cascade, TorchCascade) and device.type == "cuda":
-        detect = f"float16, float32 where it is close; {cascade.batch_pixels:,} pixels or {cascade.crop_batch:,} crops a pass"
+        detect = f"float32 and float16, float32 decides; {cascade.batch_pixels:,} pixels or {cascade.crop_batch:,} crops a pass"
         match = f"exact, on the graphics processor from {CUDA_PEOPLE:,} people on"
     else:
         detect = "float32 by oneDNN" if not isinstance(cascade, TorchCascade) else "float32 by torch"

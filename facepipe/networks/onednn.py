@@ -149,9 +149,7 @@ class OneDnnCascade:
         self._rnet = _CropNetwork(load_network(RNet(), "rnet", cpu), rough)
         self._onet = _CropNetwork(load_network(ONet(), "onet", cpu), rough)
 
-    def propose(
-        self, levels: Float32, sizes: NDArray[np.int64] | None, near: float | None = None
-    ) -> tuple[Float32, Float32]:
+    def propose(self, levels: Float32, sizes: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
         """See `CascadeNetworks.propose`."""
         with torch.inference_mode():
             logits, offsets = self._pnet(torch.from_numpy(levels).permute(0, 3, 1, 2), sizes)

@@ -31,9 +31,7 @@ class OpenCvCascade:
         self._rnet = OpenCvEngine(rnet_graph(weights["rnet"]))
         self._onet = OpenCvEngine(onet_graph(weights["onet"]))
 
-    def propose(
-        self, levels: Float32, sizes: NDArray[np.int64] | None, near: float | None = None
-    ) -> tuple[Float32, Float32]:
+    def propose(self, levels: Float32, sizes: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
         """See `CascadeNetworks.propose`; sizes must be None, since this form does not mix them."""
         if sizes is not None:
             raise ValueError("sizes: expected None, this cascade does not mix levels of different sizes")

@@ -215,10 +215,9 @@ class MtcnnDetector:
             slot[: level.pixels.shape[0], : level.pixels.shape[1]] = level.pixels
         _normalise(batch)
         same = bool((sizes == sizes[0]).all())
+        logits, offsets = self._networks.propose(batch, None if same else sizes)
         threshold = self.options.thresholds[0]
-        least = float(np.log(threshold / (1 - threshold)))
-        logits, offsets = self._networks.propose(batch, None if same else sizes, least)
-        which, y, x = np.nonzero(logits >= least)
+        which, y, x = np.nonzero(logits >= np.log(threshold / (1 - threshold)))
         if not same:
             inside = (y < _cells(sizes[which, 0])) & (x < _cells(sizes[which, 1]))
             which, y, x = which[inside], y[inside], x[inside]
