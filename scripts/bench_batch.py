@@ -31,6 +31,7 @@ def main() -> None:
     )
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="of facepipe: cpu, cuda or cuda:N")
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", nargs=3, metavar=("TOOL", "LIST", "WORKERS"), help=argparse.SUPPRESS)
@@ -55,7 +56,7 @@ def main() -> None:
                 for kind, paths in chosen.items():
                     if not paths:
                         continue
-                    answer = run(tool, paths, options.workers, Path(folder))
+                    answer = run(tool, paths, options.workers, Path(folder), options.device)
                     each = answer["cpu"] / len(paths), answer["wall"] / len(paths)
                     seconds.setdefault((tool, kind), []).append(each)
                     how = answer["how"]
@@ -107,12 +108,13 @@ def photos(faces: Path, folder: Path, large: int) -> dict[str, list[str]]:
     return {kind: [str(path) for path in pool] for kind, pool in {**pools, "large": made}.items()}
 
 
-def run(tool: str, paths: list[str], workers: int, folder: Path) -> dict[str, Any]:
+def run(tool: str, paths: list[str], workers: int, folder: Path, device: str) -> dict[str, Any]:
     """Run a tool over photos in a process of its own; return CPU and wall seconds after its start-up, and the faces found."""
     listing = folder / "list.txt"
     listing.write_text("\n".join(paths))
     command = [sys.executable, __file__, "--run", tool, str(listing), str(workers)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    environment = {**os.environ, **threads, "FACEPIPE_DEVICE": device}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
@@ -134,7 +136,7 @@ def random_recognizer() -> Any:
     from facepipe.stages.match import Matcher
     from facepipe.types import Policy
 
-    extractor = load_extractor("mini", "cpu")
+    extractor = load_extractor("mini", os.environ.get("FACEPIPE_DEVICE", "cpu"))
     vectors = np.random.default_rng(0).normal(size=(PEOPLE, extractor.embedder.dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     rows = np.arange(PEOPLE)
@@ -163,7 +165,13 @@ def run_facepipe(paths: list[str], workers: int) -> dict[str, Any]:
             write_output(Path(folder) / "out.jsonl", ledger.records())
             return counts.faces
 
-    return measured(work, f"the command's own batch, {workers} worker(s), mini, defaults")
+    where = os.environ.get("FACEPIPE_DEVICE", "cpu")
+    answer = measured(work, f"the command's own batch, {workers} worker(s), {where}, mini, defaults")
+    if where.startswith("cuda"):
+        import torch
+
+        answer["how"] += f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of its memory at most"
+    return answer
 
 
 def run_script(paths: list[str], _: int) -> dict[str, Any]:
