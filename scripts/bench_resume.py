@@ -2,7 +2,7 @@
 
 Each batch is killed and started again until a run reaches its end; as many batches are made as it takes to kill the wanted number of
 times. Compared are the results (JSON lines, CSV and Parquet in turn), the list of failures, the ledger, crops, annotated copies,
-sorted folders, and the report without its three remarks on date and speed.
+sorted folders, and the report without its remarks on when and how fast it was made.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 #: Lists what was sorted: a line for each change, the last one of a photo counts.
 MANIFEST = ".facepipe-sorted"
 FOLDERS = ("crops", "annotated", "sorted")
-#: Date, duration and rate in the report.
-REMARKS = re.compile(rb'"meta":\["[^"]*","took [^"]*","[^"]* photos a second"')
+#: Date, duration, rate and how much was done by earlier runs, in the report's heading.
+REMARKS = re.compile(rb'"meta":\[.*?"model ')
 
 
 def main() -> None:
