@@ -128,6 +128,12 @@ def test_help_of_every_verb_loads_nothing_heavy(verb: str) -> None:
     assert ran.stderr.strip().splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_verb_answers_programs_too(verb: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("gallery", verb, "--help") == 0
+    assert "--json" in capfd.readouterr().out
+
+
 def test_list_loads_nothing_heavy(folder: Path) -> None:
     code = (
         "import sys, facepipe.cli\n"
@@ -250,7 +256,7 @@ def test_doctor_calls_a_sealed_gallery_sealed(
 ) -> None:
     key = tmp_path / "key"
     key.write_text("ab" * 32)
-    assert run("gallery", "seal", "--key-file", key, "--gallery", folder) == 0
+    assert answer(capfd, "gallery", "seal", "--key-file", key, "--gallery", folder)["sealed"] is True
     capfd.readouterr()
     assert run("doctor", "--json", "--gallery", folder) == 0
     home = json.loads(capfd.readouterr().out)["gallery"]
@@ -293,7 +299,7 @@ def test_seal_erase_unseal(
     monkeypatch.setenv("FACEPIPE_KEY_FILE", str(key))
     assert people(capfd, folder) == {"Ann": 3, "Bob [x]": 1}
     assert answer(capfd, "gallery", "erase", "Ann", "--yes", "--gallery", folder) == {"faces": 3}
-    assert run("gallery", "unseal", "--gallery", folder) == 0
+    assert answer(capfd, "gallery", "unseal", "--gallery", folder) == {"sealed": False}
     monkeypatch.delenv("FACEPIPE_KEY_FILE")
     assert people(capfd, folder) == {"Bob [x]": 1}
     assert all(b"Ann" not in path.read_bytes() for path in folder.iterdir())
@@ -325,7 +331,7 @@ def test_a_real_gallery_is_logged_refuted_shown_and_moved(
     assert run("identify", photo, "--jsonl", "--gallery", home) == 0
     assert json.loads(capfd.readouterr().out)["faces"][0]["person"] == "Eileen"
     assert run("gallery", "not", "Eileen", photo, "--gallery", home) == 0
-    capfd.readouterr()
+    assert "is enrolled as Eileen: facepipe gallery remove Eileen --face" in capfd.readouterr().err
     assert run("identify", photo, "--jsonl", "--gallery", home) == 0
     assert json.loads(capfd.readouterr().out)["faces"][0]["person"] is None
     assert run("gallery", "check", "--sources", "--gallery", home) == 5

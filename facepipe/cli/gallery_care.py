@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -223,6 +224,7 @@ def not_person(
     from facepipe.cli.engine import Looking, load_engines, model_of
     from facepipe.errors import ExitCode, FacepipeError
     from facepipe.gallery.anchors import add_anchor
+    from facepipe.gallery.enroll import enrolled_faces
     from facepipe.gallery.people import require_person
     from facepipe.gallery.store import Gallery
     from facepipe.images import content_hash, read_bytes, read_image_bytes
@@ -252,7 +254,13 @@ def not_person(
                 note(f"facepipe: {error}")
                 done.append({"path": str(path), "status": "failed", "reason": str(error)})
                 continue
-            done.append({"path": str(path), "status": "noted" if fresh else "already"})
+            still = enrolled_faces(opened, name, content_hash(data))
+            done.append({"path": str(path), "status": "noted" if fresh else "already", "enrolled": still})
+            for face_id in still:
+                note(
+                    f"facepipe: {path}: is enrolled as {name}: facepipe gallery remove {shlex.quote(name)} --face {face_id} "
+                    "takes it out"
+                )
     if as_json:
         echo_json(name=name, photos=done)
     elif not quiet:

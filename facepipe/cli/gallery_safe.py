@@ -57,8 +57,9 @@ def erase(name: str, yes: bool, gallery: Path, as_json: bool) -> int:
     help="Seal with this key file (64 hexadecimal digits); default: a passphrase, asked or from FACEPIPE_NEW_PASSPHRASE.",
 )
 @gallery_option
+@json_option
 @quiet_option
-def seal(key_file: Path | None, gallery: Path, quiet: bool) -> None:
+def seal(key_file: Path | None, gallery: Path, as_json: bool, quiet: bool) -> None:
     """Encrypt names, paths, vectors and chips; a sealed gallery gets a new key.
 
     Commands find the key in FACEPIPE_PASSPHRASE or FACEPIPE_KEY_FILE. Without it nothing opens: keep it safe.
@@ -67,8 +68,10 @@ def seal(key_file: Path | None, gallery: Path, quiet: bool) -> None:
 
     with open_database(gallery) as database:
         run_seal(database, _new_secret(key_file))
-    if not quiet:
-        variable = "FACEPIPE_PASSPHRASE" if key_file is None else "FACEPIPE_KEY_FILE"
+    variable = "FACEPIPE_PASSPHRASE" if key_file is None else "FACEPIPE_KEY_FILE"
+    if as_json:
+        echo_json(sealed=True, key=variable)
+    elif not quiet:
         note(f"{gallery}: sealed; from now on set {variable}")
 
 
@@ -85,14 +88,17 @@ def _new_secret(key_file: Path | None) -> Secret:
 
 @click.command()
 @gallery_option
+@json_option
 @quiet_option
-def unseal(gallery: Path, quiet: bool) -> None:
+def unseal(gallery: Path, as_json: bool, quiet: bool) -> None:
     """Store names, paths, vectors and chips without encryption again."""
     from facepipe.gallery.privacy import unseal as run_unseal
 
     with open_database(gallery) as database:
         run_unseal(database)
-    if not quiet:
+    if as_json:
+        echo_json(sealed=False)
+    elif not quiet:
         note(f"{gallery}: no longer sealed")
 
 

@@ -260,7 +260,11 @@ class Enroller:
         """Return why a face should not be enrolled for this person: it is there already, or it is somebody else's."""
         rules = self._rules
         if likeness.nearest_own >= rules.duplicate_limit:
-            return EnrollStatus.DUPLICATE, f"nearly the same face is enrolled, {likeness.nearest_own:.2f}"
+            limit = rules.duplicate_limit
+            return (
+                EnrollStatus.DUPLICATE,
+                f"nearly the same face is enrolled, {likeness.nearest_own:.2f}, the limit is {limit:.2f}",
+            )
         if rules.force:
             return None
         if likeness.refuted >= rules.lookalike and likeness.refuted > likeness.own:
@@ -279,14 +283,19 @@ class Enroller:
 
 def is_enrolled(gallery: Gallery, person: str, content: str) -> bool:
     """Whether this very file is enrolled for this person. content: SHA-256 of its bytes, hex."""
+    return bool(enrolled_faces(gallery, person, content))
+
+
+def enrolled_faces(gallery: Gallery, person: str, content: str) -> list[int]:
+    """Return the ids of this person's faces that come from this very file. content: SHA-256 of its bytes, hex."""
     database = gallery.database
     with database.read() as connection:
         person_id = find_person(database, person)
         if person_id is None:
-            return False
+            return []
         key = database.codec.lookup(bytes.fromhex(content)[:16])
-        row = connection.execute("SELECT 1 FROM face WHERE content = ? AND person_id = ?", (key, person_id)).fetchone()
-        return row is not None
+        rows = connection.execute("SELECT id FROM face WHERE content = ? AND person_id = ?", (key, person_id))
+        return [row[0] for row in rows]
 
 
 def _as_twin(photo: Photo, first: EnrollOutcome) -> EnrollOutcome:
