@@ -111,7 +111,7 @@ def test_what_a_killed_run_left_unfinished_is_removed(tmp_path: Path, facepipe: 
     paint(tmp_path / "mine/a.png", "red")
     command = ("mine", "--out", "out.jsonl", "--crops", "crops")
     assert facepipe(*command)[0] == 0
-    with atomic_path(tmp_path / "out.jsonl", replace=True) as unfinished:
+    with atomic_path(tmp_path / "out.jsonl") as unfinished:
         unfinished.write_bytes((tmp_path / "out.jsonl").read_bytes())
         mine = [unfinished, tmp_path / "crops" / unfinished.name, tmp_path / "crops/deep" / unfinished.name]
     theirs = [tmp_path / ".0123456789abcdef.tmp", tmp_path / "crops/notes.tmp"]

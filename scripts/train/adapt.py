@@ -200,7 +200,7 @@ def keep_network(out: Path, network: Mini, setting: Setting, options: Options) -
     """Keep a network as a run that `export` takes."""
     plan = {"start": options["start"], "by": "photos", "hold_out": 0.0, "seed": options["seed"]}
     write_json(out / "plan.json", {**plan, "setting": described(setting)})
-    with atomic_file(out / "checkpoint.pt", replace=True) as file:
+    with atomic_file(out / "checkpoint.pt") as file:
         torch.save({"average": network.state_dict()}, file)
 
 

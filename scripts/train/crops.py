@@ -284,7 +284,7 @@ def _forbidden(plan: CropsPlan, out: Path, mapper: Map, say: Say) -> Forbidden |
             raise InputError(f"{', '.join(map(str, plan.forbidden))}: no face found in the forbidden photos")
         from facepipe.files import atomic_file
 
-        with atomic_file(path, replace=True) as file:
+        with atomic_file(path) as file:
             np.savez(file, photos=np.asarray(photos), hashes=np.stack(hashes), vectors=np.stack(vectors))
     with np.load(path, allow_pickle=False) as stored:
         pictures = Seen(plan.duplicate)

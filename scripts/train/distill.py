@@ -345,7 +345,7 @@ class Run:
         return {"samples": student.step * plan.batch, "seconds": round(time.monotonic() - started, 1), **figures}
 
     def _save(self) -> None:
-        with atomic_file(self.out / "checkpoint.pt", replace=True) as file:
+        with atomic_file(self.out / "checkpoint.pt") as file:
             torch.save(self.student.state(), file)
 
     def _resume(self) -> None:

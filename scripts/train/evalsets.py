@@ -136,14 +136,14 @@ def _prepare_parts(photos: Sequence[Path], path: Path, detector: Detector, say: 
         kept = path.with_name(f"{path.stem}-{start}.npz")
         if not kept.exists():
             crops, landmarks, row = _prepare(photos[start : start + _PART], detector)
-            with atomic_file(kept, replace=True) as file:
+            with atomic_file(kept) as file:
                 np.savez(file, crops=crops, landmarks=landmarks, row=row)
             say(f"  {min(start + _PART, len(photos))} of {len(photos)}")
         parts.append(kept)
     loaded = [np.load(kept, allow_pickle=False) for kept in parts]
     before = np.cumsum([0, *(len(part["crops"]) for part in loaded)])
     rows = [np.where(part["row"] >= 0, part["row"] + n, -1) for part, n in zip(loaded, before, strict=False)]
-    with atomic_file(path, replace=True) as file:
+    with atomic_file(path) as file:
         np.savez(
             file,
             crops=np.concatenate([part["crops"] for part in loaded]),

@@ -45,7 +45,7 @@ def held_out_pairs(crops: CropSet, unseen: np.ndarray, path: Path, seed: int = 0
     writer.writerow(["a", "b", "same"])
     for pair in (*np.sort(genuine), *np.sort(impostors)):
         writer.writerow([photos[a[pair]], photos[b[pair]], int(same[pair])])
-    with atomic_file(path, replace=True) as file:
+    with atomic_file(path) as file:
         file.write(text.getvalue().encode())
     return path
 
@@ -61,7 +61,7 @@ def evaluate(pairs: Path, images: Path, model: str, device: str, out: Path) -> d
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise FacepipeError(f"facepipe evaluate ended with exit code {done.returncode}: {last}")
-    with atomic_file(out, replace=True) as file:
+    with atomic_file(out) as file:
         file.write(done.stdout.encode())
     report: dict[str, Any] = json.loads(done.stdout)
     return report

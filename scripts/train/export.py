@@ -154,7 +154,7 @@ def export(
     onnx = mini_graph({key: tensor.float().numpy() for key, tensor in half.items()})
     least = agreement(network, exported, onnx, chips)
     for suffix, data in ((".safetensors", exported), (".onnx", onnx)):
-        with atomic_file(out / f"{name}{suffix}", replace=True) as file:
+        with atomic_file(out / f"{name}{suffix}") as file:
             file.write(data)
     teachers = read_json(targets / "target.json")["teachers"] if targets else []
     record = ModelRecord(

@@ -38,7 +38,7 @@ class Log:
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
         kept = [line for line in read_log(path) if line["step"] <= step and step > 0] if path.exists() else []
-        with atomic_file(path, replace=True) as file:
+        with atomic_file(path) as file:
             file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def write(self, **values: Any) -> None:
@@ -116,5 +116,5 @@ def plot(log: Path, path: Path) -> None:
     right.set(xlabel="samples", ylim=(0, 1))
     if right.lines:
         right.legend(loc="lower right")
-    with atomic_file(path, replace=True) as file:
+    with atomic_file(path) as file:
         figure.savefig(file, format="png", dpi=120)

@@ -37,7 +37,7 @@ class Crop:
 
 def write_json(path: Path, values: Any) -> None:
     """Write JSON whole or not at all."""
-    with atomic_file(path, replace=True) as file:
+    with atomic_file(path) as file:
         file.write((json.dumps(values, indent=1) + "\n").encode())
 
 
@@ -51,7 +51,7 @@ def read_json(path: Path) -> Any:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write a `.npy` file whole or not at all."""
-    with atomic_file(path, replace=True) as file:
+    with atomic_file(path) as file:
         np.save(file, array, allow_pickle=False)
 
 
@@ -65,10 +65,7 @@ def read_array(path: Path) -> np.ndarray:
 
 def write_shard(path: Path, crops: Sequence[Crop]) -> None:
     """Write a tar file whole or not at all; the same crops give the same bytes."""
-    with (
-        atomic_file(path, replace=True) as file,
-        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive,
-    ):
+    with atomic_file(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for crop in crops:
             for suffix, data in ((".jpg", crop.jpeg), (".json", json.dumps(crop.meta).encode())):
                 info = tarfile.TarInfo(crop.key + suffix)

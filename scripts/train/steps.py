@@ -165,7 +165,7 @@ def write_card(out: Path, name: str, crops: Path, reports: Sequence[Path]) -> No
         [read_json(path) for path in reports],
         read_json(summary) if summary.exists() else None,
     )
-    with atomic_file(out / f"{name}.md", replace=True) as file:
+    with atomic_file(out / f"{name}.md") as file:
         file.write(card.encode())
 
 
