@@ -138,15 +138,15 @@ def _stat(path: str | os.PathLike[str]) -> os.stat_result | None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str], *, private: bool = False, replace: bool = False) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, private: bool = False, ours: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what is written there takes the place of `path` when the block ends well.
 
     When the block raises, the temporary file is removed and `path` keeps what it had. A symbolic link stays a link: its
     target is replaced. A device or pipe (`/dev/stdout`) cannot be renamed over and is yielded itself. Missing parent
-    folders are made. private: only its owner may read it, from its first byte on. replace: also a file that facepipe did not
-    write. Raises OutputError when the system refuses, UsageError as `require_free`.
+    folders are made. private: only its owner may read it, from its first byte on. ours: nothing is replaced but what
+    facepipe wrote: UsageError as `require_free`. Raises OutputError when the system refuses.
     """
-    if not replace:
+    if ours:
         require_free(path)
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
@@ -189,9 +189,9 @@ def is_temporary(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike[str], *, ours: bool = False) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes `path` when the block ends well (see `atomic_path`)."""
-    with atomic_path(path, replace=replace) as temporary, temporary.open("wb") as file:
+    with atomic_path(path, ours=ours) as temporary, temporary.open("wb") as file:
         yield file
 
 

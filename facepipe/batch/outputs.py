@@ -24,7 +24,7 @@ def write_output(out: Path, records: Iterable[str]) -> None:
     check_suffix(out)
     suffix = out.suffix.lower()
     if suffix == ".jsonl":
-        with atomic_file(out, replace=True) as file:  # its ledger says that it is a batch's
+        with atomic_file(out) as file:
             for record in records:
                 file.write(record.encode("utf-8"))
                 file.write(b"\n")

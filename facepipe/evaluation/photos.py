@@ -191,7 +191,7 @@ def _load(cache: Path, key: str) -> dict[str, _Row]:
 
 def _save(cache: Path, key: str, rows: dict[str, _Row], dim: int) -> None:
     """Write whole or not at all."""
-    with atomic_file(cache) as file:
+    with atomic_file(cache, ours=True) as file:
         np.savez(
             file,
             key=np.asarray(key),

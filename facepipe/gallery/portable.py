@@ -62,7 +62,7 @@ def export_gallery(database: Database, path: Path, *, chips: bool = False) -> in
         raise UsageError(f"{path}: unknown suffix: name it .parquet or .sqlite")
     facts = {"writer": MARK, "format": FORMAT, "fingerprint": database.fingerprint, "dim": str(database.dim)}
     write = _write_parquet if path.suffix == ".parquet" else _write_sqlite
-    with database.read(), atomic_path(path, private=True) as temporary:
+    with database.read(), atomic_path(path, private=True, ours=True) as temporary:
         return write(temporary, facts, _rows(database, chips), database.dim)
 
 

@@ -37,7 +37,7 @@ def write_image(path: str | os.PathLike[str], rgb: UInt8, *, private: bool = Fal
     if kind is None:
         raise OutputError(f"{printable(path)}: unknown picture suffix; use one of {', '.join(_WRITTEN)}")
     data = encode_image(rgb, kind, mark=True)
-    with atomic_path(path, private=private) as temporary:
+    with atomic_path(path, private=private, ours=True) as temporary:
         temporary.write_bytes(data)
 
 

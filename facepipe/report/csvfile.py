@@ -70,7 +70,7 @@ class CsvWriter:
 
 def write_csv(path: str | os.PathLike[str], results: Iterable[PhotoResult | Mapping[str, Any]]) -> None:
     """Write photos as one CSV file, UTF-8, whole or not at all, in place of any file of this name; OutputError when refused."""
-    with atomic_file(path, replace=True) as binary:
+    with atomic_file(path) as binary:
         file = io.TextIOWrapper(binary, encoding="utf-8", newline="")
         writer = CsvWriter(file)
         for result in results:
@@ -80,8 +80,8 @@ def write_csv(path: str | os.PathLike[str], results: Iterable[PhotoResult | Mapp
 
 
 def write_failures(path: str | os.PathLike[str], failures: Iterable[tuple[str, str]]) -> None:
-    """Write the photos that failed as CSV with the columns path and error, whole or not at all."""
-    with atomic_file(path) as binary:
+    """Write the photos that failed as CSV with the columns path and error, whole or not at all, over no other file."""
+    with atomic_file(path, ours=True) as binary:
         file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("path", "error"))

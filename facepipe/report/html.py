@@ -269,7 +269,7 @@ class HtmlReport:
             "script_hash": _hash(page["page.js"]),
             "data": _in_script(dumps(data)),
         }
-        with atomic_file(self._path) as file:
+        with atomic_file(self._path, ours=True) as file:
             file.write(Template(before).substitute(values).encode())
             self._write_thumbnails(file, list(numbers))
             file.write(Template(after).substitute(values).encode())

@@ -46,7 +46,7 @@ def write_parquet(path: str | os.PathLike[str], results: Iterable[PhotoResult | 
 
     schema = parquet_schema()
     with (
-        atomic_path(path, replace=True) as temporary,
+        atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
         rows: list[Record] = []

@@ -173,7 +173,7 @@ class Sorter:
 
     def _make(self, place: Path, original: Path, data: bytes | None) -> None:
         if data is not None or self._how == "copy":
-            with atomic_path(place, replace=True) as temporary:
+            with atomic_path(place) as temporary:
                 if data is not None:
                     temporary.write_bytes(data)
                 else:

@@ -78,7 +78,7 @@ class sheet_figure:  # noqa: N801 (a context manager that reads like a function)
         try:
             if kind is None:
                 suffix = self._out.suffix[1:].lower()
-                with atomic_path(self._out) as temporary:
+                with atomic_path(self._out, ours=True) as temporary:
                     remark = {"Software" if suffix == "png" else "Creator": MARK}
                     self._sheet.savefig(temporary, format=suffix, metadata=remark)
         finally:
