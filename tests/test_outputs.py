@@ -132,6 +132,9 @@ def test_a_list_of_failures_is_ours_by_its_columns(tmp_path: Path) -> None:
     write_failures(out, [("a.jpg", "is empty")])
     assert is_ours(failures_path(out))
     check_files(out, None, [])
+    for report in (out, failures_path(out), tmp_path / "." / "r.jsonl.ledger"):
+        with pytest.raises(UsageError, match="two outputs"):
+            check_files(out, report, [])
     failures_path(out).write_text("my notes")
     with pytest.raises(UsageError, match="did not write"):
         check_files(out, None, [])

@@ -15,6 +15,8 @@ from facepipe.images import OUTPUT_MARK, find_images, is_output
 
 def check_files(out: Path, report: Path | None, roots: Sequence[str]) -> None:
     """Raise UsageError when an output is one of the inputs, or `out` is a file that no batch wrote."""
+    if report is not None and os.path.realpath(report) in map(os.path.realpath, (out, ledger_path(out))):
+        raise UsageError(f"{printable(report)}: is given for two outputs; choose another name for one of them")
     check_outputs((failures_path(out), report), roots)
     for root in roots:
         for path in (out, ledger_path(out)):
