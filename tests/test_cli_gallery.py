@@ -328,6 +328,8 @@ def test_a_real_gallery_is_logged_refuted_shown_and_moved(
     photo = tmp_path / "Eileen.jpg"
     assert run("gallery", "reembed", "--model", "dlib", "--gallery", home) == 0
     assert "2 faces moved to dlib" in capfd.readouterr().out
+    assert run("gallery", "reembed", "--model", "dlib", "--gallery", home) == 0
+    assert "already: nothing to move" in capfd.readouterr().out
     assert run("identify", photo, "--jsonl", "--gallery", home) == 0
     assert json.loads(capfd.readouterr().out)["faces"][0]["person"] == "Eileen"
     assert run("gallery", "not", "Eileen", photo, "--gallery", home) == 0

@@ -280,6 +280,7 @@ def reembed(model: str, drop_missing: bool, gallery: Path, device: str, as_json:
 
     May be interrupted and started again: it goes on where it stopped. The old vectors serve until the new are whole.
     """
+    from facepipe.gallery.reembed import ReembedReport
     from facepipe.gallery.reembed import reembed as run_reembed
     from facepipe.networks.registry import load_embedder
 
@@ -292,8 +293,15 @@ def reembed(model: str, drop_missing: bool, gallery: Path, device: str, as_json:
             console.print(f"{done} of {total} faces", end="\r")
 
     with open_database(gallery) as database:
-        report = run_reembed(database, embedder, drop_missing=drop_missing, progress=progress)
-    if as_json:
+        there = database.fingerprint == embedder.fingerprint
+        report = (
+            ReembedReport(0, 0, (), 0)
+            if there
+            else run_reembed(database, embedder, drop_missing=drop_missing, progress=progress)
+        )
+    if there and not as_json:  # no error: whoever was interrupted at the very end starts it again to be sure
+        echo(f"made by {embedder.fingerprint} already: nothing to move")
+    elif as_json:
         echo_json(model=embedder.fingerprint, **asdict(report))
     else:
         gone = f", {len(report.dropped)} given up" if report.dropped else ""
