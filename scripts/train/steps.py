@@ -70,7 +70,7 @@ def _crops_plan(inputs: tuple[Path, ...], options: Options) -> CropsPlan:
         options["forbidden"],
         read_patterns(options["exclude"]) if options["exclude"] else (),
         options["forbidden_similarity"],
-        options["forbidden_model"],
+        tuple(options["forbidden_models"]),
         options=CropOptions(options["faces"], options["min_score"], float(options["min_face"])),
     )
 
