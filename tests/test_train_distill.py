@@ -19,7 +19,7 @@ from scripts.train import distill
 from scripts.train.augment import EFFECTS, Strength, _mask, augment, middle
 from scripts.train.data import TrainingSet, batches, held_out, held_out_photos
 from scripts.train.distill import DistillPlan, Machine, Run, Student, plan_for, turned_to
-from scripts.train.evalsets import EvalSet, part
+from scripts.train.evalsets import EvalSet, part, unseen_people
 from scripts.train.faces import POINTS
 from scripts.train.losses import MarginSoftmax, cosine_loss, relational_loss
 from scripts.train.runlog import read_log
@@ -242,6 +242,29 @@ def test_a_mask_covers_mouth_and_nose_and_leaves_the_eyes() -> None:
         changed = np.abs(_mask(crop, np.random.default_rng(seed)).astype(int) - crop).max(axis=2) > 5
         x, y = POINTS.round().astype(int).T
         assert changed[y[3:], x[3:]].all() and not changed[y[:2], x[:2]].any()
+
+
+def test_people_who_are_told_apart_perfectly_have_no_errors_and_no_spread() -> None:
+    centres = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))[0][:7].astype(np.float32)
+    people = np.r_[np.repeat(np.arange(6), 3), -1]
+    found = unseen_people(centres[people], people, draws=20)  # the one without a name looks like nobody
+    assert found["accuracy"] == found["auc"] == found["tar@0.01"] == 1.0 and found["accuracy_sd"] == 0.0
+    assert (found["people"], found["genuine"], found["impostor"]) == (6, 18, 135) and "tar@0.001" not in found
+    assert unseen_people(centres[[0, 1, 2]], np.array([0, 1, 2])) == {}
+    assert unseen_people(centres[[0, 0]], np.array([0, 0])) == {}
+    chance = np.random.default_rng(1).normal(size=(60, 64))
+    chance /= np.linalg.norm(chance, axis=1, keepdims=True)
+    found = unseen_people(chance.astype(np.float32), np.repeat(np.arange(12), 5), draws=20)
+    assert 0.4 < found["accuracy"] < 0.6 and found["accuracy_sd"] > 0.005
+
+
+def test_the_share_held_out_is_kept_among_people_and_among_photos_of_nobody() -> None:
+    class Crops:
+        metas = tuple({"identity": f"p{i // 5}" if i < 50 else None, "sha256": str(i)} for i in range(250))
+
+    crops: Any = Crops()
+    unseen = held_out(crops, 0.2)
+    assert unseen[:50].sum() == 10 and unseen[50:].sum() == 40
 
 
 def test_an_evaluation_set_counts_photos_without_a_face_as_wrong() -> None:
