@@ -23,7 +23,7 @@ from scripts.train.evalsets import EvalSet, part, unseen_people
 from scripts.train.faces import POINTS
 from scripts.train.losses import MarginSoftmax, cosine_loss, relational_loss
 from scripts.train.runlog import read_log
-from scripts.train.shards import Crop, CropSet, write_array, write_json, write_shard
+from scripts.train.shards import Crop, CropSet, read_json, write_array, write_json, write_shard
 from scripts.train.students import ARCHITECTURES
 
 TINY = Architecture(stem=8, stem_stride=4, groups=((1, 8), (1, 16)), neck=4, dim=8)
@@ -145,6 +145,18 @@ def test_minutes_become_samples_once_and_the_trial_leaves_no_trace(data: tuple[P
     assert all(torch.equal(v, before[k]) for k, v in weights(run).items()) and run.student.step == 0
     write_json(tmp_path / "a" / "plan.json", {"samples": 1234})
     assert plan_for(5.0, run).samples == 1234
+
+
+def test_minutes_hold_on_a_machine_that_turns_out_slower(data: tuple[Path, Path], tmp_path: Path) -> None:
+    endless = replace(PLAN, samples=16 * 10**6)
+    run = Run(endless, replace(HERE, minutes=1.0 / 60), *data, tmp_path / "a")
+    figures = run.go()
+    assert 0.5 < figures["seconds"] < 10.0
+    kept = read_json(tmp_path / "a" / "plan.json")["samples"]
+    assert kept == figures["samples"] < 16 * 10**6
+    # What was spent is remembered: the same command has nothing left to do.
+    again = Run(plan_for(1.0 / 60, run), replace(HERE, minutes=1.0 / 60), *data, tmp_path / "a")
+    assert again.go()["samples"] == kept
 
 
 def test_batches_are_the_same_in_other_processes_and_every_crop_comes_once(data: tuple[Path, Path]) -> None:

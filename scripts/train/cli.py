@@ -71,7 +71,7 @@ distill_options = _together(
     click.option("--norm", type=click.Choice(["ws", "bn"]), default="bn", show_default=True),
     click.option("--from", "start", default="", metavar="MODEL", help="Start from mini, or a .safetensors file."),
     click.option("--samples", type=click.IntRange(min=1), default=500_000, show_default=True, help="Crops seen in all."),
-    click.option("--minutes", type=click.FloatRange(min=0.01), help="As many samples as fit, instead of --samples."),
+    click.option("--minutes", type=click.FloatRange(min=0.01), help="As many samples as fit, counted anew every minute."),
     click.option("--batch", type=click.IntRange(min=2), default=128, show_default=True),
     click.option("--lr", type=float, default=2e-3, show_default=True, help="Learning rate at its highest."),
     click.option("--relational", type=float, default=4.0, show_default=True, help="Weight of the relational loss."),

@@ -38,6 +38,8 @@ Say = Callable[[str], None]
 
 #: What the figures on people or photos that are never trained on are called.
 UNSEEN = "held out"
+#: More steps than anybody makes.
+_ANY = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ class DistillPlan:
 class Machine:
     """Where and how it runs, and what is looked at meanwhile: none of it belongs to the plan.
 
-    workers: processes that make batches. every: samples between evaluations. seconds: between checkpoints.
+    workers: processes that make batches. every: samples between evaluations. seconds: between checkpoints. minutes: the plan's
+    samples are made more or fewer at each checkpoint, so that the run ends after so much time of training.
     """
 
     device: str = "auto"
@@ -96,6 +99,7 @@ class Machine:
     every: int = 50_000
     seconds: float = 60.0
     line_seconds: float = 60.0
+    minutes: float | None = None
 
 
 class Student:
@@ -239,6 +243,8 @@ class Run:
             self.crops, self.train, target, identities, plan.batch, plan.strength, plan.seed, plan.balanced
         )
         self.best_rate = 0.0
+        #: Seconds of training before this process.
+        self.spent = 0.0
 
     # -- one step ------------------------------------------------------------------------------------------------------------
 
@@ -300,18 +306,20 @@ class Run:
 
     def go(self) -> dict[str, Any]:
         """Train to the end and return the last figures. KeyboardInterrupt after a checkpoint when asked to stop."""
-        plan, machine, student = self.plan, self.machine, self.student
+        machine, student = self.machine, self.student
         self._resume()
         forward = torch.compile(student.network) if machine.compile else student.network
         log = Log(self.out / "log.jsonl", student.step)
         if student.step == 0:
             log.write(step=0, samples=0, **self.evaluate())
         started = saved = lined = time.monotonic()
-        since, sums, every = 0, Sums(), max(1, machine.every // plan.batch)
+        since, sums, every = 0, Sums(), max(1, machine.every // self.plan.batch)
         first = student.step
-        stream = batches(self.dataset, first, plan.steps, machine.workers, self.device.type == "cuda")
+        last = self.plan.steps if machine.minutes is None else _ANY
+        stream = batches(self.dataset, first, last, machine.workers, self.device.type == "cuda")
         with Stop() as stop:
-            for batch in stream:
+            for batch in stream if first < self.plan.steps else ():
+                plan = self.plan
                 sums.add(self.update(forward, batch))
                 since += 1
                 step, now = student.step, time.monotonic()
@@ -329,24 +337,41 @@ class Run:
                         + ", ".join(f"{k} {v:.4f}" for k, v in means.items())
                         + f", {rate:.0f} crops/s, {left / 60:.0f} min left"
                     )
-                    if step % every == 0 or step == plan.steps:
-                        figures = self.evaluate()
-                        log.write(step=step, samples=step * plan.batch, **figures)
-                        self.say(f"  {short(figures)}")
-                        plot(self.out / "log.jsonl", self.out / "plot.png")
+                    if step % every == 0 and step < plan.steps:
+                        self._look(log)
                     lined, since, sums = time.monotonic(), 0, Sums()
                 if now - saved >= machine.seconds or step == plan.steps or stop.asked:
-                    self._save()
+                    self._save(now - started)
+                    self._replan(now - started, step - first)
                     saved = time.monotonic()
+                if step >= self.plan.steps:
+                    break
                 if stop.asked:
                     self.say(f"stopped at step {step}; the same command goes on")
                     raise KeyboardInterrupt
-        figures = self.evaluate()
-        return {"samples": student.step * plan.batch, "seconds": round(time.monotonic() - started, 1), **figures}
+        seconds = round(self.spent + time.monotonic() - started, 1)
+        return {"samples": student.step * self.plan.batch, "seconds": seconds, **self._look(log)}
 
-    def _save(self) -> None:
+    def _look(self, log: Log) -> dict[str, Any]:
+        figures = self.evaluate()
+        log.write(step=self.student.step, samples=self.student.step * self.plan.batch, **figures)
+        self.say(f"  {short(figures)}")
+        plot(self.out / "log.jsonl", self.out / "plot.png")
+        return figures
+
+    def _save(self, seconds: float) -> None:
         with atomic_file(self.out / "checkpoint.pt") as file:
-            torch.save(self.student.state(), file)
+            torch.save({**self.student.state(), "seconds": self.spent + seconds}, file)
+
+    def _replan(self, seconds: float, steps: int) -> None:
+        """Make the plan as long as the time that is left allows, at this process's pace; nothing to do without `minutes`."""
+        step = self.student.step
+        if self.machine.minutes is None or step >= self.plan.steps:
+            return
+        left = self.machine.minutes * 60 - self.spent - seconds
+        wanted = step + max(0, round(left * steps / seconds))
+        self.plan = replace(self.plan, samples=max(1, wanted) * self.plan.batch)
+        write_json(self.out / "plan.json", asdict(self.plan))
 
     def _resume(self) -> None:
         """Take the folder for this plan, and go on from its checkpoint when it has one."""
@@ -358,7 +383,9 @@ class Run:
             write_json(known, mine)
         checkpoint = self.out / "checkpoint.pt"
         if checkpoint.exists():
-            self.student.load(torch.load(checkpoint, map_location=self.device, weights_only=True))
+            state = torch.load(checkpoint, map_location=self.device, weights_only=True)
+            self.student.load(state)
+            self.spent = float(state["seconds"])
             self.say(f"goes on at step {self.student.step} of {self.plan.steps}")
 
     def rate(self, steps: int = 12) -> float:

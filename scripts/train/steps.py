@@ -41,7 +41,14 @@ def plan_of(options: Options) -> tuple[DistillPlan, Machine]:
     workers = options["workers"]
     if workers is None:
         workers = max(1, (os.cpu_count() or 2) - 1) if resolve_device(options["device"]).type == "cuda" else 1
-    machine = Machine(options["device"], workers, options["threads"], options["compiled"], options["every"])
+    machine = Machine(
+        options["device"],
+        workers,
+        options["threads"],
+        options["compiled"],
+        options["every"],
+        minutes=options["minutes"],
+    )
     return DistillPlan(**plan), machine
 
 
