@@ -51,7 +51,7 @@ def photos(tmp_path: Path) -> Path:
 
 def run(plan: CropsPlan, out: Path, stop_after: int | None = None) -> dict[str, Any]:
     """Make crops with fakes; stop as a kill does, after so many batches."""
-    worker = PhotoWorker(FakeDetector(), [FakeEmbedder()], plan.options)
+    worker = PhotoWorker(FakeDetector(), FakeEmbedder(), plan.options)
 
     def mapper(batches: Any) -> Iterator[Any]:
         for i, batch in enumerate(batches):
@@ -65,7 +65,7 @@ def run(plan: CropsPlan, out: Path, stop_after: int | None = None) -> dict[str, 
 def test_crops_keep_the_chip_in_their_middle(astronaut: Image) -> None:
     from facepipe.pipeline import load_extractor
 
-    worker = PhotoWorker(load_extractor("mini", "cpu").detector, [], CropOptions())
+    worker = PhotoWorker(load_extractor("mini", "cpu").detector, None, CropOptions())
     data = encode_image(astronaut.rgb, "PNG")
     [photo] = worker([Photo("astronaut.png", None, data)])
     [crop] = photo.crops
@@ -124,7 +124,7 @@ def test_the_same_picture_in_another_size_is_a_duplicate(photos: Path, tmp_path:
     (tmp_path / "a" / "2.jpg").write_bytes(encode_image(smaller, "JPEG", 70))
     from facepipe.pipeline import load_extractor
 
-    worker = PhotoWorker(load_extractor("mini", "cpu").detector, [], CropOptions())
+    worker = PhotoWorker(load_extractor("mini", "cpu").detector, None, CropOptions())
     summary = make_crops(CropsPlan((tmp_path / "a",)), tmp_path / "out", lambda batches: map(worker, batches))
     assert summary["crops"] == 1
     assert summary["dropped"] == {"duplicate: the same picture": 1}
@@ -170,11 +170,11 @@ def test_what_is_no_face_is_dropped() -> None:
     }
     photo = Photo("p", None, encode_image(np.full((200, 200, 3), 120, np.uint8), "PNG"))
     for reason, face in expected.items():
-        [result] = PhotoWorker(FixedDetector(face), [], CropOptions())([photo])
+        [result] = PhotoWorker(FixedDetector(face), None, CropOptions())([photo])
         assert (dict(result.dropped), result.crops) == ({reason: 1}, [])
-    [result] = PhotoWorker(FixedDetector(good), [], CropOptions())([photo])
+    [result] = PhotoWorker(FixedDetector(good), None, CropOptions())([photo])
     assert len(result.crops) == 1 and not result.dropped
-    [result] = PhotoWorker(FixedDetector(good), [], CropOptions())([replace(photo, data=b"no picture")])
+    [result] = PhotoWorker(FixedDetector(good), None, CropOptions())([replace(photo, data=b"no picture")])
     assert dict(result.dropped) == {"unreadable": 1}
 
 
@@ -187,7 +187,7 @@ def test_the_forbidden_are_compared_by_models_of_any_template() -> None:
             return super().embed(chips)
 
     photo = Photo("p", None, encode_image(picture("ada", 1), "PNG"))
-    [result] = PhotoWorker(FakeDetector(), [Other()], CropOptions())([photo])
+    [result] = PhotoWorker(FakeDetector(), Other(), CropOptions())([photo])
     [crop] = result.crops
     assert crop.embedding is not None and crop.embedding.shape == (8,)
 
@@ -352,7 +352,7 @@ def test_the_open_model_zoo_teacher_knows_people(faces_root: Path) -> None:
     teacher = load_teacher(f"retail-0095={file}")
     from facepipe.pipeline import load_extractor
 
-    worker = PhotoWorker(load_extractor("mini", "cpu").detector, [], CropOptions())
+    worker = PhotoWorker(load_extractor("mini", "cpu").detector, None, CropOptions())
     people = sorted((faces_root / "people").iterdir())[:4]
     photos = [Photo(p.name, person.name, p.read_bytes()) for person in people for p in sorted(person.glob("*.jpg"))[:3]]
     crops = [c for result in worker(photos) for c in result.crops]

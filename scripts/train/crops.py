@@ -21,7 +21,7 @@ import numpy as np
 
 from facepipe.errors import InputError, UsageError
 from facepipe.types import Float32, UInt8
-from scripts.train.faces import CropOptions, Found, PhotoCrops, load_worker, start_worker, work
+from scripts.train.faces import CropOptions, Found, PhotoCrops, PhotoWorker, detect_options, start_worker, work
 from scripts.train.shards import Crop, read_json, write_json, write_shard
 from scripts.train.sources import Photo, read_photos
 
@@ -37,15 +37,15 @@ class CropsPlan:
     """All that decides what comes out; a folder of shards belongs to one plan.
 
     forbidden: photos of the people who must not be trained on (an evaluation set). similarity: a crop whose cosine with one of
-    their faces, the mean over `models`, is at or above this is dropped. exclude: patterns of identities. duplicate: crops whose
-    perceptual hashes (256 bits) differ in at most this many bits are the same picture.
+    their faces, by `model`, is at or above this is dropped. exclude: patterns of identities. duplicate: crops whose perceptual
+    hashes (256 bits) differ in at most this many bits are the same picture.
     """
 
     inputs: tuple[Path, ...]
     forbidden: tuple[Path, ...] = ()
     exclude: tuple[str, ...] = ()
     similarity: float = 0.6
-    models: tuple[str, ...] = ("mini",)
+    model: str = "mini"
     duplicate: int = 24
     per_shard: int = 1024
     options: CropOptions = field(default_factory=CropOptions)
@@ -103,12 +103,15 @@ class Forbidden:
 @contextmanager
 def photo_mapper(plan: CropsPlan, workers: int, device: str) -> Iterator[Map]:
     """Yield a function that works on batches of photos in order, in `workers` processes (0: in this one)."""
-    models = plan.models if plan.forbidden else ()
+    model = plan.model if plan.forbidden else None
     if workers == 0:
-        worker = load_worker(device, models, plan.options)
+        from facepipe.pipeline import load_extractor
+
+        extractor = load_extractor(model or "mini", device, detect_options(plan.options))
+        worker = PhotoWorker(extractor.detector, extractor.embedder if model else None, plan.options)
         yield lambda batches: map(worker, batches)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), start_worker, (device, models, plan.options)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), start_worker, (device, model, plan.options)) as pool:
 
         def run(batches: Iterable[list[Photo]]) -> Iterator[list[PhotoCrops]]:
             waiting: deque[Future[list[PhotoCrops]]] = deque()
@@ -266,7 +269,7 @@ def _forbidden(plan: CropsPlan, out: Path, mapper: Map, say: Say) -> Forbidden |
     """Describe the forbidden photos, once; their description is kept beside the shards."""
     if not plan.forbidden:
         return None
-    key = hashlib.sha256(json.dumps([str(p) for p in plan.forbidden] + list(plan.models)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([str(p) for p in plan.forbidden] + [plan.model]).encode()).hexdigest()[:16]
     path = out / f"forbidden-{key}.npz"
     if not path.exists():
         photos, hashes, vectors = [], [], []

@@ -46,7 +46,7 @@ class CropOptions:
 
 @dataclass(slots=True)
 class Found:
-    """One crop before it is compared with the others. embedding: float32 (d,), unit (of several models: side by side), or None."""
+    """One crop before it is compared with the others. embedding: float32 (d,), unit, or None."""
 
     jpeg: bytes
     dhash: bytes
@@ -76,11 +76,11 @@ def difference_hash(chip: UInt8) -> bytes:
 
 
 class PhotoWorker:
-    """Finds, checks and cuts the faces of photos; with embedders it describes them as well."""
+    """Finds, checks and cuts the faces of photos; with an embedder it describes them as well."""
 
-    def __init__(self, detector: Detector, embedders: Sequence[Embedder], options: CropOptions) -> None:
+    def __init__(self, detector: Detector, embedder: Embedder | None, options: CropOptions) -> None:
         self._detector = detector
-        self._embedders = tuple(embedders)
+        self._embedder = embedder
         self._options = options
 
     def __call__(self, photos: Sequence[Photo]) -> list[PhotoCrops]:
@@ -94,7 +94,7 @@ class PhotoWorker:
                 readable.append(result)
             except ImageError:
                 result.dropped["unreadable"] += 1
-        described: list[list[UInt8]] = []
+        chips: list[UInt8] = []
         for image, faces, result in zip(images, self._detector.detect(images), readable, strict=True):
             if not faces:
                 result.dropped["no face"] += 1
@@ -102,14 +102,9 @@ class PhotoWorker:
                 found = self._cut(image, face, result)
                 if found is not None:
                     result.crops.append(found[0])
-                    described.append(found[1])
-        if self._embedders and described:
-            # Vectors of unit length side by side, each by the same factor: their inner product is the mean of the cosines.
-            parts = [
-                embedder.embed(np.stack([chips[place] for chips in described])).vectors
-                for place, embedder in enumerate(self._embedders)
-            ]
-            vectors = iter(np.concatenate(parts, axis=1) / np.float32(np.sqrt(len(parts))))
+                    chips.append(found[1])
+        if self._embedder is not None and chips:
+            vectors = iter(self._embedder.embed(np.stack(chips)).vectors)
             for result in readable:
                 for crop in result.crops:
                     crop.embedding = next(vectors)
@@ -121,7 +116,7 @@ class PhotoWorker:
             return faces
         return [max(faces, key=lambda f: float((f.box[2] - f.box[0]) * (f.box[3] - f.box[1])))]
 
-    def _cut(self, image: Image, face: Face, result: PhotoCrops) -> tuple[Found, list[UInt8]] | None:
+    def _cut(self, image: Image, face: Face, result: PhotoCrops) -> tuple[Found, UInt8] | None:
         options = self._options
         if face.score < options.min_score:
             result.dropped["no face: low score"] += 1
@@ -155,11 +150,9 @@ class PhotoWorker:
             "landmarks": [[round(float(x), 2), round(float(y), 2)] for x, y in points],
         }
         found = Found(encode_image(crop, "JPEG", JPEG_QUALITY), difference_hash(chip), meta)
-        chips = [
-            chip if embedder.template == _CHIP.name else align(image, [face], embedder.template)[0]
-            for embedder in self._embedders
-        ]
-        return found, chips
+        if self._embedder is not None and self._embedder.template != _CHIP.name:
+            chip = align(image, [face], self._embedder.template)[0]
+        return found, chip
 
 
 def _inside(matrix: np.ndarray, width: int, height: int) -> float:
@@ -173,23 +166,17 @@ def _inside(matrix: np.ndarray, width: int, height: int) -> float:
 _worker: PhotoWorker | None = None
 
 
-def start_worker(device: str, models: Sequence[str], options: CropOptions) -> None:
+def start_worker(device: str, model: str | None, options: CropOptions) -> None:
     """Load the networks of a worker process, which uses one thread."""
     global _worker  # noqa: PLW0603 - a process of the pool has no other place for its state
     import torch
 
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    _worker = load_worker(device, models, options)
-
-
-def load_worker(device: str, models: Sequence[str], options: CropOptions) -> PhotoWorker:
-    """Return a worker with facepipe's detector and the named models."""
-    from facepipe.networks.registry import load_embedder
     from facepipe.pipeline import load_extractor
 
-    detector = load_extractor("mini", device, detect_options(options)).detector
-    return PhotoWorker(detector, [load_embedder(name, device) for name in models], options)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    extractor = load_extractor(model or "mini", device, detect_options(options))
+    _worker = PhotoWorker(extractor.detector, extractor.embedder if model else None, options)
 
 
 def detect_options(options: CropOptions) -> Any:

@@ -77,7 +77,7 @@ def _crops_plan(inputs: tuple[Path, ...], options: Options) -> CropsPlan:
         options["forbidden"],
         read_patterns(options["exclude"]) if options["exclude"] else (),
         options["forbidden_similarity"],
-        tuple(options["forbidden_models"]),
+        options["forbidden_model"],
         options=CropOptions(options["faces"], options["min_score"], float(options["min_face"])),
     )
 
