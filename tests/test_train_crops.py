@@ -192,27 +192,6 @@ def test_the_forbidden_are_compared_by_models_of_any_template() -> None:
     assert crop.embedding is not None and crop.embedding.shape == (8,)
 
 
-def test_of_several_models_the_mean_cosine_counts() -> None:
-    rng = np.random.default_rng(0)
-    vectors = [np.linalg.qr(rng.normal(size=(6, 6)))[0][:2].astype(np.float32) for _ in range(2)]
-    vectors[1][1] = (vectors[1][0] * 0.6 + vectors[1][1] * 0.8).astype(np.float32)
-
-    class Fixed(FakeEmbedder):
-        def __init__(self, own: np.ndarray) -> None:
-            super().__init__()
-            self.own = own
-
-        def embed(self, chips: UInt8) -> Embeddings:
-            return Embeddings(self.own[: len(chips)], self.fingerprint)
-
-    photos = [Photo(str(i), None, encode_image(picture("ada", i), "PNG")) for i in range(2)]
-    worker = PhotoWorker(FakeDetector(), [Fixed(v) for v in vectors], CropOptions())
-    [first, second] = [result.crops[0].embedding for result in worker(photos)]
-    assert first is not None and second is not None
-    assert float(first @ first) == pytest.approx(1.0, abs=1e-6)
-    assert float(first @ second) == pytest.approx((0.0 + 0.6) / 2, abs=1e-6)
-
-
 def test_archives_are_read_like_folders(photos: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "p.tar.gz", "w:gz") as tar, zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
         for path in sorted(photos.rglob("*.png")):

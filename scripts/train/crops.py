@@ -32,6 +32,10 @@ Say = Callable[[str], None]
 _BATCH = 16
 
 
+#: Cosine that one pair of different people in ten thousand reaches, by model (60 people, 8 photos each, none of them of LFW).
+SIMILARITY = {"dlib": 0.94, "mini": 0.51}
+
+
 @dataclass(frozen=True, slots=True)
 class CropsPlan:
     """All that decides what comes out; a folder of shards belongs to one plan.
@@ -44,8 +48,8 @@ class CropsPlan:
     inputs: tuple[Path, ...]
     forbidden: tuple[Path, ...] = ()
     exclude: tuple[str, ...] = ()
-    similarity: float = 0.6
-    model: str = "mini"
+    similarity: float = SIMILARITY["dlib"]
+    model: str = "dlib"
     duplicate: int = 24
     per_shard: int = 1024
     options: CropOptions = field(default_factory=CropOptions)

@@ -69,15 +69,18 @@ def evalsets_of(options: Options, cache: Path, say: Say) -> list[EvalSet]:
 
 
 def _crops_plan(inputs: tuple[Path, ...], options: Options) -> CropsPlan:
-    from scripts.train.crops import CropsPlan, read_patterns
+    from scripts.train.crops import SIMILARITY, CropsPlan, read_patterns
     from scripts.train.faces import CropOptions
 
+    model, similarity = options["forbidden_model"], options["forbidden_similarity"]
+    if similarity is None and options["forbidden"] and model not in SIMILARITY:
+        raise UsageError(f"--forbidden-model {model}: no similarity is known for it; give --forbidden-similarity")
     return CropsPlan(
         inputs,
         options["forbidden"],
         read_patterns(options["exclude"]) if options["exclude"] else (),
-        options["forbidden_similarity"],
-        options["forbidden_model"],
+        SIMILARITY.get(model, 0.0) if similarity is None else similarity,
+        model,
         options=CropOptions(options["faces"], options["min_score"], float(options["min_face"])),
     )
 
