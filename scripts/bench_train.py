@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--workers", type=int, default=2, help="processes of `crops`")
+    parser.add_argument("--only", nargs="+", default=[], help="variants whose names hold one of these texts")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     print(machine())
@@ -77,6 +78,8 @@ def train(crops: Path, targets: Path, folder: Path, options: argparse.Namespace)
     print(f"distill, all of it, one process making batches: {spread(rates, 0)} crops/s")
     steps: dict[str, Callable[[], float]] = {}
     for name, (changes, number, layout, compiled) in VARIANTS.items():
+        if options.only and not any(text in name for text in options.only):
+            continue
         own = Run(DistillPlan(**changes), place, crops, targets, folder / "run")
         steps[name] = prepared(own, number, layout, compiled, name)
     figures: dict[str, list[float]] = {name: [] for name in steps}
