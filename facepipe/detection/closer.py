@@ -13,7 +13,7 @@ from facepipe.types import Detector, Face, Image
 #: So many faces that are small at the reduced size make a crowd.
 CROWD = 5
 #: How many times larger the closer look sees a photo at most.
-CLOSER = 4
+CLOSER = 3
 #: A photo is looked at again when it is so many times larger than it was seen.
 _WORTH = 1.25
 #: Small: less than so many times the smallest face that is looked for.
