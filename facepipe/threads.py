@@ -11,6 +11,8 @@ import sys
 
 from facepipe.errors import UsageError
 
+#: Compiled kernels that oneDNN keeps: all that recur. By default it keeps 1,024, and fills that with sizes seen once.
+_KERNELS = 512
 #: Read by OpenMP, OpenBLAS and MKL when they load.
 _COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -40,6 +42,7 @@ def prepare(count: int = 1) -> None:
     for name in _COUNTS:
         os.environ.setdefault(name, str(count))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KERNELS))
 
 
 def limit(count: int = 1) -> None:

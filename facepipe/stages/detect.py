@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from facepipe.networks.mtcnn import CascadeNetworks
 
 _CELL, _STRIDE = 12, 2
+#: A region that is more of its level than this is not cut out: levels of the same size share batches, and kernels are compiled for
+#: each size.
+_WORTH = 0.8
 #: The second looks at a face: size in sides of its box, and whether mirrored.
 _LOOKS = ((1.0, False), (1.0, True), (1.15, False))
 #: How far a rough logit may be from the exact one (`CascadeNetworks.finish_roughly`).
@@ -182,6 +185,8 @@ class MtcnnDetector:
                     width if x2 >= width - _STRIDE else x2,
                     height if y2 >= height - _STRIDE else y2,
                 )
+                if (region[2] - region[0]) * (region[3] - region[1]) > _WORTH * width * height:
+                    region = (0, 0, width, height)
             assert region is not None
             if number == 0 and work.finest is not None:
                 pixels = work.finest[region[1] : region[3], region[0] : region[2]]
