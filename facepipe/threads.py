@@ -11,8 +11,8 @@ import sys
 
 from facepipe.errors import UsageError
 
-#: Compiled kernels that oneDNN keeps: all that recur. By default it keeps 1,024, and fills that with sizes seen once.
-_KERNELS = 512
+#: Compiled kernels that oneDNN keeps: those that recur. By default it keeps 1,024, and fills that with sizes seen once.
+_KERNELS = 200
 #: Read by OpenMP, OpenBLAS and MKL when they load.
 _COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -18,6 +18,7 @@ from facepipe.batch.ordered import ordered_map
 from facepipe.errors import ImageError, InputError, ModelError, NoFaceError
 from facepipe.files import printable
 from facepipe.images import content_hash, read_image_bytes
+from facepipe.memory import apart
 from facepipe.types import Image, PhotoResult
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _read(photo: Photo, max_side: int | None) -> Photo:
         image = read_image_bytes(data, photo.source.name, max_side=max_side)
     except InputError as error:
         return replace(photo, content=content, problem=str(error))
-    return replace(photo, content=content, image=image)
+    return replace(photo, content=content, image=replace(image, rgb=apart(image.rgb)))
 
 
 def _recall(photo: Photo, known: Callable[[str], str | None]) -> Photo:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PASS = 64
 #: On the CPU a batch of more inputs than this is filled up to a multiple of it: oneDNN compiles its kernels for each number and
 #: keeps them, which with every number from 1 to 64 took more memory over thousands of photos.
-_STEP = 8
+_STEP = 16
 #: Signs of a graphics processor that torch may be able to use: NVIDIA's driver, AMD's, and Windows' inside WSL.
 _GPU_SIGNS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 
