@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -209,32 +209,56 @@ def test_a_changed_gallery_does_everything_again(tmp_path: Path, facepipe: Run) 
     assert "done by an earlier run" not in facepipe("photos", "--out", "r.jsonl")[1]
 
 
-def test_watch_goes_on_as_photos_arrive(tmp_path: Path, facepipe: Run) -> None:
-    paint(tmp_path / "photos" / "a.png", "red")
+def watch(
+    facepipe: Run, *arguments: str | Path, steps: Sequence[tuple[Callable[[], bool], Callable[[], object]]]
+) -> str:
+    """Run with --watch: once a step's condition holds, do what it says; then Ctrl-C. Return what was said on both outputs."""
 
-    def photos_done(count: int) -> bool:
-        out = tmp_path / "r.jsonl"
-        return out.exists() and len(out.read_text().splitlines()) == count
-
-    def arrive() -> None:
+    def act() -> None:
         until = time.monotonic() + 20
-        for count, name in ((1, "b.png"), (2, "c.png"), (3, None)):
-            while not photos_done(count) and time.monotonic() < until:
+        for ready, do in steps:
+            while not ready() and time.monotonic() < until:
                 time.sleep(0.02)
-            if name is not None:
-                paint(tmp_path / "aside" / name, "blue").rename(tmp_path / "photos" / name)
+            do()
         os.kill(os.getpid(), signal.SIGINT)
 
     # A test run that was started in the background ignores Ctrl-C, and would wait here for ever.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    thread = threading.Thread(target=arrive)
+    thread = threading.Thread(target=act)
     thread.start()
-    code, _, err = facepipe("photos", "--out", "r.jsonl", "--watch", "--every", "0.1")
+    code, out, err = facepipe(*arguments, "--watch", "--every", "0.1")
     thread.join()
     signal.signal(signal.SIGINT, before)
     assert code == 130 and "run the same command again" in err
-    records = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    return out + err
+
+
+def in_results(out: Path, count: int, text: str = "") -> Callable[[], bool]:
+    """Return a condition: so many lines of the results hold the text."""
+    return lambda: out.exists() and sum(text in line for line in out.read_text().splitlines()) == count
+
+
+def test_watch_goes_on_as_photos_arrive(tmp_path: Path, facepipe: Run) -> None:
+    paint(tmp_path / "photos" / "a.png", "red")
+    out = tmp_path / "r.jsonl"
+
+    def arrive(name: str) -> Callable[[], object]:
+        return lambda: paint(tmp_path / "aside" / name, "blue").rename(tmp_path / "photos" / name)
+
+    steps = [(in_results(out, 1), arrive("b.png")), (in_results(out, 2), arrive("c.png")), (in_results(out, 3), int)]
+    watch(facepipe, "photos", "--out", "r.jsonl", steps=steps)
+    records = [json.loads(line) for line in out.read_text().splitlines()]
     assert [Path(record["path"]).name for record in records] == ["a.png", "b.png", "c.png"]
+
+
+def test_watch_marks_a_photo_that_vanished_in_the_same_look(tmp_path: Path, facepipe: Run) -> None:
+    photo, _ = paint(tmp_path / "photos" / "a.png", "red"), paint(tmp_path / "photos" / "b.png", "blue")
+    out, link = tmp_path / "r.jsonl", tmp_path / "sorted/people/red/a.png"
+    steps = [(in_results(out, 2), photo.unlink), (in_results(out, 1, "vanished"), int)]
+    said = watch(facepipe, "photos", "--out", "r.jsonl", "--sort-into", "sorted", steps=steps)
+    assert [bool(json.loads(line)["error"]) for line in out.read_text().splitlines()] == [False, True]
+    assert said.count("1 photo of an earlier run vanished and was marked in the results") == 1
+    assert not link.is_symlink()
 
 
 @pytest.mark.models

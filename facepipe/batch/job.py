@@ -26,7 +26,8 @@ class Counts:
     """What a batch has come to.
 
     found: photos met. resumed: of these, done by an earlier run. fresh: read in this one. reused: equal to one that was done.
-    vanished: met by an earlier run and gone. known, ambiguous, unknown: faces.
+    vanished: met by an earlier run and gone; gone: of these, those that this pass is the first to miss.
+    known, ambiguous, unknown: faces.
     """
 
     found: int = 0
@@ -35,6 +36,7 @@ class Counts:
     reused: int = 0
     failed: int = 0
     vanished: int = 0
+    gone: int = 0
     faces: int = 0
     known: int = 0
     ambiguous: int = 0
@@ -96,7 +98,7 @@ def run_batch(
         ledger.record(entries)
         counts.seconds = time.monotonic() - counts.started
         progress(counts)
-    counts.vanished = ledger.mark_vanished()
+    counts.gone, counts.vanished = ledger.mark_vanished()
     for output in side_outputs:
         output.tidy()
     counts.seconds = time.monotonic() - counts.started

@@ -192,8 +192,10 @@ class Ledger:
         )
         self._db.execute("COMMIT")
 
-    def mark_vanished(self) -> int:
-        """Mark the photos of earlier passes that this one, now at its end, did not meet because they are gone; return how many.
+    def mark_vanished(self) -> tuple[int, int]:
+        """Mark the photos of earlier passes that this one, now at its end, did not meet because they are gone.
+
+        Return how many were marked now, and how many are marked altogether.
 
         A photo that is still where it was, but not in this input, is neither marked nor in the output.
         """
@@ -205,7 +207,8 @@ class Ledger:
         self._db.execute("BEGIN IMMEDIATE")
         self._db.executemany("UPDATE photo SET vanished = 1 WHERE name = ?", gone)
         self._db.execute("COMMIT")
-        return int(self._db.execute("SELECT count(*) FROM photo WHERE vanished").fetchone()[0])
+        (vanished,) = self._db.execute("SELECT count(*) FROM photo WHERE vanished").fetchone()
+        return len(gone), vanished
 
     # ---- reading out ----
 

@@ -187,7 +187,7 @@ def _run(
                     generation, recognizer = now, load_recognizer(looking, deciding, photos=_MANY)
                 ledger.begin_pass(_key(looking, recognizer, deciding, generation, sides))
                 counts = _pass(recognizer, roots, ledger, options, sides, out, retry_failed=False)
-                if counts.fresh:
+                if counts.fresh or counts.gone:
                     _report(counts, out, quiet)
         except KeyboardInterrupt:
             note(f"facepipe: stopped; what was done is in {ledger.path}: run the same command again to go on")
@@ -212,7 +212,7 @@ def _pass(
 
     sources, asked = find_sources(roots, sides.folders()), sides.report is not None
     counts = run_batch(recognizer, sources, ledger, options, sides.build(), show, retry_failed, thumbnails=asked)
-    if counts.fresh or retry_failed:
+    if counts.fresh or counts.gone or retry_failed:
         write_output(out, ledger.records())
         write_failures(out, ledger.failures())
         if sides.report is not None:
