@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facepipe.batch.job import Counts
-from facepipe.batch.ledger import Ledger, ledger_path
+from facepipe.batch.ledger import Entry, Ledger, ledger_path
 from facepipe.batch.ordered import ordered_map
-from facepipe.errors import InputError, ModelError
+from facepipe.errors import InputError, ModelError, OutputError
 from facepipe.types import Face, Image
 from tests.batch_fixtures import paint, paint_many, run
 from tests.fakes import CrashingDetector, FakeDetector
@@ -203,6 +203,56 @@ def test_something_else_in_the_ledgers_place_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(InputError, match="schema 99"):
         Ledger(path, "run")
+
+
+def limit_pages(ledger: Ledger) -> None:
+    """Let the ledger's file grow no more, as on a full disk."""
+    ledger._db.execute("PRAGMA max_page_count = 1")  # less than it has: the pages that it has
+
+
+@pytest.mark.parametrize(
+    ("trouble", "says"),
+    [
+        (limit_pages, "full.*run the same command again"),
+        (lambda ledger: ledger._db.execute("PRAGMA query_only = 1"), "readonly.*check the permissions"),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_said_and_the_batch_goes_on_later(
+    tmp_path: Path, trouble: Callable[[Ledger], object], says: str
+) -> None:
+    paint_many(tmp_path / "photos", 40)
+    _, whole = run(tmp_path / "whole.jsonl", tmp_path / "photos")
+    out = tmp_path / "out.jsonl"
+    with Ledger(ledger_path(out), "run") as ledger:
+        ledger.record([Entry("gone.png", "1:1", "", 0, "{}", False)])
+        trouble(ledger)
+        with pytest.raises(OutputError, match=says):
+            for number in range(100):
+                ledger.record([Entry(f"{number}.png", "1:1", "", number, "{}" * 1000, False)])
+        if "readonly" in says:
+            for refused in (
+                lambda: ledger.met([(0, "gone.png")]),
+                ledger.mark_vanished,
+                lambda: ledger.begin_pass("run"),
+            ):
+                with pytest.raises(OutputError, match=says):
+                    refused()
+    with sqlite3.connect(ledger_path(out)) as connection:
+        connection.execute("DELETE FROM photo")
+    connection.close()
+    assert run(out, tmp_path / "photos")[1] == whole
+
+
+def test_a_ledger_that_is_damaged_is_said_to_be(tmp_path: Path) -> None:
+    paint_many(tmp_path / "photos", 60)
+    out = tmp_path / "out.jsonl"
+    run(out, tmp_path / "photos")
+    with ledger_path(out).open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(4096)
+        file.write(os.urandom(size - 4096))
+    with pytest.raises(InputError, match=r"damaged \(.*remove it and out.jsonl to begin again"):
+        run(out, tmp_path / "photos")
 
 
 class SlowDetector(FakeDetector):

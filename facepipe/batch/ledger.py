@@ -7,6 +7,7 @@ every photo appears in it once however often the run was stopped.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +20,9 @@ from typing import Any
 
 from facepipe.batch.sources import MEMBER
 from facepipe.errors import InputError, OutputError
+from facepipe.files import printable
 
+_SUFFIX = ".ledger"
 _SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE about (schema_version INTEGER NOT NULL, pass INTEGER NOT NULL);
@@ -60,7 +63,7 @@ class Entry:
 
 def ledger_path(out: Path) -> Path:
     """Return where the ledger of an output lies: beside it."""
-    return out.with_name(out.name + ".ledger")
+    return out.with_name(out.name + _SUFFIX)
 
 
 def _file_of(name: str) -> str:
@@ -72,6 +75,34 @@ def _file_of(name: str) -> str:
 def run_key(facts: Mapping[str, Any]) -> str:
     """Return the digest of everything that a result depends on besides the photo."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=True).encode()).hexdigest()[:32]
+
+
+@contextlib.contextmanager
+def _sqlite_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite reports about the ledger at `path` into an error that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        name, reason = printable(path), printable(str(error))
+        if "locked" in reason:
+            raise InputError(
+                f"{name}: another batch is writing to this output; wait for it, or choose another --out"
+            ) from error
+        if "full" in reason or "disk I/O" in reason:
+            raise OutputError(
+                f"{name}: cannot be written ({reason}); free space or mend the disk, and run the same command again: "
+                "it goes on where it was"
+            ) from error
+        if "readonly" in reason or "unable to open" in reason:
+            raise OutputError(
+                f"{name}: cannot be written ({reason}); check the permissions of the file and its folder, or choose "
+                "another --out"
+            ) from error
+        raise InputError(f"{name}: is no ledger, or damaged ({reason}); {_begin_again(path)}") from error
+
+
+def _begin_again(ledger: Path) -> str:
+    return f"remove it and {printable(ledger.name.removesuffix(_SUFFIX))} to begin again"
 
 
 class Ledger:
@@ -86,27 +117,27 @@ class Ledger:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{printable(path)}: cannot be written ({error.strerror}); choose another --out"
+            ) from error
+        with _sqlite_errors(path):
             self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
-        except (OSError, sqlite3.OperationalError) as error:
-            raise OutputError(f"{path}: cannot be written ({error}); choose another --out") from error
         try:
+            self._open(run)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self, run: str) -> None:
+        with _sqlite_errors(self.path):
             # Held until the process ends, however it ends: a second run would not see what the first is doing.
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode=WAL")
             # A power cut may lose the last photos, which are then done again; it never damages the file.
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._prepare()
-            self.begin_pass(run)
-        except sqlite3.OperationalError as error:
-            self._db.close()
-            if "locked" in str(error):
-                raise InputError(
-                    f"{path}: another batch is writing to this output; wait for it, or choose another --out"
-                ) from error
-            raise OutputError(f"{path}: cannot be written ({error}); choose another --out") from error
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise InputError(f"{path}: is no ledger ({error}); remove it to begin again") from error
+        self.begin_pass(run)
 
     def _prepare(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -117,13 +148,34 @@ class Ledger:
         (version,) = self._db.execute("SELECT schema_version FROM about").fetchone()
         if version != _SCHEMA_VERSION:
             self._db.execute("ROLLBACK")
-            raise sqlite3.DatabaseError(f"schema {version}, this facepipe reads {_SCHEMA_VERSION}")
+            raise InputError(
+                f"{printable(self.path)}: is no ledger of this facepipe (schema {version}, it reads {_SCHEMA_VERSION}); "
+                f"{_begin_again(self.path)}"
+            )
         self._db.execute("COMMIT")
 
     def begin_pass(self, run: str) -> None:
         """Begin another pass over the input, with this key of the run."""
         self.run = run
-        (self._pass,) = self._db.execute("UPDATE about SET pass = pass + 1 RETURNING pass").fetchone()
+        with self._transaction() as db:
+            (self._pass,) = db.execute("UPDATE about SET pass = pass + 1 RETURNING pass").fetchone()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Do what is in the block whole or not at all."""
+        with _sqlite_errors(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    def _rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows that a query finds."""
+        with _sqlite_errors(self.path):
+            yield from self._db.execute(query, values)
 
     def close(self) -> None:
         """Close it; what was recorded stays."""
@@ -146,51 +198,51 @@ class Ledger:
         """
         if not stamp:
             return None
-        row = self._db.execute(
+        return self._first(
             "SELECT record FROM photo WHERE name = ? AND stamp = ? AND run = ? AND NOT vanished AND NOT (failed AND ?)",
-            (os.fsencode(name), stamp, self.run, retry_failed),
-        ).fetchone()
-        return None if row is None else str(row[0])
+            *(os.fsencode(name), stamp, self.run, retry_failed),
+        )
 
     def record_of(self, content: str) -> str | None:
         """Return the record of a photo with the same bytes that was done by a run like this one, under any name."""
-        row = self._db.execute(
-            "SELECT record FROM photo WHERE content = ? AND run = ? AND NOT failed LIMIT 1", (content, self.run)
-        ).fetchone()
+        query = "SELECT record FROM photo WHERE content = ? AND run = ? AND NOT failed LIMIT 1"
+        return self._first(query, content, self.run)
+
+    def _first(self, query: str, *values: object) -> str | None:
+        with _sqlite_errors(self.path):
+            row = self._db.execute(query, values).fetchone()
         return None if row is None else str(row[0])
 
     # ---- recording ----
 
     def met(self, names: Iterable[tuple[int, str]]) -> None:
         """Note in one transaction that this pass met photos that are done: (position, name)."""
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany(
-            "UPDATE photo SET pass = ?, position = ?, vanished = 0 WHERE name = ?",
-            ((self._pass, position, os.fsencode(name)) for position, name in names),
-        )
-        self._db.execute("COMMIT")
+        with self._transaction() as db:
+            db.executemany(
+                "UPDATE photo SET pass = ?, position = ?, vanished = 0 WHERE name = ?",
+                ((self._pass, position, os.fsencode(name)) for position, name in names),
+            )
 
     def record(self, entries: Sequence[Entry]) -> None:
         """Keep results in one transaction; a photo's earlier one is replaced."""
-        self._db.execute("BEGIN IMMEDIATE")
         names = [os.fsencode(entry.name) for entry in entries]
-        self._db.executemany(
-            "INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
-            (
-                (name, e.stamp, e.content, self.run, self._pass, e.position, int(e.failed), e.record)
-                for name, e in zip(names, entries, strict=True)
-            ),
-        )
-        self._db.executemany("DELETE FROM thumbnail WHERE name = ?", ((name,) for name in names))
-        self._db.executemany(
-            "INSERT INTO thumbnail VALUES (?, ?, ?)",
-            (
-                (name, number, jpeg)
-                for name, entry in zip(names, entries, strict=True)
-                for number, jpeg in enumerate(entry.thumbnails)
-            ),
-        )
-        self._db.execute("COMMIT")
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
+                (
+                    (name, e.stamp, e.content, self.run, self._pass, e.position, int(e.failed), e.record)
+                    for name, e in zip(names, entries, strict=True)
+                ),
+            )
+            db.executemany("DELETE FROM thumbnail WHERE name = ?", ((name,) for name in names))
+            db.executemany(
+                "INSERT INTO thumbnail VALUES (?, ?, ?)",
+                (
+                    (name, number, jpeg)
+                    for name, entry in zip(names, entries, strict=True)
+                    for number, jpeg in enumerate(entry.thumbnails)
+                ),
+            )
 
     def mark_vanished(self) -> tuple[int, int]:
         """Mark the photos of earlier passes that this one, now at its end, did not meet because they are gone.
@@ -201,22 +253,21 @@ class Ledger:
         """
         gone = [
             (name,)
-            for (name,) in self._db.execute("SELECT name FROM photo WHERE pass < ? AND NOT vanished", (self._pass,))
+            for (name,) in self._rows("SELECT name FROM photo WHERE pass < ? AND NOT vanished", self._pass)
             if not os.path.lexists(_file_of(os.fsdecode(name)))
         ]
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("UPDATE photo SET vanished = 1 WHERE name = ?", gone)
-        self._db.execute("COMMIT")
-        (vanished,) = self._db.execute("SELECT count(*) FROM photo WHERE vanished").fetchone()
+        with self._transaction() as db:
+            db.executemany("UPDATE photo SET vanished = 1 WHERE name = ?", gone)
+        ((vanished,),) = self._rows("SELECT count(*) FROM photo WHERE vanished")
         return len(gone), vanished
 
     # ---- reading out ----
 
     def records(self) -> Iterator[str]:
         """Yield the records of this pass in the order of the input, then those of vanished photos, marked as such."""
-        for (record,) in self._db.execute("SELECT record FROM photo WHERE pass = ? ORDER BY position", (self._pass,)):
+        for (record,) in self._rows("SELECT record FROM photo WHERE pass = ? ORDER BY position", self._pass):
             yield record
-        for (record,) in self._db.execute("SELECT record FROM photo WHERE vanished ORDER BY pass, position"):
+        for (record,) in self._rows("SELECT record FROM photo WHERE vanished ORDER BY pass, position"):
             fields = json.loads(record)
             fields["error"] = f"{fields['path']}: vanished: it was there at an earlier run and is not there now"
             yield json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
@@ -224,13 +275,13 @@ class Ledger:
     def records_with_thumbnails(self) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
         """Yield the records of this pass in the order of the input, each with the thumbnails of its faces, if they were kept."""
         query = "SELECT name, record FROM photo WHERE pass = ? ORDER BY position"
-        for name, record in self._db.execute(query, (self._pass,)):
-            rows = self._db.execute("SELECT jpeg FROM thumbnail WHERE name = ? ORDER BY number", (name,))
+        for name, record in self._rows(query, self._pass):
+            rows = self._rows("SELECT jpeg FROM thumbnail WHERE name = ? ORDER BY number", name)
             yield json.loads(record), [jpeg for (jpeg,) in rows]
 
     def failures(self) -> Iterator[tuple[str, str]]:
         """Yield (path, reason) of the photos that failed in this pass, in the order of the input."""
         query = "SELECT record FROM photo WHERE pass = ? AND failed ORDER BY position"
-        for (record,) in self._db.execute(query, (self._pass,)):
+        for (record,) in self._rows(query, self._pass):
             fields = json.loads(record)
             yield fields["path"], fields["error"]
