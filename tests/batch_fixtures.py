@@ -67,7 +67,8 @@ def run(
     progress: Callable[[Counts], None] = lambda counts: None,
 ) -> tuple[Counts, list[dict[str, Any]]]:
     """Run a batch as the command does; return its counts and records."""
-    with Ledger(ledger_path(out), key) as ledger:
+    with Ledger(ledger_path(out)) as ledger:
+        ledger.begin_pass(key)
         counts = run_batch(
             recognizer(detector),
             find_sources([str(root) for root in roots]),

@@ -26,7 +26,8 @@ class LeisurelyDetector(FakeDetector):
 
 
 def main(photos: str, out: Path) -> None:
-    with Ledger(ledger_path(out), "run") as ledger:
+    with Ledger(ledger_path(out)) as ledger:
+        ledger.begin_pass("run")
         print("begun", flush=True)
         run_batch(recognizer(LeisurelyDetector()), find_sources([photos]), ledger, StreamOptions(2))
         write_output(out, ledger.records())

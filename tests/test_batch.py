@@ -186,15 +186,15 @@ def test_what_concerns_all_photos_stops_the_batch(tmp_path: Path) -> None:
 
 def test_two_batches_do_not_write_to_one_output(tmp_path: Path) -> None:
     path = ledger_path(tmp_path / "out.jsonl")
-    with Ledger(path, "one"), pytest.raises(InputError, match="another batch"):
-        Ledger(path, "two")
+    with Ledger(path), pytest.raises(InputError, match="another batch"):
+        Ledger(path)
 
 
 def test_something_else_in_the_ledgers_place_is_refused(tmp_path: Path) -> None:
     path = ledger_path(tmp_path / "out.jsonl")
     path.write_bytes(b"not a database, but long enough to be looked at" * 100)
     with pytest.raises(InputError, match="is no ledger"):
-        Ledger(path, "run")
+        Ledger(path)
     path.unlink()
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE about (schema_version INTEGER, pass INTEGER)")
@@ -202,7 +202,7 @@ def test_something_else_in_the_ledgers_place_is_refused(tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     with pytest.raises(InputError, match="schema 99"):
-        Ledger(path, "run")
+        Ledger(path)
 
 
 def limit_pages(ledger: Ledger) -> None:
@@ -223,7 +223,8 @@ def test_a_disk_that_takes_no_more_is_said_and_the_batch_goes_on_later(
     paint_many(tmp_path / "photos", 40)
     _, whole = run(tmp_path / "whole.jsonl", tmp_path / "photos")
     out = tmp_path / "out.jsonl"
-    with Ledger(ledger_path(out), "run") as ledger:
+    with Ledger(ledger_path(out)) as ledger:
+        ledger.begin_pass("run")
         ledger.record([Entry("gone.png", "1:1", "", 0, "{}", False)])
         trouble(ledger)
         with pytest.raises(OutputError, match=says):

@@ -144,7 +144,60 @@ def test_no_photos_at_all(tmp_path: Path, facepipe: Run) -> None:
     assert "1 photo in" in facepipe("photos", "--out", "r.jsonl")[1]
     photo.unlink()
     code, _, err = facepipe("photos", "--out", "r.jsonl")
-    assert code == 3 and "1 photo of an earlier run vanished" in err
+    assert code == 2 and "not one photo of the earlier run (1 photo) is found in photos now" in err
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return all that is in a folder: links by where they point, files by what they hold."""
+    return {
+        str(path): os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_symlink() or (path.is_file() and path.suffix != ".ledger")
+    }
+
+
+def test_an_emptied_folder_or_another_one_takes_nothing_away(tmp_path: Path, facepipe: Run) -> None:
+    paint_many(tmp_path / "photos", 5)
+    paint_many(tmp_path / "others", 4)
+    command = ("--out", "r.jsonl", "--sort-into", "sorted")
+    assert facepipe("photos", *command)[0] == 0
+    before = tree(tmp_path)
+    code, out, err = facepipe("others", *command, "--crops", "crops")
+    assert (code, out) == (2, "") and "(5 photos) is found in others now" in err
+    assert "choose another --out" in err and "delete r.jsonl and r.jsonl.ledger first" in err
+    assert tree(tmp_path) == before
+    (tmp_path / "photos").rename(tmp_path / "aside")
+    (tmp_path / "photos").mkdir()
+    for roots in (("photos",), ("photos", "others"), ("photos", "nowhere")):
+        assert facepipe(*roots, *command)[0] == 2
+    (tmp_path / "photos").rmdir()
+    (tmp_path / "aside").rename(tmp_path / "photos")
+    assert tree(tmp_path) == before
+    assert "5 photos were done by an earlier run; nothing is new" in facepipe("photos", *command)[1]
+    assert tree(tmp_path) == before
+
+
+def test_photos_that_are_not_asked_for_any_more_are_counted_once(tmp_path: Path, facepipe: Run) -> None:
+    paint_many(tmp_path / "a", 3)
+    paint_many(tmp_path / "b", 2)
+    facepipe("a", "b", "--out", "r.jsonl")
+    err = facepipe("b", "--out", "r.jsonl")[2]
+    assert err == "facepipe: 3 photos of an earlier run are not among these any more: no longer in r.jsonl\n"
+    assert facepipe("b", "--out", "r.jsonl")[2] == ""
+    assert facepipe("b", "nowhere", "--out", "r.jsonl")[0] == 7
+    assert facepipe("b", "--out", "r.jsonl")[2] == ""
+    assert facepipe("a", "--out", "r.jsonl")[0] == 2
+
+
+def test_a_stopped_run_is_an_earlier_one_too(tmp_path: Path, facepipe: Run) -> None:
+    paint_many(tmp_path / "photos", 3)
+    facepipe("photos", "--out", "r.jsonl")
+    (tmp_path / "r.jsonl").unlink()
+    with Ledger(tmp_path / "r.jsonl.ledger") as ledger:
+        ledger.begin_pass("another")
+        ledger.met([(0, "photos/0000.png")])
+        assert ledger.earlier() == 3
+    assert facepipe("photos", "--out", "r.jsonl")[2] == ""
 
 
 def test_sorting_by_copies_after_links(tmp_path: Path, facepipe: Run) -> None:
@@ -165,7 +218,8 @@ def test_a_report_has_its_faces_whoever_made_them(tmp_path: Path, facepipe: Run)
     paint(tmp_path / "photos" / "b.png", "blue", "green")
     assert "1 photo was done" in facepipe("photos", "--out", "r.jsonl", "--report", "report.html")[1]
     page = (tmp_path / "report.html").read_text()
-    with Ledger(tmp_path / "r.jsonl.ledger", "again") as ledger:
+    with Ledger(tmp_path / "r.jsonl.ledger") as ledger:
+        ledger.begin_pass("again")
         ledger.met([(0, "photos/a.png"), (1, "photos/b.png")])
         thumbnails = [jpeg for _, jpegs in ledger.records_with_thumbnails() for jpeg in jpegs]
     assert len(thumbnails) == 3
@@ -259,6 +313,21 @@ def test_watch_marks_a_photo_that_vanished_in_the_same_look(tmp_path: Path, face
     assert [bool(json.loads(line)["error"]) for line in out.read_text().splitlines()] == [False, True]
     assert said.count("1 photo of an earlier run vanished and was marked in the results") == 1
     assert not link.is_symlink()
+
+
+def test_watch_waits_when_all_photos_are_gone(tmp_path: Path, facepipe: Run) -> None:
+    paint_many(tmp_path / "photos", 3)
+    out = tmp_path / "r.jsonl"
+
+    def unmount() -> None:
+        (tmp_path / "photos").rename(tmp_path / "aside")
+        time.sleep(0.5)
+        (tmp_path / "aside").rename(tmp_path / "photos")
+        paint(tmp_path / "photos" / "new.png", "red")
+
+    steps = [(in_results(out, 3), unmount), (in_results(out, 4), int)]
+    said = watch(facepipe, "photos", "--out", "r.jsonl", "--sort-into", "sorted", steps=steps)
+    assert said.count("waiting for them") == 1 and "vanished" not in said + out.read_text()
 
 
 @pytest.mark.models

@@ -27,7 +27,7 @@ class Counts:
 
     found: photos met. resumed: of these, done by an earlier run. fresh: read in this one. reused: equal to one that was done.
     vanished: met by an earlier run and gone; gone: of these, those that this pass is the first to miss.
-    known, ambiguous, unknown: faces.
+    left: met by the run before, still there, but not in the input any more. known, ambiguous, unknown: faces.
     """
 
     found: int = 0
@@ -37,6 +37,7 @@ class Counts:
     failed: int = 0
     vanished: int = 0
     gone: int = 0
+    left: int = 0
     faces: int = 0
     known: int = 0
     ambiguous: int = 0
@@ -98,7 +99,8 @@ def run_batch(
         ledger.record(entries)
         counts.seconds = time.monotonic() - counts.started
         progress(counts)
-    counts.gone, counts.vanished = ledger.mark_vanished()
+    missing = ledger.mark_vanished()
+    counts.gone, counts.left, counts.vanished = missing.gone, missing.left, missing.vanished
     for output in side_outputs:
         output.tidy()
     counts.seconds = time.monotonic() - counts.started

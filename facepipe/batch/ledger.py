@@ -46,6 +46,8 @@ CREATE TABLE thumbnail (
 CREATE INDEX photo_content ON photo (content, run) WHERE NOT failed;
 CREATE INDEX photo_position ON photo (pass, position);
 """
+#: What a ledger of this schema may have besides: `finished`, the last pass whose output was written.
+_STATE = "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,19 @@ class Entry:
     record: str
     failed: bool
     thumbnails: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Photos of earlier passes that a pass did not meet.
+
+    gone: not there any more, which this pass is the first to find. left: still there, in the output until now, not in the input
+    any more. vanished: all that are marked as gone.
+    """
+
+    gone: int
+    left: int
+    vanished: int
 
 
 def ledger_path(out: Path) -> Path:
@@ -106,12 +121,12 @@ def _begin_again(ledger: Path) -> str:
 
 
 class Ledger:
-    """An open ledger, held by one process at a time. Opening it begins a pass over the input."""
+    """An open ledger, held by one process at a time. What is recorded belongs to the pass that was begun last."""
 
-    def __init__(self, path: Path, run: str) -> None:
+    def __init__(self, path: Path) -> None:
         """Open or make the ledger.
 
-        run: key of this run. Errors: InputError when another process holds it or the file is no ledger of this version;
+        Errors: InputError when another process holds it or the file is no ledger of this version;
         OutputError when it cannot be made.
         """
         self.path = path
@@ -124,12 +139,12 @@ class Ledger:
         with _sqlite_errors(path):
             self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None)
         try:
-            self._open(run)
+            self._open()
         except BaseException:
             self._db.close()
             raise
 
-    def _open(self, run: str) -> None:
+    def _open(self) -> None:
         with _sqlite_errors(self.path):
             # Held until the process ends, however it ends: a second run would not see what the first is doing.
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -137,7 +152,6 @@ class Ledger:
             # A power cut may lose the last photos, which are then done again; it never damages the file.
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._prepare()
-        self.begin_pass(run)
 
     def _prepare(self) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -152,6 +166,7 @@ class Ledger:
                 f"{printable(self.path)}: is no ledger of this facepipe (schema {version}, it reads {_SCHEMA_VERSION}); "
                 f"{_begin_again(self.path)}"
             )
+        self._db.execute(_STATE)
         self._db.execute("COMMIT")
 
     def begin_pass(self, run: str) -> None:
@@ -159,6 +174,11 @@ class Ledger:
         self.run = run
         with self._transaction() as db:
             (self._pass,) = db.execute("UPDATE about SET pass = pass + 1 RETURNING pass").fetchone()
+
+    def finish_pass(self) -> None:
+        """Note that the output was written from this pass."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO state VALUES ('finished', ?)", (str(self._pass),))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -190,6 +210,19 @@ class Ledger:
         self.close()
 
     # ---- asking ----
+
+    def earlier(self) -> int:
+        """Return how many photos the output holds, and a run that was stopped since has met; vanished ones are not counted."""
+        query = "SELECT count(*) FROM photo WHERE NOT vanished AND stamp != '' AND pass >= ?"
+        return int(self._first(query, self._finished_pass()) or 0)
+
+    def earlier_has(self, name: str) -> bool:
+        """Say whether the photo of this name is one of these, or of those that had vanished."""
+        query = "SELECT 1 FROM photo WHERE name = ? AND stamp != '' AND (vanished OR pass >= ?)"
+        return self._first(query, os.fsencode(name), self._finished_pass()) is not None
+
+    def _finished_pass(self) -> int:
+        return int(self._first("SELECT value FROM state WHERE name = 'finished'") or 0)
 
     def done(self, name: str, stamp: str, retry_failed: bool = True) -> str | None:
         """Return the record of the photo of this name when a run like this one made it and the file was not touched since.
@@ -244,22 +277,21 @@ class Ledger:
                 ),
             )
 
-    def mark_vanished(self) -> tuple[int, int]:
+    def mark_vanished(self) -> Missing:
         """Mark the photos of earlier passes that this one, now at its end, did not meet because they are gone.
-
-        Return how many were marked now, and how many are marked altogether.
 
         A photo that is still where it was, but not in this input, is neither marked nor in the output.
         """
-        gone = [
-            (name,)
-            for (name,) in self._rows("SELECT name FROM photo WHERE pass < ? AND NOT vanished", self._pass)
-            if not os.path.lexists(_file_of(os.fsdecode(name)))
-        ]
+        query = "SELECT name, pass FROM photo WHERE pass < ? AND NOT vanished AND stamp != ''"
+        finished, gone, left = self._finished_pass(), [], 0
+        for name, met in self._rows(query, self._pass):
+            if not os.path.lexists(_file_of(os.fsdecode(name))):
+                gone.append((name,))
+            elif met >= finished:
+                left += 1
         with self._transaction() as db:
             db.executemany("UPDATE photo SET vanished = 1 WHERE name = ?", gone)
-        ((vanished,),) = self._rows("SELECT count(*) FROM photo WHERE vanished")
-        return len(gone), vanished
+        return Missing(len(gone), left, int(self._first("SELECT count(*) FROM photo WHERE vanished") or 0))
 
     # ---- reading out ----
 

@@ -6,11 +6,13 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from facepipe.batch.ledger import ledger_path
+from facepipe.batch.ledger import Ledger, ledger_path
 from facepipe.batch.outputs import failures_path
+from facepipe.batch.sources import Source
 from facepipe.errors import UsageError
 from facepipe.files import atomic_file, check_outputs, is_temporary, printable, remove_file, remove_strays
 from facepipe.images import OUTPUT_MARK, find_images, is_output
+from facepipe.wording import plural
 
 
 def check_files(out: Path, report: Path | None, roots: Sequence[str]) -> None:
@@ -29,8 +31,8 @@ def check_files(out: Path, report: Path | None, roots: Sequence[str]) -> None:
         )
 
 
-def mark_folders(folders: Collection[Path], roots: Iterable[str]) -> None:
-    """Mark the folders that a batch writes. UsageError when one is searched as well or holds photos of somebody else."""
+def check_folders(folders: Collection[Path], roots: Iterable[str]) -> None:
+    """Raise UsageError when a folder that is to be written is searched as well, or holds photos of somebody else."""
     real = {os.path.realpath(folder): folder for folder in folders}
     for root in roots if real else ():
         if os.path.isdir(root):  # noqa: PTH112
@@ -45,10 +47,34 @@ def mark_folders(folders: Collection[Path], roots: Iterable[str]) -> None:
             continue
         if folder.is_dir() and next(find_images([folder], skip=is_output), None) is not None:
             raise UsageError(f"{printable(folder)}: holds photos that no batch wrote; choose a new or empty folder")
+
+
+def mark_folders(folders: Iterable[Path]) -> None:
+    """Mark the folders that a batch writes."""
     for folder in folders:
         if not is_output(os.fspath(folder)):
             with atomic_file(folder / OUTPUT_MARK) as file:
                 file.write(b"Written by facepipe batch, which does not search this folder for photos.\n")
+
+
+def all_gone(ledger: Ledger, sources: Iterable[Source], roots: Sequence[str], out: Path) -> str | None:
+    """Say so when not one photo of the earlier run is among those of this one: a folder was emptied or not mounted, or is another.
+
+    None when there is one, or there was no earlier run.
+    """
+    earlier = ledger.earlier()
+    if not earlier or any(source.problem is None and ledger.earlier_has(source.name) for source in sources):
+        return None
+    return (
+        f"{printable(out)}: not one photo of the earlier run ({plural(earlier, 'photo')}) is found in {named(roots)} now, and "
+        "nothing was changed; see whether the folder is mounted and full, or choose another --out; to begin anew, delete "
+        f"{printable(out)} and {printable(ledger.path)} first"
+    )
+
+
+def named(roots: Sequence[str]) -> str:
+    """Return what was asked for in a few words."""
+    return ", ".join(map(printable, roots[:3])) + (", ..." if len(roots) > 3 else "")
 
 
 def sweep(out: Path, report: Path | None, folders: Collection[Path], started: float) -> None:

@@ -159,20 +159,28 @@ def _run(
 
     threads.prepare()
     from facepipe.batch.ledger import Ledger, ledger_path
-    from facepipe.batch.owned import check_files, mark_folders, sweep
-    from facepipe.batch.sources import count_sources
+    from facepipe.batch.owned import all_gone, check_files, check_folders, mark_folders, named, sweep
+    from facepipe.batch.sources import count_sources, find_sources
     from facepipe.batch.stream import StreamOptions
     from facepipe.cli.engine import load_recognizer
-    from facepipe.errors import ExitCode, InputError
+    from facepipe.errors import ExitCode, InputError, UsageError
 
     started = time.time()
     check_files(out, sides.report, roots)
     generation = _generation(deciding)
-    mark_folders(sides.folders(), roots)
+    check_folders(sides.folders(), roots)
     recognizer = load_recognizer(looking, deciding, photos=_MANY)
     threads.limit()
     options = StreamOptions(workers or threads.cores(), looking.read_side)
-    with Ledger(ledger_path(out), _key(looking, recognizer, deciding, generation, sides)) as ledger:
+    with Ledger(ledger_path(out)) as ledger:
+
+        def missing() -> str | None:
+            return all_gone(ledger, find_sources(roots, sides.folders()), roots, out)
+
+        if (problem := missing()) is not None:
+            raise UsageError(problem)
+        mark_folders(sides.folders())
+        ledger.begin_pass(_key(looking, recognizer, deciding, generation, sides))
         sweep(out, sides.report, sides.folders(), started)
         try:
             with progress(count_sources(roots, sides.folders()), quiet) as show:
@@ -180,14 +188,19 @@ def _run(
             if counts.found or every is not None:
                 _report(counts, out, quiet)
             else:
-                raise InputError(_nothing(roots, counts, out))
+                raise InputError(f"no photos found in {named(roots)}; name a folder with pictures in it")
             while every is not None:
                 time.sleep(every)
+                told = problem is not None
+                if (problem := missing()) is not None:
+                    if not told:
+                        note(f"facepipe: {problem}; waiting for them")
+                    continue
                 if (now := _generation(deciding)) != generation:
                     generation, recognizer = now, load_recognizer(looking, deciding, photos=_MANY)
                 ledger.begin_pass(_key(looking, recognizer, deciding, generation, sides))
                 counts = _pass(recognizer, roots, ledger, options, sides, out, retry_failed=False)
-                if counts.fresh or counts.gone:
+                if counts.fresh or counts.gone or counts.left:
                     _report(counts, out, quiet)
         except KeyboardInterrupt:
             note(f"facepipe: stopped; what was done is in {ledger.path}: run the same command again to go on")
@@ -212,11 +225,12 @@ def _pass(
 
     sources, asked = find_sources(roots, sides.folders()), sides.report is not None
     counts = run_batch(recognizer, sources, ledger, options, sides.build(), show, retry_failed, thumbnails=asked)
-    if counts.fresh or counts.gone or retry_failed:
+    if counts.fresh or counts.gone or counts.left or retry_failed:
         write_output(out, ledger.records())
         write_failures(out, ledger.failures())
         if sides.report is not None:
             write_report(sides.report, ledger.records_with_thumbnails(), counts.seconds, counts.found - counts.resumed)
+        ledger.finish_pass()
     return counts
 
 
@@ -252,14 +266,10 @@ def _report(counts: Counts, out: Path, quiet: bool) -> None:
 
     if counts.failed:
         note(f"facepipe: {plural(counts.failed, 'photo')} failed; {failures_path(out)} lists them with the reason")
+    if counts.left:
+        are = "is" if counts.left == 1 else "are"
+        note(
+            f"facepipe: {plural(counts.left, 'photo')} of an earlier run {are} not among these any more: no longer in {out}"
+        )
     if not quiet:
         echo(summary(counts, out))
-
-
-def _nothing(roots: list[str], counts: Counts, out: Path) -> str:
-    """Say that the input holds no photo."""
-    from facepipe.files import printable
-
-    named = ", ".join(map(printable, roots[:3])) + (", ..." if len(roots) > 3 else "")
-    gone = f"; {plural(counts.vanished, 'photo')} of an earlier run vanished, see {out}" if counts.vanished else ""
-    return f"no photos found in {named}{gone}; name a folder with pictures in it"
