@@ -68,7 +68,7 @@ def run(
 ) -> tuple[Counts, list[dict[str, Any]]]:
     """Run a batch as the command does; return its counts and records."""
     with Ledger(ledger_path(out)) as ledger:
-        ledger.begin_pass(key)
+        ledger.begin_pass({"key": key})
         counts = run_batch(
             recognizer(detector),
             find_sources([str(root) for root in roots]),

@@ -27,7 +27,7 @@ class LeisurelyDetector(FakeDetector):
 
 def main(photos: str, out: Path) -> None:
     with Ledger(ledger_path(out)) as ledger:
-        ledger.begin_pass("run")
+        ledger.begin_pass({})
         print("begun", flush=True)
         run_batch(recognizer(LeisurelyDetector()), find_sources([photos]), ledger, StreamOptions(2))
         write_output(out, ledger.records())

@@ -224,7 +224,7 @@ def test_a_disk_that_takes_no_more_is_said_and_the_batch_goes_on_later(
     _, whole = run(tmp_path / "whole.jsonl", tmp_path / "photos")
     out = tmp_path / "out.jsonl"
     with Ledger(ledger_path(out)) as ledger:
-        ledger.begin_pass("run")
+        ledger.begin_pass({"key": "run"})
         ledger.record([Entry("gone.png", "1:1", "", 0, "{}", False)])
         trouble(ledger)
         with pytest.raises(OutputError, match=says):
@@ -234,7 +234,7 @@ def test_a_disk_that_takes_no_more_is_said_and_the_batch_goes_on_later(
             for refused in (
                 lambda: ledger.met([(0, "gone.png")]),
                 ledger.mark_vanished,
-                lambda: ledger.begin_pass("run"),
+                lambda: ledger.begin_pass({"key": "run"}),
             ):
                 with pytest.raises(OutputError, match=says):
                     refused()

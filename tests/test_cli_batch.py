@@ -194,10 +194,10 @@ def test_a_stopped_run_is_an_earlier_one_too(tmp_path: Path, facepipe: Run) -> N
     facepipe("photos", "--out", "r.jsonl")
     (tmp_path / "r.jsonl").unlink()
     with Ledger(tmp_path / "r.jsonl.ledger") as ledger:
-        ledger.begin_pass("another")
+        ledger.begin_pass({"key": "another"})
         ledger.met([(0, "photos/0000.png")])
         assert ledger.earlier() == 3
-    assert facepipe("photos", "--out", "r.jsonl")[2] == ""
+    assert "not among these" not in facepipe("photos", "--out", "r.jsonl")[2]
 
 
 def test_sorting_by_copies_after_links(tmp_path: Path, facepipe: Run) -> None:
@@ -219,7 +219,7 @@ def test_a_report_has_its_faces_whoever_made_them(tmp_path: Path, facepipe: Run)
     assert "1 photo was done" in facepipe("photos", "--out", "r.jsonl", "--report", "report.html")[1]
     page = (tmp_path / "report.html").read_text()
     with Ledger(tmp_path / "r.jsonl.ledger") as ledger:
-        ledger.begin_pass("again")
+        ledger.begin_pass({})
         ledger.met([(0, "photos/a.png"), (1, "photos/b.png")])
         thumbnails = [jpeg for _, jpegs in ledger.records_with_thumbnails() for jpeg in jpegs]
     assert len(thumbnails) == 3
@@ -260,7 +260,23 @@ def test_a_changed_gallery_does_everything_again(tmp_path: Path, facepipe: Run) 
 
     with Gallery.open(tmp_path / "gallery") as gallery:
         gallery.add([NewFace("Ann", np.eye(gallery.dim, dtype=np.float32)[0])])
-    assert "done by an earlier run" not in facepipe("photos", "--out", "r.jsonl")[1]
+    _, out, err = facepipe("photos", "--out", "r.jsonl")
+    assert "done by an earlier run" not in out
+    assert err == "facepipe: the gallery changed since the earlier run: all photos are looked at again\n"
+    assert facepipe("photos", "--out", "r.jsonl")[2] == ""
+
+
+def test_a_changed_option_is_said_once(tmp_path: Path, facepipe: Run) -> None:
+    paint_many(tmp_path / "photos", 3)
+    paint_many(tmp_path / "others", 3)
+    assert facepipe("photos", "--out", "r.jsonl", "--min-face", "30")[2] == ""
+    assert facepipe("others", "--out", "r.jsonl", "--min-face", "50")[0] == 2
+    assert facepipe("photos", "--out", "r.jsonl", "--min-face", "30")[2] == ""
+    command = ("photos", "--out", "r.jsonl", "--max-side", "900", "--crops", "crops")
+    err = facepipe(*command)[2]
+    assert err.startswith("facepipe: --min-face changed, --max-side changed, --annotate, --crops, ")
+    assert err.endswith(" changed since the earlier run: all photos are looked at again\n") and err.count("\n") == 1
+    assert facepipe(*command)[2] == ""
 
 
 def watch(

@@ -46,7 +46,8 @@ CREATE TABLE thumbnail (
 CREATE INDEX photo_content ON photo (content, run) WHERE NOT failed;
 CREATE INDEX photo_position ON photo (pass, position);
 """
-#: What a ledger of this schema may have besides: `finished`, the last pass whose output was written.
+#: What a ledger of this schema may have besides: `finished`, the last pass whose output was written; `facts`, what the last
+#: pass depended on, as JSON.
 _STATE = "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
 
 
@@ -169,11 +170,18 @@ class Ledger:
         self._db.execute(_STATE)
         self._db.execute("COMMIT")
 
-    def begin_pass(self, run: str) -> None:
-        """Begin another pass over the input, with this key of the run."""
-        self.run = run
+    def begin_pass(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
+        """Begin another pass over the input; return which facts differ from the pass before, none when there was none.
+
+        facts: everything that a result depends on besides the photo, as JSON has it. Results of other facts are made again.
+        """
+        self.run = run_key(facts)
+        now = json.loads(json.dumps(facts))
+        before = json.loads(self._first("SELECT value FROM state WHERE name = 'facts'") or "null") or now
         with self._transaction() as db:
             (self._pass,) = db.execute("UPDATE about SET pass = pass + 1 RETURNING pass").fetchone()
+            db.execute("INSERT OR REPLACE INTO state VALUES ('facts', ?)", (json.dumps(now),))
+        return tuple(name for name in {**before, **now} if before.get(name) != now.get(name))
 
     def finish_pass(self) -> None:
         """Note that the output was written from this pass."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -180,7 +180,7 @@ def _run(
         if (problem := missing()) is not None:
             raise UsageError(problem)
         mark_folders(sides.folders())
-        ledger.begin_pass(_key(looking, recognizer, deciding, generation, sides))
+        _say_why(ledger.begin_pass(_facts(looking, recognizer, deciding, generation, sides)), ledger)
         sweep(out, sides.report, sides.folders(), started)
         try:
             with progress(count_sources(roots, sides.folders()), quiet) as show:
@@ -198,7 +198,7 @@ def _run(
                     continue
                 if (now := _generation(deciding)) != generation:
                     generation, recognizer = now, load_recognizer(looking, deciding, photos=_MANY)
-                ledger.begin_pass(_key(looking, recognizer, deciding, generation, sides))
+                _say_why(ledger.begin_pass(_facts(looking, recognizer, deciding, generation, sides)), ledger)
                 counts = _pass(recognizer, roots, ledger, options, sides, out, retry_failed=False)
                 if counts.fresh or counts.gone or counts.left:
                     _report(counts, out, quiet)
@@ -242,12 +242,13 @@ def _generation(deciding: Deciding) -> int:
         return gallery.generation()
 
 
-def _key(looking: Looking, recognizer: Recognizer, deciding: Deciding, generation: int, sides: _Sides) -> str:
-    """Digest everything that a result depends on besides the photo; the device does not change the names."""
+def _facts(
+    looking: Looking, recognizer: Recognizer, deciding: Deciding, generation: int, sides: _Sides
+) -> dict[str, Any]:
+    """Return everything that a result depends on besides the photo; the device does not change the names."""
     from facepipe import __version__
-    from facepipe.batch.ledger import run_key
 
-    facts = {
+    return {
         "version": __version__,
         "model": recognizer.matcher.fingerprint,
         "gallery": str(deciding.gallery.resolve()),
@@ -258,7 +259,33 @@ def _key(looking: Looking, recognizer: Recognizer, deciding: Deciding, generatio
         "max_side": looking.max_side,
         "sides": sides.facts(),
     }
-    return run_key(facts)
+
+
+#: What is said of a fact that changed. The first four may change the policy too, which is then not worth a word.
+_CHANGES = {
+    "version": "facepipe is another version",
+    "model": "the model is another one",
+    "gallery": "the gallery is another one",
+    "generation": "the gallery changed",
+    "policy": "--threshold, --margin, --top-k, --repeat or the calibration changed",
+    "min_face": "--min-face changed",
+    "min_score": "--min-score changed",
+    "max_side": "--max-side changed",
+    "sides": "--annotate, --crops, --sort-into, --sort-how or --report changed",
+}
+
+
+def _say_why(changed: tuple[str, ...], ledger: Ledger) -> None:
+    """Say why photos that an earlier run did are looked at again."""
+    if not changed or not ledger.earlier():
+        return
+    told = [name for name in _CHANGES if name in changed]
+    if "gallery" in told and "generation" in told:
+        told.remove("generation")
+    if "policy" in told and told[0] in ("version", "model", "gallery", "generation"):
+        told.remove("policy")
+    reasons = ", ".join(_CHANGES[name] for name in told)
+    note(f"facepipe: {reasons} since the earlier run: all photos are looked at again")
 
 
 def _report(counts: Counts, out: Path, quiet: bool) -> None:
