@@ -200,6 +200,18 @@ def test_a_stopped_run_is_an_earlier_one_too(tmp_path: Path, facepipe: Run) -> N
     assert "not among these" not in facepipe("photos", "--out", "r.jsonl")[2]
 
 
+def test_folders_that_are_not_there(tmp_path: Path, facepipe: Run) -> None:
+    before = sorted(tmp_path.iterdir())
+    for roots in (("nope",), ("nope", "no/*.jpg", "no.zip")):
+        code, out, err = facepipe(*roots, "--out", "n.jsonl", "--crops", "crops")
+        assert (code, out) == (3, "")
+        assert err.splitlines() == [f"facepipe: {root}: no such file or folder; check the path" for root in roots]
+    (tmp_path.parent / "list").write_text("".join(f"{number}.jpg\n" for number in range(30)))
+    err = facepipe("--files-from", tmp_path.parent / "list", "--out", "n.jsonl")[2]
+    assert len(err.splitlines()) == 20 and err.endswith("; 10 more are not there either\n")
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_sorting_by_copies_after_links(tmp_path: Path, facepipe: Run) -> None:
     paint(tmp_path / "photos" / "a.png", "red")
     for how in ("link", "copy"):
@@ -245,7 +257,10 @@ def test_asking_for_more_does_the_photos_again(tmp_path: Path, facepipe: Run) ->
         (("photos", "--out", "/dev/null/r.jsonl"), 3, "cannot be written"),
     ],
 )
-def test_requests_that_cannot_be_met(facepipe: Run, arguments: tuple[str, ...], code: int, says: str) -> None:
+def test_requests_that_cannot_be_met(
+    tmp_path: Path, facepipe: Run, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    (tmp_path / "photos").mkdir()
     got, out, err = facepipe(*arguments)
     assert (got, out) == (code, "") and says in err
 

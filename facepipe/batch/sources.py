@@ -73,6 +73,11 @@ def find_sources(roots: Iterable[str], own: Collection[Path] = ()) -> Iterator[S
                     yield source
 
 
+def none_exists(roots: Iterable[str]) -> bool:
+    """Say whether not one root is there; a pattern is when it finds something."""
+    return not any(os.path.lexists(path) for root in roots for path in _expanded(root))
+
+
 def count_sources(roots: Iterable[str], own: Collection[Path] = ()) -> int:
     """Return how many photos there will be, for a progress bar: members of a tar, which must be read to be counted, are left out."""
     counted = (root for root in roots if not root.lower().endswith(_TAR_SUFFIXES))

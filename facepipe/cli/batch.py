@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: A batch of few photos uses the engines for many as well: results do not change in their last digit as a folder grows.
 _MANY = 1_000_000
+#: When nothing that was asked for is there, so many are named.
+_NAMED = 20
 
 
 @click.command()
@@ -160,14 +162,21 @@ def _run(
     threads.prepare()
     from facepipe.batch.ledger import Ledger, ledger_path
     from facepipe.batch.owned import all_gone, check_files, check_folders, mark_folders, named, sweep
-    from facepipe.batch.sources import count_sources, find_sources
+    from facepipe.batch.sources import count_sources, find_sources, none_exists
     from facepipe.batch.stream import StreamOptions
     from facepipe.cli.engine import load_recognizer
     from facepipe.errors import ExitCode, InputError, UsageError
+    from facepipe.files import printable
 
     started = time.time()
     check_files(out, sides.report, roots)
     generation = _generation(deciding)
+    if none_exists(roots):
+        *others, last = [f"{printable(root)}: no such file or folder; check the path" for root in roots[:_NAMED]]
+        for text in others:
+            note(f"facepipe: {text}")
+        more = len(roots) - _NAMED
+        raise InputError(last + (f"; {more:,} more are not there either" if more > 0 else ""))
     check_folders(sides.folders(), roots)
     recognizer = load_recognizer(looking, deciding, photos=_MANY)
     threads.limit()
