@@ -160,7 +160,8 @@ def run_facepipe(paths: list[str], workers: int) -> dict[str, Any]:
     recognizer.recognize([read_image(paths[0], max_side=640)])  # kernels are compiled at the first use
 
     def work() -> int:
-        with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger", "run") as ledger:
+        with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger") as ledger:
+            ledger.begin_pass({})
             counts = run_batch(recognizer, find_sources(paths), ledger, StreamOptions(workers))
             write_output(Path(folder) / "out.jsonl", ledger.records())
             return counts.faces

@@ -56,7 +56,8 @@ def main() -> None:
         recognizer = random_recognizer()
         threads.limit()
         cpu = time.process_time()
-        with Ledger(Path(folder) / "ledger", "run") as ledger:
+        with Ledger(Path(folder) / "ledger") as ledger:
+            ledger.begin_pass({})
             sources = find_sources([str(Path(folder) / "photos")])
             counts = run_batch(
                 recognizer,

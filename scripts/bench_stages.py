@@ -191,7 +191,8 @@ class Bench:
         timed = TimedEmbedder(embedder, clock)
         found: list[Any] = []
         started = time.perf_counter()
-        with Ledger(out, row.name) as ledger:
+        with Ledger(out) as ledger:
+            ledger.begin_pass({"row": row.name})
             for start in range(0, len(paths), row.together):
                 names = paths[start : start + row.together]
                 with clock("decode"):

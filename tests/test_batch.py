@@ -206,8 +206,8 @@ def test_something_else_in_the_ledgers_place_is_refused(tmp_path: Path) -> None:
 
 
 def limit_pages(ledger: Ledger) -> None:
-    """Let the ledger's file grow no more, as on a full disk."""
-    ledger._db.execute("PRAGMA max_page_count = 1")  # less than it has: the pages that it has
+    """Let the ledger's file grow no more, as on a full disk: it keeps the pages that it has."""
+    ledger._db.execute("PRAGMA max_page_count = 1")
 
 
 @pytest.mark.parametrize(
