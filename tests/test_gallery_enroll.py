@@ -15,7 +15,7 @@ import pytest
 
 from facepipe.cli.engine import Looking
 from facepipe.cli.enroll import _exit_code, _opened, _seconds
-from facepipe.errors import GalleryMissingError, InputError, UsageError
+from facepipe.errors import GalleryAccessError, GalleryMissingError, InputError, UsageError
 from facepipe.gallery import people
 from facepipe.gallery.audit import audit
 from facepipe.gallery.chips import cut_chip, face_in_chip, open_chip
@@ -73,6 +73,20 @@ def test_an_enrolment_of_nobody_makes_no_gallery(tmp_path: Path, monkeypatch: py
         assert enrol(gallery, photos[1:]) == [EnrollStatus.ALREADY]
     with Gallery.open(home) as again:
         assert names(again) == {"Ann": 1}
+
+
+def test_a_read_only_gallery_is_refused_before_any_network_loads(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("facepipe.cli.enroll.load_engines", lambda *_: pytest.fail("too early"))
+    monkeypatch.setattr("os.access", lambda _, mode: not mode & os.W_OK)  # root may write anywhere
+    for folder, message in ((gallery.folder, "the gallery is read-only"), (tmp_path / "new", "cannot be made here")):
+        with pytest.raises(GalleryAccessError, match=message), _opened(folder, None, LOOKING, 1):
+            pass
+    monkeypatch.undo()
+    (tmp_path / "file").touch()
+    with pytest.raises(GalleryAccessError, match="is no folder"), _opened(tmp_path / "file" / "new", None, LOOKING, 1):
+        pass
 
 
 def test_two_first_enrolments_at_once_share_the_new_gallery(tmp_path: Path) -> None:

@@ -115,18 +115,20 @@ def _opened(
     """Open the gallery, or one that its first face will make; yield it with its engines and the name of its embedder."""
     from facepipe.errors import GalleryMissingError
     from facepipe.gallery.sealing import Secret
-    from facepipe.gallery.store import FutureGallery, Gallery
+    from facepipe.gallery.store import FutureGallery, Gallery, require_place
 
     secret = Secret.from_environment()
     try:
         gallery = Gallery.open(folder, secret)
     except GalleryMissingError:
+        require_place(folder)
         model = wanted or "mini"
         extractor = load_engines(model, looking, photos)
         with FutureGallery(folder, extractor.embedder.fingerprint, extractor.embedder.dim, secret) as gallery:
             yield gallery, extractor, model
         return
     with gallery:
+        gallery.database.require_writable()
         model = model_of(gallery, wanted)
         yield gallery, load_engines(model, looking, photos), model
 

@@ -234,6 +234,7 @@ def not_person(
     done: list[dict[str, Any]] = []
     with Gallery.open(gallery) as opened:
         require_person(opened.database, name)
+        opened.database.require_writable()
         extractor = load_engines(model_of(opened, None), looking, len(images))
         for path in images:
             try:

@@ -113,7 +113,8 @@ class Database:
             if "unable to open" in str(error) or "readonly" in str(error):
                 return None
             raise
-        return cls(folder, connection, writable=os.access(folder, os.W_OK))
+        path = folder / DATABASE_NAME  # SQLite opens a file that may not be written all the same
+        return cls(folder, connection, writable=os.access(folder, os.W_OK) and os.access(path, os.W_OK))
 
     @classmethod
     def _open_readonly(cls, folder: Path) -> Database:
@@ -182,11 +183,17 @@ class Database:
 
     # ── transactions ──────────────────────────────────────────────────────────────────────────────────────────────
 
+    def require_writable(self) -> None:
+        """GalleryAccessError when nothing can be written; for those who work long before they write."""
+        if not self.writable:
+            raise GalleryAccessError(
+                f"{self.folder}: the gallery is read-only: give write permission, or copy it to a disk that can be written"
+            )
+
     @contextlib.contextmanager
     def lock(self, action: str) -> Iterator[None]:
         """Hold the writer's lock, for work of several transactions that nobody may interleave with."""
-        if not self.writable:
-            raise GalleryError(f"{self.folder}: the gallery is read-only: copy it to a disk that can be written")
+        self.require_writable()
         self._lock.acquire(action, self.lock_timeout)
         try:
             yield

@@ -8,6 +8,7 @@ with Gallery.open(Path("gallery")) as gallery:
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from facepipe.errors import GalleryExistsError, GalleryModelError
+from facepipe.errors import GalleryAccessError, GalleryExistsError, GalleryModelError
 from facepipe.gallery import people
 from facepipe.gallery.database import Database
 from facepipe.gallery.index import ExactIndex, RefinedIndex, load_index
@@ -225,6 +226,17 @@ class Gallery:
                 "calibration", None if calibration is None else json.dumps(calibration, sort_keys=True)
             )
             self.database.log("calibrate")
+
+
+def require_place(folder: Path) -> None:
+    """GalleryAccessError when no gallery can be made in `folder`; for those who work long before they make it."""
+    place = folder.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise GalleryAccessError(f"{folder}: a gallery cannot be made here: {place} is no folder; give --gallery")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise GalleryAccessError(f"{folder}: a gallery cannot be made here: {place} is read-only; give --gallery")
 
 
 class FutureGallery(Gallery):
