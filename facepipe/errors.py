@@ -12,7 +12,9 @@
     │   ├── GalleryExistsError    5  there is one where one should be made
     │   ├── GalleryAccessError    5  its files may not be read or written
     │   ├── GalleryLockedError    5  another process holds the gallery
-    │   └── GalleryModelError     5  the gallery was made by another embedder
+    │   ├── GalleryModelError     5  the gallery was made by another embedder
+    │   ├── GalleryDamagedError   5  what it holds is not what was written
+    │   └── GalleryFullError      3  the disk takes no more of it: an output that cannot be written
     ├── ModelError                6  a model is missing or its hash is wrong
     │   └── DeviceError           6  the device that was asked for is not there
     └── PartialFailureError       7  some files of a batch failed
@@ -103,6 +105,22 @@ class GalleryLockedError(GalleryError):
 
 class GalleryModelError(GalleryError):
     """The gallery holds embeddings of another network."""
+
+
+class GalleryDamagedError(GalleryError):
+    """The gallery's database is damaged. what: where and what, the message without the next step."""
+
+    NEXT = "facepipe gallery salvage carries every intact face into a new gallery, or restore a copy"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: {self.NEXT}")
+        self.what = what
+
+
+class GalleryFullError(GalleryError):
+    """The disk has no room for what should be stored; what the gallery holds is sound."""
+
+    exit_code = ExitCode.INPUT
 
 
 class ModelError(FacepipeError):

@@ -81,6 +81,21 @@ def test_leftovers_of_killed_processes_go(gallery: Gallery) -> None:
     assert kinds(gallery) == set()
 
 
+def test_a_damaged_file_is_one_finding_with_the_next_step(gallery: Gallery) -> None:
+    query = "SELECT rootpage FROM sqlite_master WHERE name = 'vector'"
+    page = gallery.database.connection.execute(query).fetchone()[0]
+    gallery.close()
+    path = gallery.folder / "faces.sqlite"
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * 8192 : page * 8192] = np.random.default_rng(0).bytes(8192)
+    path.write_bytes(data)
+    with Gallery.open(gallery.folder) as damaged:
+        (finding,) = check(damaged.database)
+    line = f"{finding.text}: {finding.advice}"
+    assert (finding.kind, line.count("is damaged"), line.count("salvage")) == ("structure", 1, 1)
+    assert "gallery check" not in line and "\n" not in line
+
+
 def test_salvage_carries_what_is_intact(gallery: Gallery, tmp_path: Path) -> None:
     gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
     gallery.set_calibration({"threshold": 0.5})

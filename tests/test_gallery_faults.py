@@ -25,6 +25,7 @@ def test_a_full_disk_loses_nothing_that_was_reported(tmp_path: Path) -> None:
     before = faults.make_template(tmp_path / "gallery", crowd=False)
     reported, error = faults.fill_until_refused(tmp_path / "gallery", 150_000)
     assert "the disk is full or failing" in error
+    assert error.count("the disk") == 1
     assert reported > 0
     with Gallery.open(tmp_path / "gallery") as gallery:
         assert faults.state_of(gallery) == faults._after_enroll(before, reported)

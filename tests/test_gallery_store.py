@@ -11,8 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facepipe.errors import GalleryError, GalleryLockedError, GalleryMissingError, GalleryModelError, UsageError
+from facepipe.errors import (
+    GalleryAccessError,
+    GalleryDamagedError,
+    GalleryError,
+    GalleryFullError,
+    GalleryLockedError,
+    GalleryMissingError,
+    GalleryModelError,
+    UsageError,
+)
 from facepipe.gallery import people, vectors
+from facepipe.gallery.disk import sqlite_errors
 from facepipe.gallery.lock import WriterLock
 from facepipe.gallery.schema import MIGRATIONS, migrate, schema_version
 from facepipe.gallery.snapshot import GallerySnapshot, unit_means
@@ -268,3 +278,30 @@ def test_unit_means_keep_single_vectors_bit_for_bit() -> None:
     assert means[0].tobytes() == rows[0].tobytes()
     assert means[2].tobytes() == rows[2].tobytes()
     assert unit_means(np.zeros((0, 4), np.float32), np.zeros(0, np.int64)).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "kind", "code"),
+    [
+        ("database or disk is full", "SQLITE_FULL", GalleryFullError, 3),
+        ("disk I/O error", "SQLITE_IOERR_WRITE", GalleryFullError, 3),
+        ("disk I/O error", "SQLITE_IOERR_READ", GalleryError, 5),
+        ("database is locked", "SQLITE_BUSY", GalleryLockedError, 5),
+        ("attempt to write a readonly database", "SQLITE_READONLY", GalleryAccessError, 5),
+        ("database disk image is malformed", "SQLITE_CORRUPT", GalleryDamagedError, 5),
+    ],
+)
+def test_what_sqlite_refuses_is_one_line_with_its_exit_code(
+    text: str, name: str, kind: type[GalleryError], code: int
+) -> None:
+    def fail() -> None:
+        error = sqlite3.OperationalError(text)
+        error.sqlite_errorname = name
+        raise error
+
+    with pytest.raises(kind) as caught, sqlite_errors(Path("here")):
+        fail()
+    message = str(caught.value)
+    assert (type(caught.value), caught.value.exit_code) == (kind, code)
+    assert message.startswith("here: ") and "\n" not in message
+    assert "gallery check" not in message and message.count("is full") <= 1

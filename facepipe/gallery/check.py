@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from facepipe.errors import GalleryError, InputError
+from facepipe.errors import GalleryDamagedError, GalleryError, InputError
 from facepipe.files import printable
 from facepipe.gallery.database import Database
 from facepipe.gallery.derived import TEMPORARY, remove_leftovers
@@ -27,6 +27,7 @@ from facepipe.gallery.sealing import Secret
 from facepipe.gallery.vectors import base_vectors, check_cache, drop_cache
 from facepipe.images import content_hash, read_bytes
 from facepipe.types import UNIT_TOLERANCE
+from facepipe.wording import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Finding:
     face_id: int | None = None
 
 
-_SALVAGE = "facepipe gallery salvage carries every intact row into a new gallery, or restore a copy"
+_SALVAGE = GalleryDamagedError.NEXT
 _REPAIR = "facepipe gallery check --repair mends it"
 _DROPS = "facepipe gallery check --repair drops it, for no copy is left"
 _WITHOUT = "facepipe gallery check --repair goes on without"
@@ -50,13 +51,13 @@ def check(database: Database, *, sources: bool = False) -> list[Finding]:
     """Return everything that is wrong, an empty list when nothing is. sources: compare the photos' hashes as well."""
     try:
         with database.read() as connection:
-            found = [
-                Finding("structure", str(row[0]), _SALVAGE)
-                for row in connection.execute("PRAGMA integrity_check")
-                if row[0] != "ok"
-            ]
-            if found:
-                return found
+            faults = [str(row[0]) for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            if faults:
+                first = faults[0].splitlines()[-1]  # below the name of the database
+                return [
+                    Finding("structure", f"the database is damaged ({plural(len(faults), 'fault')}: {first})", _SALVAGE)
+                ]
+            found: list[Finding] = []
             found += [
                 Finding("structure", f"{row[0]} row {row[1]} refers to a missing {row[2]}", _SALVAGE)
                 for row in connection.execute("PRAGMA foreign_key_check")
@@ -67,8 +68,8 @@ def check(database: Database, *, sources: bool = False) -> list[Finding]:
             if sources:
                 found += _check_sources(database)
             found = _foresee(database, found)
-    except GalleryError as error:
-        return [Finding("structure", str(error), _SALVAGE)]
+    except GalleryDamagedError as error:
+        return [Finding("structure", error.what, _SALVAGE)]
     for name, wrong in (("vectors", check_cache(database)), ("index", check_index(database))):
         if wrong is not None:
             found.append(Finding(name, wrong, _REPAIR))
@@ -241,7 +242,10 @@ def salvage(folder: Path, into: Path) -> tuple[int, list[str]]:
     """
     from facepipe.gallery.store import Gallery
 
-    source = Database.open(folder, accept_loss=True)
+    try:
+        source = Database.open(folder, accept_loss=True)
+    except GalleryDamagedError as error:
+        raise GalleryError(f"{error.what}, and not even its model can be read: restore a copy") from error
     secret = Secret.from_environment() if source.codec.sealed else None  # the new gallery is as closed as the old one
     lost: list[str] = []
     try:

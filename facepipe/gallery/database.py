@@ -10,6 +10,7 @@ concerns the directory entry of a rollback journal, which WAL does not have. `se
 from __future__ import annotations
 
 import contextlib
+import errno
 import getpass
 import json
 import os
@@ -22,8 +23,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from facepipe.errors import GalleryAccessError, GalleryError, GalleryExistsError, GalleryMissingError
-from facepipe.gallery.disk import connect, sqlite_errors, sync_folder, write_empty
+from facepipe.errors import (
+    GalleryAccessError,
+    GalleryDamagedError,
+    GalleryError,
+    GalleryExistsError,
+    GalleryMissingError,
+)
+from facepipe.gallery.disk import connect, disk_error, sqlite_errors, sync_folder, write_empty
 from facepipe.gallery.lock import WriterLock
 from facepipe.gallery.rows import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest
 from facepipe.gallery.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_version
@@ -74,6 +81,8 @@ class Database:
             finally:
                 lock.release()
         except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise disk_error(error, folder) from error
             raise GalleryError(f"{folder}: a gallery cannot be made here ({error.strerror})") from error
         finally:
             draft.unlink(missing_ok=True)
@@ -273,7 +282,7 @@ class Database:
         if row is None:
             return None
         if checksum(key, row[0]) != row[1]:
-            raise GalleryError(f"{self.path}: the setting {key!r} is damaged: run facepipe gallery salvage")
+            raise GalleryDamagedError(f"{self.path}: the setting {key!r} is damaged")
         return str(row[0])
 
     def set_meta(self, key: str, value: str | None) -> None:

@@ -10,7 +10,13 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from facepipe.errors import GalleryError
+from facepipe.errors import (
+    GalleryAccessError,
+    GalleryDamagedError,
+    GalleryError,
+    GalleryFullError,
+    GalleryLockedError,
+)
 from facepipe.gallery.lock import UnwritableError
 from facepipe.gallery.rows import checksum
 from facepipe.gallery.schema import APPLICATION_ID, migrate
@@ -25,18 +31,28 @@ def sqlite_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        text = str(error)
-        if "full" in text or "disk I/O" in text:
-            advice = "the disk is full or failing: free space and try again; nothing of this step was stored"
-        elif "readonly" in text or "read-only" in text:
-            advice = "the gallery is read-only: give write permission, or copy it to a disk that can be written"
-        elif "unable to open" in text:
-            advice = "a file of it cannot be opened or made: check the permissions of its files and of its folder"
-        elif "locked" in text or "busy" in text:
-            advice = "another process reads or writes it: try again when it is done"
-        else:
-            advice = "the database is damaged: run facepipe gallery check, then gallery salvage or restore a copy"
-        raise GalleryError(f"{place}: {text}: {advice}") from error
+        raise _in_words(error, place) from error
+
+
+def _in_words(error: sqlite3.Error, place: Path) -> GalleryError:
+    text = str(error)
+    if "full" in text:
+        return GalleryFullError(f"{place}: the disk is full: free space and try again; nothing of this step was stored")
+    if "disk I/O" in text:
+        if "READ" in getattr(error, "sqlite_errorname", ""):
+            return GalleryError(f"{place}: the disk cannot be read ({text}): check the disk, or restore a copy")
+        return GalleryFullError(
+            f"{place}: the disk is full or failing: free space and try again; nothing of this step was stored"
+        )
+    if "readonly" in text or "read-only" in text:
+        advice = "the gallery is read-only: give write permission, or copy it to a disk that can be written"
+        return GalleryAccessError(f"{place}: {advice}")
+    if "unable to open" in text:
+        advice = "check the permissions of its files and of its folder"
+        return GalleryAccessError(f"{place}: a file of it cannot be opened or made: {advice}")
+    if "locked" in text or "busy" in text:
+        return GalleryLockedError(f"{place}: another process reads or writes it: try again when it is done")
+    return GalleryDamagedError(f"{place}: the database is damaged ({text})")
 
 
 def connect(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
@@ -93,8 +109,8 @@ def write_empty(path: Path, fingerprint: str, dim: int, secret: Secret | None) -
         os.close(descriptor)
 
 
-def disk_error(error: OSError, place: Path) -> UnwritableError:
+def disk_error(error: OSError, place: Path) -> GalleryError:
     """Return the error for a file that could not be written."""
-    if error.errno == errno.ENOSPC:
-        return UnwritableError(f"{place}: the disk is full: free space and try again")
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return GalleryFullError(f"{place}: the disk is full: free space and try again")
     return UnwritableError(f"{place}: cannot be written ({error.strerror})")

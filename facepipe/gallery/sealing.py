@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from facepipe.errors import GalleryError, InputError
+from facepipe.errors import GalleryDamagedError, GalleryError, InputError
 
 #: scrypt: 64 MiB of memory and about a quarter of a second for each guess at the passphrase.
 SCRYPT = {"n": 2**16, "r": 8, "p": 1}
@@ -79,7 +79,7 @@ class PlainCodec:
     def open_text(self, stored: str | bytes) -> str:
         """Return the value; GalleryError for what no plain gallery holds."""
         if isinstance(stored, bytes):
-            raise GalleryError("expected text, found bytes: the database is damaged; run facepipe gallery check")
+            raise GalleryDamagedError("expected text, found bytes: the database is damaged")
         return stored
 
     def lookup(self, value: bytes) -> bytes:
@@ -114,7 +114,7 @@ class SealedCodec:
         try:
             return self._cipher.decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], None)
         except (InvalidTag, ValueError, TypeError) as error:
-            raise GalleryError("a sealed value is damaged: run facepipe gallery check") from error
+            raise GalleryDamagedError("a sealed value is damaged") from error
 
     def seal_text(self, value: str) -> bytes:
         """Return the sealed UTF-8 of the text."""
@@ -123,7 +123,7 @@ class SealedCodec:
     def open_text(self, stored: str | bytes) -> str:
         """Return the text."""
         if isinstance(stored, str):
-            raise GalleryError("expected sealed bytes, found text: the database is damaged; run facepipe gallery check")
+            raise GalleryDamagedError("expected sealed bytes, found text: the database is damaged")
         return self.open(stored).decode()
 
     def lookup(self, value: bytes) -> bytes:
@@ -137,7 +137,7 @@ class SealedCodec:
         try:
             return self._lookup.decrypt(stored, None)
         except (InvalidTag, ValueError, TypeError) as error:
-            raise GalleryError("a sealed value is damaged: run facepipe gallery check") from error
+            raise GalleryDamagedError("a sealed value is damaged") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from facepipe.errors import GalleryError, GalleryLockedError
+from facepipe.errors import GalleryError, GalleryFullError, GalleryLockedError
 from facepipe.gallery.database import Database
 from facepipe.gallery.derived import DamagedError, Reader, Writer
 from facepipe.gallery.lock import UnwritableError
@@ -76,7 +76,7 @@ def refresh_cache(database: Database, *, wait: bool) -> bool:
         with database.lock("write vectors"), database.read():
             _write_base(database)
         return True
-    except (GalleryLockedError, UnwritableError):
+    except (GalleryLockedError, GalleryFullError, UnwritableError):
         if wait:
             raise
         return False  # it is only quicker with the file: a reader must not fail for want of it
