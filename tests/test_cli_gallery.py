@@ -90,7 +90,7 @@ def test_a_split_leaves_no_empty_person(folder: Path, capfd: pytest.CaptureFixtu
 def test_an_erase_that_is_declined_changes_nothing(
     folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for reply, code in (("n\n", 0), ("\n", 0), ("", 130)):
+    for reply, code in (("n\n", 0), ("\n", 0), ("", 2)):
         monkeypatch.setattr("sys.stdin", io.StringIO(reply))
         assert run("gallery", "erase", "Ann", "--gallery", folder) == code
         message = capfd.readouterr().err

@@ -27,7 +27,7 @@ def erase(name: str, yes: bool, gallery: Path, as_json: bool) -> int:
     Works for people who were removed before, too. What lies elsewhere is yours to delete: photos, exports, audit pages,
     backups, and freed blocks of the disk.
     """
-    from facepipe.errors import ExitCode
+    from facepipe.errors import ExitCode, UsageError
     from facepipe.gallery.privacy import erase as run_erase
     from facepipe.gallery.privacy import known_as
 
@@ -36,7 +36,9 @@ def erase(name: str, yes: bool, gallery: Path, as_json: bool) -> int:
         if not yes:
             try:
                 yes = click.confirm(printable(f"Erase {name} from {gallery}? This cannot be undone."), err=True)
-            except click.Abort:  # Ctrl-C, or nobody there to answer
+            except click.Abort as abort:
+                if isinstance(abort.__context__, EOFError):
+                    raise UsageError(f"{name}: not erased: nobody is there to answer; --yes does not ask") from abort
                 note(f"{name}: not erased; --yes does not ask")
                 return ExitCode.INTERRUPTED
         if not yes:
