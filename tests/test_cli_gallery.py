@@ -87,6 +87,26 @@ def test_a_split_leaves_no_empty_person(folder: Path, capfd: pytest.CaptureFixtu
     assert all(b"Bob [x]" not in path.read_bytes() for path in folder.iterdir())
 
 
+def test_one_is_said_as_one(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for arguments, text in (
+        (("split", "Ann", 1, "--into", "Zoe"), "1 face moved from Ann to Zoe"),
+        (("merge", "Zoe", "Ann", "--into", "Ann"), "1 face moved to Ann"),
+        (("remove", "Ann", "--face", 1), "Ann: 1 face removed"),
+        (("remove", "Ann"), "Ann: 2 faces removed"),
+        (("erase", "Bob [x]", "--yes"), "erased: 1 face; no byte"),
+    ):
+        assert run("gallery", *arguments, "--gallery", folder) == 0
+        captured = capfd.readouterr()
+        assert text in captured.out + captured.err
+
+
+def test_nobody_is_merged_with_themself(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for names in (("Ann",), ("Ann", "Ann")):
+        assert run("gallery", "merge", *names, "--into", "Ann", "--gallery", folder) == 2
+        assert "same person" in capfd.readouterr().err
+    assert people(capfd, folder) == {"Ann": 3, "Bob [x]": 1}
+
+
 def test_an_erase_that_is_declined_changes_nothing(
     folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

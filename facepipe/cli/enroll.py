@@ -14,6 +14,7 @@ import click
 
 from facepipe.cli.common import cell, echo, err_console, gallery_option, model_option, note, out_console, quiet_option
 from facepipe.cli.engine import Looking, detect_options, load_engines, model_of
+from facepipe.wording import plural
 
 if TYPE_CHECKING:
     from facepipe.gallery.intake import EnrollOutcome
@@ -168,7 +169,9 @@ def _print_summary(outcomes: list[EnrollOutcome]) -> None:
         if outcome.reason:
             note(f"{outcome.path}: {outcome.status}: {outcome.reason}")
     by_status = Counter(str(outcome.status) for outcome in outcomes)
-    echo(f"{len(outcomes)} photos: {', '.join(f'{count} {status}' for status, count in by_status.most_common())}")
+    echo(
+        f"{plural(len(outcomes), 'photo')}: {', '.join(f'{count} {status}' for status, count in by_status.most_common())}"
+    )
 
 
 def _exit_code(outcomes: list[EnrollOutcome]) -> int:

@@ -20,6 +20,7 @@ from facepipe.cli.common import (
     quiet_option,
 )
 from facepipe.cli.gallery_people import echo_json, open_database, table
+from facepipe.wording import plural
 
 if TYPE_CHECKING:
     from facepipe.gallery.audit import AuditReport
@@ -74,11 +75,12 @@ def _threshold(database: Database) -> float:
 def _print_audit(report: AuditReport, top: int) -> None:
     test = report.leave_one_out
     echo(
-        f"{report.people} people, {report.faces} faces, threshold {report.threshold:.2f}; leave one out, of {test.faces} "
-        f"faces: {test.right} right, {test.wrong} taken for somebody else, {test.unknown} for nobody"
+        f"{plural(report.people, 'person', 'people')}, {plural(report.faces, 'face')}, threshold {report.threshold:.2f}; "
+        f"leave one out, of {plural(test.faces, 'face')}: {test.right} right, {test.wrong} taken for somebody else, "
+        f"{test.unknown} for nobody"
     )
     if report.doubts:
-        echo(f"\n{len(report.doubts)} doubtful faces, largest doubt first:")
+        echo(f"\n{plural(len(report.doubts), 'doubtful face')}, largest doubt first:")
         rows = [
             [
                 f"{d.doubt:.2f}",
@@ -93,10 +95,13 @@ def _print_audit(report: AuditReport, top: int) -> None:
         ]
         table(["doubt", "face", "person", "own", "nearest other", "other", ""], rows)
     if report.alike:
-        echo(f"\n{len(report.alike)} pairs of people look alike:")
+        echo(f"\n{plural(len(report.alike), 'pair')} of people who look alike:")
         table(["", "", "cosine"], [[a.first, a.second, f"{a.similarity:.2f}"] for a in report.alike[:top]])
     if report.few:
-        echo(f"\n{len(report.few)} people have fewer than 3 photos: " + ", ".join(n for n, _ in report.few[:top]))
+        echo(
+            f"\n{plural(len(report.few), 'person', 'people')} with fewer than 3 photos: "
+            + ", ".join(n for n, _ in report.few[:top])
+        )
 
 
 @click.command()
@@ -265,7 +270,7 @@ def not_person(
     if as_json:
         echo_json(name=name, photos=done)
     elif not quiet:
-        note(f"{sum(d['status'] == 'noted' for d in done)} faces noted that are not {name}")
+        note(f"{plural(sum(d['status'] == 'noted' for d in done), 'face')} noted as not {name}")
     return ExitCode.PARTIAL if any(d["status"] == "failed" for d in done) else ExitCode.OK
 
 
@@ -307,4 +312,4 @@ def reembed(model: str, drop_missing: bool, gallery: Path, device: str, as_json:
     else:
         gone = f", {len(report.dropped)} given up" if report.dropped else ""
         again = f" ({report.resumed} by an earlier run)" if report.resumed else ""
-        echo(f"{report.faces} faces moved to {embedder.fingerprint}{again}{gone}")
+        echo(f"{plural(report.faces, 'face')} moved to {embedder.fingerprint}{again}{gone}")

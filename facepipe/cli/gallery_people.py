@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facepipe.cli.common import cell, echo, gallery_option, json_option, note, out_console, quiet_option
+from facepipe.wording import plural
 
 if TYPE_CHECKING:
     from facepipe.gallery.database import Database
@@ -96,7 +97,10 @@ def show(name: str | None, sheet: Path | None, gallery: Path, as_json: bool) -> 
 
             check_outputs((sheet,), (face.source for face in faces if face.source is not None))
             missing = write_sheet(database, faces, sheet)
-            note(f"{sheet}: {len(faces) - missing} faces" + (f", {missing} without chip or photo" if missing else ""))
+            note(
+                f"{sheet}: {plural(len(faces) - missing, 'face')}"
+                + (f", {missing} without chip or photo" if missing else "")
+            )
     if as_json:
         echo_json(name=name, faces=[asdict(face) for face in faces])
         return
@@ -143,7 +147,7 @@ def merge(names: tuple[str, ...], into: str, gallery: Path, as_json: bool, quiet
 
     with open_database(gallery) as database:
         moved = people.merge(database, names, into)
-    _done(as_json, quiet, f"{moved} faces moved to {into}", merged=list(names), into=into, moved=moved)
+    _done(as_json, quiet, f"{plural(moved, 'face')} moved to {into}", merged=list(names), into=into, moved=moved)
 
 
 @click.command()
@@ -159,7 +163,7 @@ def split(name: str, faces: tuple[int, ...], into: str, gallery: Path, as_json: 
 
     with open_database(gallery) as database:
         moved = people.split(database, name, faces, into)
-    _done(as_json, quiet, f"{moved} faces moved from {name} to {into}", split=name, into=into, moved=moved)
+    _done(as_json, quiet, f"{plural(moved, 'face')} moved from {name} to {into}", split=name, into=into, moved=moved)
 
 
 @click.command()
@@ -176,7 +180,7 @@ def remove(name: str, faces: tuple[int, ...], gallery: Path, as_json: bool, quie
 
     with open_database(gallery) as database:
         count = people.remove(database, name, list(faces) or None)
-    _done(as_json, quiet, f"{name}: {count} faces removed", removed=name, faces=count)
+    _done(as_json, quiet, f"{name}: {plural(count, 'face')} removed", removed=name, faces=count)
 
 
 @click.command()
@@ -208,7 +212,7 @@ def _show_gallery(gallery: Path, as_json: bool) -> None:
     if as_json:
         echo_json(**facts, calibration=calibration)
         return
-    echo(f"{facts['people']} people, {facts['faces']} faces, made by {facts['model']}")
+    echo(f"{plural(facts['people'], 'person', 'people')}, {plural(facts['faces'], 'face')}, made by {facts['model']}")
     if calibration is None:
         echo("not calibrated: the model's record holds; `facepipe calibrate` measures this gallery")
     else:

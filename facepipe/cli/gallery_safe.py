@@ -11,6 +11,7 @@ import click
 from facepipe.cli.common import echo, gallery_option, json_option, note, quiet_option
 from facepipe.cli.gallery_people import echo_json, open_database
 from facepipe.files import printable
+from facepipe.wording import plural
 
 if TYPE_CHECKING:
     from facepipe.gallery.sealing import Secret
@@ -48,7 +49,7 @@ def erase(name: str, yes: bool, gallery: Path, as_json: bool) -> int:
     if as_json:
         echo_json(faces=count)
     else:
-        echo(f"erased: {count} faces; no byte of them is left in {gallery}")
+        echo(f"erased: {plural(count, 'face')}; no byte of that is left in {gallery}")
     return ExitCode.OK
 
 
@@ -147,7 +148,7 @@ def export_file(path: Path, chips: bool, gallery: Path, as_json: bool, quiet: bo
     if as_json:
         echo_json(path=str(path), faces=count)
     else:
-        echo(f"{count} faces written to {path}")
+        echo(f"{plural(count, 'face')} written to {path}")
 
 
 @click.command("import")
@@ -162,4 +163,4 @@ def import_file(path: Path, gallery: Path, as_json: bool) -> None:
     if as_json:
         echo_json(added=added, already=there)
     else:
-        echo(f"{added} faces added, {there} were there already")
+        echo(f"{plural(added, 'face')} added, {there} there already")

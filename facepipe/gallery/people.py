@@ -158,11 +158,13 @@ def rename(database: Database, name: str, to: str) -> None:
 def merge(database: Database, names: Sequence[str], into: str) -> int:
     """Move all faces of `names` to the person `into` (made when new); return how many moved.
 
-    A photo that both have is kept once. UsageError when a name is unknown.
+    A photo that both have is kept once. UsageError when a name is unknown, or all are one person's.
     """
     with database.write("merge") as generation:
         sources = [require_person(database, name) for name in names]
         target = ensure_person(database, into, generation)
+        if set(sources) == {target}:
+            raise UsageError(f"{into!r} cannot be merged with the same person: name somebody else as well")
         moved = 0
         for source in sources:
             if source == target:
