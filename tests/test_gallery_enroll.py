@@ -220,6 +220,18 @@ def test_the_same_file_and_nearly_the_same_face_are_not_piled_up(gallery: Galler
     assert names(gallery) == {"Ann": 1}
 
 
+def test_what_is_there_already_is_no_failure_and_what_was_left_out_is() -> None:
+    def code(*statuses: EnrollStatus) -> int:
+        return _exit_code([EnrollOutcome("", "Ann", status) for status in statuses])
+
+    there = (EnrollStatus.ALREADY, EnrollStatus.DUPLICATE)
+    assert code(*there) == 0, "a run that is repeated every night"
+    for left_out in (EnrollStatus.AMBIGUOUS, EnrollStatus.LOOKALIKE, EnrollStatus.UNREADABLE, EnrollStatus.NO_FACE):
+        assert code(*there, left_out) == 7
+    assert code(EnrollStatus.UNREADABLE) == 3
+    assert code(EnrollStatus.POOR) == 4
+
+
 def test_a_face_of_somebody_else_is_refused_by_name_and_figure(gallery: Gallery, tmp_path: Path) -> None:
     bob = Photo(paint(tmp_path / "bob.png", "blue"), "Bob")
     ann = Photo(paint(tmp_path / "ann.png", "blue", side=64), "Ann")
