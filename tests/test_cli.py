@@ -128,6 +128,7 @@ def test_a_threshold_of_ones_own_decides(run: Run, photos: Path, gallery: Path) 
     [
         (["identify"], 2, "no picture given"),
         (["identify", "{photos}", "--gallery", "{gallery}"], 2, "facepipe batch"),
+        (["identify", "two words.zip", "--gallery", "{gallery}"], 2, "an archive; use `facepipe batch 'two words.zip'"),
         (["identify", "{photos}/missing.jpg", "--gallery", "{gallery}"], 3, "missing.jpg"),
         (["identify", "{photos}/text.jpg", "--gallery", "{gallery}"], 3, "text.jpg"),
         (["identify", "{photos}/sky.jpg", "--gallery", "{photos}/nowhere"], 5, "enroll"),

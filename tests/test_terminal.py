@@ -40,6 +40,7 @@ EVIL = "Ann\x1b]0;owned\x07\u202e\u200b\x9b31m"
         "Ann\x1b[31m",
         "Ann\x9b31m",
         "A\nnn",
+        "Ann\n",
         "\udcff",
         " ",
         "x" * 201,

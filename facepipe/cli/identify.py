@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ def identify(
     quiet: bool,
 ) -> int:
     """Say who is in pictures: known, unknown or ambiguous, for each face. `-` reads one picture from stdin."""
+    from facepipe.batch.sources import is_archive
     from facepipe.cli.engine import load_recognizer
     from facepipe.errors import ExitCode, UsageError
     from facepipe.files import require_outside
@@ -54,8 +56,9 @@ def identify(
     if not paths:
         raise UsageError("identify: no picture given; name one, or use - for stdin, or --files-from")
     for path in paths:
-        if Path(path).is_dir():
-            raise UsageError(f"{path}: a folder; use `facepipe batch {path} --out results.jsonl`")
+        kind = "a folder" if Path(path).is_dir() else "an archive" if is_archive(path) else None
+        if kind is not None:
+            raise UsageError(f"{path}: {kind}; use `facepipe batch {shlex.quote(path)} --out results.jsonl`")
     recognizer = load_recognizer(looking, deciding, len(paths))
     show = _PRINTERS[style]
     results = []

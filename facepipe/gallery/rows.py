@@ -35,10 +35,10 @@ def journal_digest(previous: bytes, entry: tuple[Any, ...]) -> bytes:
 def normal_name(name: str) -> str:
     """Return a person's name in the form in which names are compared: NFC without outer blanks.
 
-    UsageError when it cannot be a name.
+    UsageError when it cannot be a name: a line break at its end is no blank but a mistake.
     """
     cleaned = unicodedata.normalize("NFC", name).strip()
-    if not cleaned or len(cleaned) > 200 or any(unicodedata.category(c) in {"Cc", "Cs"} for c in cleaned):
+    if not cleaned or len(cleaned) > 200 or any(unicodedata.category(c) in {"Cc", "Cs"} for c in name):
         raise UsageError(f"'{printable(name[:200])}' is no name: give 1 to 200 printable characters")
     return cleaned
 
