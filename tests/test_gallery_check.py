@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from facepipe.errors import GalleryError
-from facepipe.gallery import vectors
+from facepipe.gallery import people, vectors
 from facepipe.gallery.check import check, repair, salvage
+from facepipe.gallery.pages import leaf_rows
+from facepipe.gallery.sealing import Secret
 from facepipe.gallery.store import Gallery
 from tests.test_gallery_store import DIM, content, new
 
@@ -101,17 +105,62 @@ def test_salvage_carries_what_is_intact(gallery: Gallery, tmp_path: Path) -> Non
     gallery.set_calibration({"threshold": 0.5})
     expected = {name: {v for _, v in rows} for name, rows in content(gallery.snapshot()).items()}
     gallery.close()
-    count, lost = salvage(gallery.folder, tmp_path / "new")
-    assert count == 29
-    assert lost == [
+    found = salvage(gallery.folder, tmp_path / "new")
+    assert (found.faces, found.known, found.people) == (29, 30, 5)
+    assert found.lost == [
         "face 4 (P3, photo 3.jpg): its row or its vector is damaged: enrol that photo again",
         "the calibration: measure it again with facepipe calibrate",
     ]
     with Gallery.open(tmp_path / "new") as mended:
         assert check(mended.database) == []
-        found = {name: {v for _, v in rows} for name, rows in content(mended.snapshot()).items()}
-    missing = {name: rows - found[name] for name, rows in expected.items()}
+        there = {name: {v for _, v in rows} for name, rows in content(mended.snapshot()).items()}
+    missing = {name: rows - there[name] for name, rows in expected.items()}
     assert sum(len(rows) for rows in missing.values()) == 1
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_salvage_reads_the_pages_below_a_damaged_one(
+    tmp_path: Path, sealed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sealed:
+        monkeypatch.setenv("FACEPIPE_PASSPHRASE", "open")
+    secret = Secret.passphrase("open") if sealed else None
+    with Gallery.create(tmp_path / "gallery", "model-1", DIM, secret) as gallery:
+        gallery.add([new(f"P{i % 5}", i, source=f"folder/{i}.jpg") for i in range(400)])
+        people.remove(gallery.database, "P4")
+        expected = content(gallery.snapshot(cache=False))
+        query = "SELECT rootpage FROM sqlite_master WHERE name IN ('face', 'vector', 'person', 'sqlite_sequence')"
+        roots = [row[0] for row in gallery.database.connection.execute(query)]
+    path = tmp_path / "gallery" / "faces.sqlite"
+    data = bytearray(path.read_bytes())
+    for page in roots:  # everybody's name is in the list of names as well
+        data[(page - 1) * 8192 : page * 8192] = np.random.default_rng(page).bytes(8192)
+    path.write_bytes(data)
+    found = salvage(tmp_path / "gallery", tmp_path / "new")
+    assert (found.faces, found.known, found.people) == (320, 320, 4)
+    assert len(found.lost) == 1 and "uncounted" in found.lost[0]
+    with Gallery.open(tmp_path / "new") as mended:
+        assert check(mended.database) == []
+        there = content(mended.snapshot(cache=False))
+    assert {name: {v for _, v in rows} for name, rows in there.items()} == {
+        name: {v for _, v in rows} for name, rows in expected.items()
+    }
+
+
+@pytest.mark.parametrize("page_size", [512, 8192, 65536])
+def test_pages_hold_what_sqlite_stored(tmp_path: Path, page_size: int) -> None:
+    rng = np.random.default_rng(page_size)
+    stored: list[tuple[int, tuple[object, ...]]] = [
+        (int(i), (None, "Zoë" * int(rng.integers(400)), rng.bytes(int(rng.integers(9000))), 0.5, 0, 1, -int(i)))
+        for i in rng.choice(2**40, 200, replace=False)
+    ]
+    with closing(sqlite3.connect(tmp_path / "a.sqlite")) as connection:
+        connection.execute(f"PRAGMA page_size = {page_size}")
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a, b, c, d, e, f)")
+        rows = [(row_id, *values[1:]) for row_id, values in stored]
+        connection.executemany("INSERT INTO t VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.commit()
+    assert sorted(leaf_rows(tmp_path / "a.sqlite")) == sorted(stored)
 
 
 @pytest.mark.parametrize("seed", range(12))

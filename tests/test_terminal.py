@@ -135,7 +135,7 @@ def test_an_old_name_can_be_renamed_erased_and_salvaged_but_not_imported(folder:
             gallery.add([NewFace("Bob\u202e", new("Bob", 5).vector)])
     with pytest.raises(UsageError, match="is no name"):
         import_gallery(tmp_path / "other", tmp_path / "x.sqlite")
-    assert salvage(folder, tmp_path / "salvaged")[0] == 2
+    assert salvage(folder, tmp_path / "salvaged").faces == 2
     with Gallery.open(tmp_path / "salvaged") as gallery:
         assert [person.name for person in people.people(gallery.database)] == [printable(OLD), "Bob"]
     with Gallery.open(folder) as gallery:

@@ -148,14 +148,15 @@ def salvage(into: Path, gallery: Path, as_json: bool) -> int:
     from facepipe.gallery.check import salvage as run_salvage
 
     require_outside(gallery, into)
-    count, lost = run_salvage(gallery, into)
+    found = run_salvage(gallery, into)
     if as_json:
-        echo_json(faces=count, lost=lost, into=str(into))
+        echo_json(**asdict(found), into=str(into))
     else:
-        for line in lost:
+        for line in found.lost:
             note(f"lost: {line}")
-        echo(f"{count} faces carried into {into}, {len(lost)} losses")
-    return ExitCode.PARTIAL if lost else ExitCode.OK
+        people = plural(found.people, "person", "people")
+        echo(f"{found.faces} of {plural(found.known, 'face')}, of {people}, carried into {into}")
+    return ExitCode.PARTIAL if found.lost else ExitCode.OK
 
 
 @click.command()

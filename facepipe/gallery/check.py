@@ -7,6 +7,7 @@ rest there is `salvage`, which carries every intact row into a new gallery.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,9 +21,11 @@ from facepipe.files import printable
 from facepipe.gallery.database import Database
 from facepipe.gallery.derived import TEMPORARY, remove_leftovers
 from facepipe.gallery.index import check_index, drop_index
+from facepipe.gallery.pages import leaf_rows
 from facepipe.gallery.people import drop_faces, touch
 from facepipe.gallery.privacy import finish_scrub
 from facepipe.gallery.rows import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
+from facepipe.gallery.schema import migrate
 from facepipe.gallery.sealing import Secret
 from facepipe.gallery.vectors import base_vectors, check_cache, drop_cache
 from facepipe.images import content_hash, read_bytes
@@ -235,10 +238,21 @@ def _repair_vectors(database: Database, face_ids: list[int], done: list[str], lo
                 lost.append(f"face {face_id} ({whose}) dropped, no copy of its vector is left: {_LOSSES['vector']}")
 
 
-def salvage(folder: Path, into: Path) -> tuple[int, list[str]]:
-    """Carry every intact face of a damaged gallery into a new one; return how many, and what was lost.
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What a salvage carried. faces: of `known`, of which anything was found. lost: what was not carried, a line each."""
 
-    GalleryError when not even the table of contents can be read, or `into` holds a gallery.
+    faces: int
+    known: int
+    people: int
+    lost: list[str]
+
+
+def salvage(folder: Path, into: Path) -> Salvaged:
+    """Carry every intact face of a damaged gallery into a new one.
+
+    A table that SQLite cannot read to its end is read from its pages. GalleryError when not even the table of contents
+    can be read, or `into` holds a gallery.
     """
     from facepipe.gallery.store import Gallery
 
@@ -247,41 +261,52 @@ def salvage(folder: Path, into: Path) -> tuple[int, list[str]]:
     except GalleryDamagedError as error:
         raise GalleryError(f"{error.what}, and not even its model can be read: restore a copy") from error
     secret = Secret.from_environment() if source.codec.sealed else None  # the new gallery is as closed as the old one
-    lost: list[str] = []
+    reader = _Reader(source)
     try:
         with (
             Gallery.create(into, source.fingerprint, source.dim, secret) as target,
             target.database.write("salvage") as generation,
         ):
-            count = _salvage_rows(source, target.database, generation, lost)
-            target.database.log("salvage", faces=count)
-            lost += _not_carried(source)
+            found = _salvage_rows(reader, target.database, generation)
+            target.database.log("salvage", faces=found.faces)
+            found.lost.extend(_not_carried(source))
     except sqlite3.Error as error:
         raise GalleryError(f"{folder}: nothing can be read from it ({error}): restore a copy") from error
     finally:
+        reader.close()
         source.close()
-    return count, lost
+    return found
 
 
-def _salvage_rows(source: Database, target: Database, generation: int, lost: list[str]) -> int:
+def _salvage_rows(reader: _Reader, target: Database, generation: int) -> Salvaged:
     from facepipe.gallery.people import ensure_person
 
+    source = reader.source
+    lost: list[str] = []
     names: dict[int, str] = {}
     for table, key in (("subject", "person_id"), ("person", "id")):
-        for row in _readable_rows(source, table, key, "name", lost):
-            # A name from before invisible characters were refused is carried as lists show it.
-            names[row[0]] = printable(source.codec.open_text(row[1]))[:200]
+        for person_id, stored in reader.rows(table, f"{key}, name"):
+            name = _readable(source, stored)
+            if name is not None:
+                # A name from before invisible characters were refused is carried as lists show it.
+                names[person_id] = printable(name)[:200]
     columns = (
         "person_id, source, content, ordinal, x1, y1, x2, y2, score, landmarks, size, sharpness, yaw, pitch, roll,"
         " edge_density, enrolled, expires"
     )
     vectors: dict[int, bytes] = {}
-    for face_id, data, crc in _readable_rows(source, "vector", "face_id", "data, crc", lost):
-        if vector_checksum(face_id, data) == crc:
+    known: set[int] = set()
+    for face_id, data, crc in reader.rows("vector", "face_id, data, crc"):
+        known.add(face_id)
+        if isinstance(data, bytes) and vector_checksum(face_id, data) == crc:
             vectors[face_id] = source.codec.open(data)
+    carried: set[int] = set()
+    rowless = set(known)
     count = 0
-    for row in _readable_rows(source, "face", "id", f"{columns}, crc = {CRC_OF_FACE}", lost):
+    for row in reader.rows("face", f"id, {columns}, crc = {CRC_OF_FACE}"):
         face_id, person_id, source_path, content, *rest, intact = row
+        known.add(face_id)
+        rowless.discard(face_id)
         if not intact or face_id not in vectors:
             whose = (
                 f"{names.get(person_id, f'person {person_id}')}, photo {_readable(source, source_path) or 'unknown'}"
@@ -289,6 +314,7 @@ def _salvage_rows(source: Database, target: Database, generation: int, lost: lis
             lost.append(f"face {face_id} ({whose}): its row or its vector is damaged: {_LOSSES['vector']}")
             continue
         person = ensure_person(target, names.get(person_id, f"person {person_id}"), generation)
+        carried.add(person)
         values: list[Any] = [
             person,
             None if source_path is None else target.codec.seal_text(source.codec.open_text(source_path)),
@@ -305,7 +331,13 @@ def _salvage_rows(source: Database, target: Database, generation: int, lost: lis
             (cursor.lastrowid, data, vector_checksum(cursor.lastrowid, data)),
         )
         count += 1
-    return count
+    if rowless:
+        lost.append(f"{plural(len(rowless), 'face')} whose person is lost: enrol everybody again")
+    if reader.patchy:
+        lost.append(
+            "what lay on unreadable pages, uncounted: enrol everybody again, photos that are there are passed over"
+        )
+    return Salvaged(count, len(known), len(carried), lost)
 
 
 def _not_carried(source: Database) -> Iterator[str]:
@@ -326,41 +358,65 @@ def _not_carried(source: Database) -> Iterator[str]:
         yield "the calibration: measure it again with facepipe calibrate"
 
 
-def _readable_rows(
-    database: Database, table: str, key: str, columns: str, lost: list[str]
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a table that can be read, stepping over damaged pages id by id."""
-    try:
-        last = database.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'face'").fetchone()
-        people = database.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'person'").fetchone()
-        highest = max(last[0] if last else 0, people[0] if people else 0)
-    except sqlite3.DatabaseError:
-        highest = 10_000_000
-    position = 0
-    while position <= highest:
+class _Reader:
+    """Reads tables of a damaged gallery. patchy: some could not be read by SQLite, and were read from their pages."""
+
+    def __init__(self, source: Database) -> None:
+        self.source = source
+        self._rebuilt: sqlite3.Connection | None = None
+
+    @property
+    def patchy(self) -> bool:
+        return self._rebuilt is not None
+
+    def rows(self, table: str, columns: str) -> list[tuple[Any, ...]]:
+        """Return columns of all rows that can be read."""
+        query = f"SELECT {columns} FROM {table} ORDER BY 1"
         try:
-            rows = database.connection.execute(
-                f"SELECT {key}, {columns} FROM {table} WHERE {key} >= ? ORDER BY {key} LIMIT 256", (position,)
-            ).fetchall()
-            if not rows:
-                return
-            yield from rows
-            position = rows[-1][0] + 1
+            return self.source.connection.execute(query).fetchall()
         except sqlite3.DatabaseError:
-            yield from _one_by_one(database, table, key, columns, position, min(position + 256, highest + 1), lost)
-            position += 256
+            if self._rebuilt is None:
+                self._rebuilt = _rebuild(self.source)
+            return self._rebuilt.execute(query).fetchall()
+
+    def close(self) -> None:
+        if self._rebuilt is not None:
+            self._rebuilt.close()
 
 
-def _one_by_one(
-    database: Database, table: str, key: str, columns: str, start: int, stop: int, lost: list[str]
-) -> Iterator[tuple[Any, ...]]:
-    for row_id in range(start, stop):
-        try:
-            row = database.connection.execute(
-                f"SELECT {key}, {columns} FROM {table} WHERE {key} = ?", (row_id,)
-            ).fetchone()
-        except sqlite3.DatabaseError as error:
-            lost.append(f"{table} {row_id}: {error}")
-            continue
-        if row is not None:
-            yield row
+def _rebuild(source: Database) -> sqlite3.Connection:
+    """Return a temporary database with the rows that lie on readable pages of a gallery."""
+    with contextlib.suppress(sqlite3.Error):  # what lies in the WAL belongs to the file
+        source.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path = Path(source.connection.execute("PRAGMA database_list").fetchone()[2])
+    try:
+        # A gallery on its way to another network has vectors of both, and pages do not say which.
+        moving = source.connection.execute("SELECT 1 FROM vector_next LIMIT 1").fetchone() is not None
+    except sqlite3.DatabaseError:
+        moving = True
+    rebuilt = sqlite3.connect("", isolation_level=None)
+    rebuilt.create_function("checksum", -1, checksum, deterministic=True)
+    migrate(rebuilt)
+    rebuilt.execute("BEGIN")
+    for row_id, values in leaf_rows(path):
+        table = _table_of(values)
+        if table is not None and not (moving and table == "vector"):
+            marks = ", ".join("?" * len(values))
+            with contextlib.suppress(sqlite3.IntegrityError, OverflowError):  # a row that is damaged
+                rebuilt.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", (row_id, *values[1:]))
+    rebuilt.execute("COMMIT")
+    return rebuilt
+
+
+def _table_of(values: tuple[Any, ...]) -> str | None:
+    """Return the table that a row belongs to by its form, None for those that a salvage does not carry."""
+    kinds = [type(value) for value in values]
+    if len(values) == 21:
+        return "face"
+    if len(values) == 6 and kinds[2] is bytes:
+        return "person"
+    if len(values) == 3 and kinds[1] in {str, bytes} and kinds[2] is bytes:
+        return "subject"
+    if len(values) == 3 and kinds[1:] == [bytes, int]:
+        return "vector"
+    return None
