@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -181,10 +182,25 @@ def test_export_import_check_compact_index_log(folder: Path, tmp_path: Path, cap
     assert run("gallery", "index", "--kind", "pq", "--gallery", folder) == 2
     assert "too few" in capfd.readouterr().err
     assert answer(capfd, "gallery", "index", "--kind", "exact", "--gallery", folder)["recall"] == 1.0
-    assert run("gallery", "log", "--gallery", folder) == 0
-    actions = [json.loads(line)["action"] for line in capfd.readouterr().out.splitlines()]
-    assert actions == ["enroll", "enroll", "index"]
+    entries = answer(capfd, "gallery", "log", "--gallery", folder)["entries"]
+    assert isinstance(entries, list)
+    assert [entry["action"] for entry in entries] == ["enroll", "enroll", "index"]
     assert answer(capfd, "gallery", "salvage", tmp_path / "c", "--gallery", folder)["faces"] == 4
+
+
+def test_the_log_is_a_table_with_times_and_names_of_today(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("gallery", "rename", "Ann", "Anne", "--gallery", folder) == 0
+    assert run("gallery", "split", "Anne", 1, "--into", "Zoe", "--gallery", folder) == 0
+    assert run("gallery", "erase", "Bob [x]", "--yes", "--gallery", folder) == 0
+    capfd.readouterr()
+    assert run("gallery", "log", "--gallery", folder) == 0
+    heading, *lines = capfd.readouterr().out.splitlines()
+    assert heading.split() == ["when", "who", "what", "person", "details"]
+    for line in lines:
+        datetime.fromisoformat(line[:25])
+    assert "enroll" in lines[0] and "Anne" in lines[0] and lines[0].rstrip().endswith("3 faces")
+    assert "person 2 (erased)" in lines[1]
+    assert any("split" in line and "into Zoe, 1 face" in line for line in lines)
 
 
 def test_check_has_exit_code_5_and_repairs(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

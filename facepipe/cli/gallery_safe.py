@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from facepipe.cli.common import echo, gallery_option, json_option, note, quiet_option
-from facepipe.cli.gallery_people import echo_json, open_database
+from facepipe.cli.gallery_people import echo_json, open_database, table
 from facepipe.files import printable
 from facepipe.wording import plural
 
@@ -112,20 +113,42 @@ def unseal(gallery: Path, as_json: bool, quiet: bool) -> None:
 @gallery_option
 @json_option
 def log(identify: str | None, gallery: Path, as_json: bool) -> None:
-    """Print who did what and when, oldest first, a JSON record a line. Erased people have no name in it."""
+    """Show who did what and when, oldest first. People have the name of today, erased people none."""
+    import json
+
     from facepipe.gallery.journal import journal_lines, set_identify_log
 
     with open_database(gallery) as database:
         if identify is not None:
             set_identify_log(database, identify == "on")
-        lines = list(journal_lines(database))
+        entries = [json.loads(line) for line in journal_lines(database)]
     if as_json:
-        import json
-
-        echo_json(entries=[json.loads(line) for line in lines])
+        echo_json(entries=entries)
         return
-    for line in lines:
-        echo(line)
+    rows = [
+        [_moment(e["at"]), e["actor"], e["action"], _called(e["person_id"], e["person"]), _details(e)] for e in entries
+    ]
+    table(["when", "who", "what", "person", "details"], rows)
+
+
+def _moment(seconds: float) -> str:
+    """Return a time as people here write it, with the offset from UTC."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def _called(person_id: int | None, name: str | None) -> str:
+    return "-" if person_id is None else name or f"person {person_id} (erased)"
+
+
+def _details(entry: dict[str, Any]) -> str:
+    """Return what else a journal entry says, in words."""
+    told = []
+    if "into" in entry:
+        told.append(f"into {_called(entry['into'], entry['into_person'])}")
+    if isinstance(entry.get("faces"), int):
+        told.append(plural(entry["faces"], "face"))
+    told += [f"{key} {entry[key]}" for key in ("state", "unknown", "kind", "dropped") if key in entry]
+    return ", ".join(told)
 
 
 @click.command("export")

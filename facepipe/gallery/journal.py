@@ -38,7 +38,10 @@ def log_identified(database: Database, names: Mapping[str, int], others: int) ->
 
 
 def journal_lines(database: Database) -> Iterator[str]:
-    """Yield the journal as JSON lines, oldest first, with the names of people who were not erased."""
+    """Yield the journal as JSON lines, oldest first, with the names of people who were not erased, as they are called now.
+
+    The name before a rename is kept nowhere: an erase could not take it out of an entry.
+    """
     with database.read() as connection:
         names = {
             row[0]: database.codec.open_text(row[1])
@@ -46,8 +49,11 @@ def journal_lines(database: Database) -> Iterator[str]:
         }
         rows = connection.execute("SELECT id, at, actor, action, person_id, details, digest FROM journal ORDER BY id")
         for row_id, at, who, action, person_id, details, digest in rows.fetchall():
+            facts = json.loads(details)
+            if "into" in facts:
+                facts["into_person"] = names.get(facts["into"])
             entry = {
-                **json.loads(details),  # first: entries of old have a detail "person", whether all of the person went
+                **facts,  # first: entries of old have a detail "person", whether all of the person went
                 "schema_version": 1,
                 "id": row_id,
                 "at": at,
