@@ -12,7 +12,7 @@ import pytest
 from facepipe.errors import GalleryError, GalleryModelError, InputError, UsageError
 from facepipe.gallery import people, vectors
 from facepipe.gallery.anchors import add_anchor
-from facepipe.gallery.audit import audit
+from facepipe.gallery.audit import audit, keep, without_kept
 from facepipe.gallery.audit_page import write_page
 from facepipe.gallery.check import check
 from facepipe.gallery.enroll import Enroller, EnrollRules
@@ -219,6 +219,31 @@ def test_an_audit_puts_wrong_labels_first(tmp_path: Path) -> None:
     assert not any(doubt.mislabelled for doubt in audit(clean.snapshot(), 0.4).doubts)
 
 
+def test_a_face_that_is_right_is_doubted_no_more_until_it_is_somebody_elses(tmp_path: Path) -> None:
+    gallery, _ = crowd(tmp_path, 5)
+
+    def doubted() -> set[int]:
+        snapshot = gallery.snapshot()
+        return {d.face_id for d in without_kept(audit(snapshot, 0.4), gallery.database, snapshot).doubts}
+
+    before = doubted()
+    first, second = sorted(before)[:2]
+    keep(gallery.database, [first])
+    keep(gallery.database, [second])
+    assert doubted() == before - {first, second}
+    with pytest.raises(UsageError, match="no face 99999"):
+        keep(gallery.database, [99999])
+    doubts = audit(gallery.snapshot(), 0.4).doubts
+    person, rival = next((d.person, d.other_person) for d in doubts if d.face_id == first)
+    people.split(gallery.database, person, [first], rival)
+    people.split(gallery.database, rival, [first], "Somebody new")
+    keep(gallery.database, [second])
+    people.split(gallery.database, "Somebody new", [first], person)
+    assert first in doubted(), "the note ended when the face got another person"
+    assert second not in doubted()
+    assert check(gallery.database) == []
+
+
 def test_an_audit_names_people_who_look_alike_or_have_few_photos(tmp_path: Path) -> None:
     gallery = Gallery.create(tmp_path / "g", "m", DIM)
     close = (unit(1) + 0.2 * unit(2)) / np.linalg.norm(unit(1) + 0.2 * unit(2))
@@ -243,6 +268,7 @@ def test_the_audit_page_shows_the_faces_and_escapes_names(gallery: Gallery, tmp_
     assert page.count("data:image/jpeg;base64,") >= 3
     assert "<b>Bob</b>" not in page
     assert "facepipe gallery split" in page
+    assert "facepipe gallery audit --keep" in page
 
 
 def test_a_contact_sheet_shows_the_faces(gallery: Gallery, tmp_path: Path) -> None:

@@ -33,22 +33,31 @@ if TYPE_CHECKING:
 @click.option("--threshold", type=FiniteRange(-1, 1), help="Cosine that counts as one person; default: the model's.")
 @click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page with the faces.")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Rows shown of each list.")
+@click.option(
+    "--keep", "kept", multiple=True, type=int, metavar="FACE", help="Say that this face (id) is right: no doubt again."
+)
 @json_option
-def audit(gallery: Path, threshold: float | None, page: Path | None, top: int, as_json: bool) -> None:
+def audit(
+    gallery: Path, threshold: float | None, page: Path | None, top: int, kept: tuple[int, ...], as_json: bool
+) -> None:
     """Find doubtful faces, mixed-up labels, people who look alike, and people with too few photos.
 
     Each face is compared with the mean of its person's other faces and with everybody else; the largest doubts come first.
     """
     from facepipe.files import check_outputs
     from facepipe.gallery.audit import audit as run_audit
+    from facepipe.gallery.audit import keep, without_kept
     from facepipe.gallery.index import load_index
     from facepipe.gallery.vectors import load_snapshot
 
     check_outputs((page,), gallery=gallery)
     with open_database(gallery) as database:
+        if kept:
+            keep(database, kept)
         snapshot = load_snapshot(database)
         limit = _threshold(database) if threshold is None else threshold
         report = run_audit(snapshot, limit, load_index(database, snapshot, note))
+        report = without_kept(report, database, snapshot)
         if page is not None:
             from facepipe.gallery.audit_page import write_page
 
@@ -94,6 +103,7 @@ def _print_audit(report: AuditReport, top: int) -> None:
             for d in report.doubts[:top]
         ]
         table(["doubt", "face", "person", "own", "nearest other", "other", ""], rows)
+        echo("gallery split or gallery remove puts a face right; gallery audit --keep FACE says that it is")
     if report.alike:
         echo(f"\n{plural(len(report.alike), 'pair')} of people who look alike:")
         table(["", "", "cosine"], [[a.first, a.second, f"{a.similarity:.2f}"] for a in report.alike[:top]])

@@ -6,10 +6,14 @@ nearer to somebody else, or far from its own, is in doubt; the larger the gap, t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from facepipe.errors import UsageError
+from facepipe.gallery.database import Database
 from facepipe.gallery.index import ExactIndex, Index
 from facepipe.gallery.likeness import unlike_limit
 from facepipe.gallery.snapshot import GallerySnapshot
@@ -161,3 +165,36 @@ def _alike(snapshot: GallerySnapshot, search: Index, threshold: float, neighbour
                 pairs[min(a, b), max(a, b)] = float(scores[line, place])
     ranked = sorted(pairs.items(), key=lambda item: -item[1])
     return tuple(Alike(snapshot.persons[a], snapshot.persons[b], value) for (a, b), value in ranked)
+
+
+_KEPT = "audit_kept"
+
+
+def keep(database: Database, face_ids: Sequence[int]) -> None:
+    """Note that faces are their person's, whatever they look like: `without_kept` leaves them out.
+
+    UsageError when there is no such face. The note ends when the face goes or gets another person.
+    """
+    with database.write("audit"):
+        owners = dict(database.connection.execute("SELECT id, person_id FROM face").fetchall())
+        for face_id in face_ids:
+            if face_id not in owners:
+                raise UsageError(f"there is no face {face_id} in {database.folder}: facepipe gallery audit lists ids")
+        kept = _kept(database) | {(face_id, owners[face_id]) for face_id in face_ids}
+        still = sorted(pair for pair in kept if owners.get(pair[0]) == pair[1])
+        database.set_meta(_KEPT, json.dumps(still))
+
+
+def without_kept(report: AuditReport, database: Database, snapshot: GallerySnapshot) -> AuditReport:
+    """Return the report without doubts about faces that were said to be right."""
+    kept = _kept(database)
+    if not kept:
+        return report
+    owners = dict(zip(snapshot.face_ids.tolist(), snapshot.person_ids[snapshot.owners].tolist(), strict=True))
+    doubts = tuple(doubt for doubt in report.doubts if (doubt.face_id, owners[doubt.face_id]) not in kept)
+    return replace(report, doubts=doubts)
+
+
+def _kept(database: Database) -> set[tuple[int, int]]:
+    """Return pairs of face and person that were said to be right."""
+    return {(face, person) for face, person in json.loads(database.get_meta(_KEPT) or "[]")}

@@ -137,5 +137,6 @@ def _doubt_row(pictures: _Pictures, number: int, doubt: Doubt) -> str:
     return (
         f'<tr><td class="number">{number}</td><td class="faces">{figures}</td>'
         f"<td><b{mark}>{_escape(own)}, {_escape(other)}</b>"
-        f"<br><code>{_escape(mend)}</code></td></tr>\n"
+        f"<br><code>{_escape(mend)}</code>"
+        f"<br>or, if it is right: <code>facepipe gallery audit --keep {doubt.face_id}</code></td></tr>\n"
     )
