@@ -257,9 +257,9 @@ def test_a_snapshot_over_a_derived_file_equals_one_from_the_rows(steps: list[tup
                 gallery.add([new(f"P{number % 8}", 1000 + number)])
             elif names and step == "remove":
                 people.remove(gallery.database, names[number % len(names)])
-            elif names and step == "move":
+            elif names and step == "move" and names[number % len(names)] != f"P{number % 8}":
                 people.merge(gallery.database, [names[number % len(names)]], f"P{number % 8}")
-            elif names:
+            elif names and step not in {"add", "remove", "move"}:
                 faces = people.faces_of(gallery.database, names[number % len(names)])
                 if faces:
                     people.remove(gallery.database, names[number % len(names)], [faces[0].id])
