@@ -47,7 +47,7 @@ def main() -> None:
     seconds: dict[tuple[str, str], list[tuple[float, float]]] = {}
     totals: dict[tuple[str, str], list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        pools = photos(options.faces, Path(folder), options.large)
+        pools = photos(options.faces, Path(folder), options.large * options.turns)
         for turn in range(options.turns):
             rng = random.Random(options.seed + turn)
             chosen = {kind: rng.sample(pool, min(getattr(options, kind), len(pool))) for kind, pool in pools.items()}
@@ -93,13 +93,13 @@ def main() -> None:
 
 
 def photos(faces: Path, folder: Path, large: int) -> dict[str, list[str]]:
-    """Return the paths of each kind; makes the large ones."""
+    """Return the paths of each kind; makes so many large ones."""
     import cv2
 
     scenes = sorted((faces / "scenes").iterdir())
     pools = {"scenes": scenes, "lfw": sorted((faces / "lfw").glob("*/*.jpg"))}
     made = []
-    for path in random.Random(7).sample(scenes, min(max(large * 3, 1), len(scenes)) if large else 0):
+    for path in random.Random(7).sample(scenes, min(large, len(scenes))):
         picture = cv2.imread(str(path))
         factor = (12e6 / (picture.shape[0] * picture.shape[1])) ** 0.5
         picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from facepipe.gallery.store import Gallery
 from tests.gallery_faults import WORK, Say, State, Work, _after_enroll, _batch, judge, make_template, state_of
 
 _CALLS = "openat,write,pwrite64,lseek,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,ftruncate,mkdir,mkdirat"
+_RESUMED = re.compile(r"^\d+ +<\.\.\. \w+ resumed>")
 _LINE = re.compile(r"^\d+ +(\w+)\((.*)\) += (-?\d+)")
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 _DESCRIPTOR = re.compile(r"^(\d+)<([^>]*)>")
@@ -85,11 +86,23 @@ def record(command: list[str], root: Path, log: Path) -> tuple[list[Event], dict
         return list(_events(lines, tracker)), here
 
 
-def _events(lines: Iterator[str], tracker: _Tracker) -> Iterator[Event]:
+def whole_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Join what strace writes in two lines, where another thread's call ended in between: a call counts when it ends."""
+    begun: dict[str, str] = {}
     for line in lines:
+        thread = line.split(" ", 1)[0]
+        if line.rstrip().endswith("<unfinished ...>"):
+            begun[thread] = line[: line.rindex("<unfinished ...>")].rstrip()
+        elif _RESUMED.match(line):
+            yield begun.pop(thread) + _RESUMED.sub("", line)
+        else:
+            yield line
+
+
+def _events(lines: Iterator[str], tracker: _Tracker) -> Iterator[Event]:
+    for line in whole_lines(lines):
         found = _LINE.match(line)
         if found is None or int(found[3]) < 0:
-            assert "unfinished" not in line, f"two threads wrote at once: {line[:200]}"
             continue
         yield from _event(found[1], found[2], int(found[3]), tracker)
 

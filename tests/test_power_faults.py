@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from facepipe.gallery import vectors
-from tests.power_faults import Event, after_cut, cut_trials, strace_works
+from tests.power_faults import Event, after_cut, cut_trials, strace_works, whole_lines
 
 
 def outcomes(tmp_path: Path, events: list[Event]) -> set[bytes | None]:
@@ -50,3 +50,8 @@ def test_a_rename_is_sure_when_its_folder_is_synced(tmp_path: Path) -> None:
 def test_a_power_cut_loses_nothing_that_was_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectors, "SMALL", 8)
     assert sum(cut_trials(["enroll", "compact", "export"], 18, 0, tmp_path).values()) == 18
+
+
+def test_a_call_that_another_thread_interrupts_in_the_log_is_one_call() -> None:
+    log = ["1 lseek(7, 0, SEEK_SET <unfinished ...>\n", "2 close(3) = 0\n", "1 <... lseek resumed>) = 5\n"]
+    assert list(whole_lines(log)) == ["2 close(3) = 0\n", "1 lseek(7, 0, SEEK_SET) = 5\n"]

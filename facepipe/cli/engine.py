@@ -64,7 +64,7 @@ def detect_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=1280,
             show_default=True,
             envvar="FACEPIPE_MAX_SIDE",
-            help="Look at larger pictures reduced to this many pixels, at crowds up to 3 times as large; 0: never reduce.",
+            help="Look at larger pictures reduced to this many pixels, at crowds up to twice as large; 0: never reduce.",
         ),
         device_option,
     )(called)

@@ -13,11 +13,11 @@ from facepipe.types import Detector, Face, Image
 #: So many faces that are small at the reduced size make a crowd.
 CROWD = 5
 #: How many times larger the closer look sees a photo at most.
-CLOSER = 3
+CLOSER = 2
 #: A photo is looked at again when it is so many times larger than it was seen.
 _WORTH = 1.25
 #: Small: less than so many times the smallest face that is looked for.
-_SMALL = 2.0
+_SMALL = 1.5
 
 
 class CloserLook:
