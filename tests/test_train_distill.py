@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,9 +97,6 @@ def test_a_killed_run_ends_exactly_where_an_unbroken_one_ends(
 
 
 def test_asked_to_stop_it_saves_and_says_so(data: tuple[Path, Path], tmp_path: Path) -> None:
-    import os
-    import signal
-
     said: list[str] = []
     run = Run(PLAN, replace(HERE, seconds=1e9), *data, tmp_path / "a", say=said.append)
     update = run.update
@@ -110,6 +113,35 @@ def test_asked_to_stop_it_saves_and_says_so(data: tuple[Path, Path], tmp_path: P
     again = Run(PLAN, HERE, *data, tmp_path / "a", say=said.append)
     again._resume()
     assert again.student.step == 4
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_run_with_a_worker_ends_by_itself_and_on_ctrl_c(
+    data: tuple[Path, Path], tmp_path: Path, interrupted: bool
+) -> None:
+    crops, targets = data
+    write_array(targets / "target.npy", np.repeat(np.eye(8, 256), 6, axis=0).astype(np.float16))
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "scripts.train", "distill", "--crops", str(crops), "--targets", str(targets)]
+    command += ["--out", str(out), "--batch", "8", "--workers", "1", "--device", "cpu", "--threads", "1"]
+    command += ["--samples", "100000"] if interrupted else ["--minutes", "0.02"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(
+        command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            if interrupted:
+                until = time.monotonic() + 60
+                while not (out / "log.jsonl").exists() and time.monotonic() < until:
+                    time.sleep(0.2)
+                time.sleep(4)
+                os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of them
+            _, errors = process.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == (130 if interrupted else 0), errors
+    assert (out / "checkpoint.pt").exists() and ("goes on" in errors) == interrupted
 
 
 def test_the_student_learns_and_the_log_and_the_plot_show_it(data: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import multiprocessing
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -120,26 +124,44 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return chosen
 
 
-def batches(dataset: TrainingSet, first: int, last: int, workers: int, pin: bool = False) -> Iterator[Batch]:
-    """Yield the batches of steps first to last - 1, made ahead of time by `workers` processes (0: in this one)."""
+def batches(
+    dataset: TrainingSet, first: int, last: int, workers: int, pin: bool = False
+) -> Generator[Batch, None, None]:
+    """Yield the batches of steps first to last - 1, made ahead of time by `workers` processes (0: in this one).
+
+    Close it (`contextlib.closing`) when it is left early: its workers end with it, and a process whose workers live never exits.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    closing = spawn.RawValue(ctypes.c_bool, False)
     loader: DataLoader[tuple[Tensor, Tensor, Tensor]] = DataLoader(
         dataset,
         batch_size=None,
         sampler=range(first, last),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_start,
+        worker_init_fn=partial(_start, closing),
         pin_memory=pin,
-        multiprocessing_context="spawn" if workers else None,
+        multiprocessing_context=spawn if workers else None,
     )
-    for chips, target, identity in loader:
-        yield Batch(chips, target, identity)
+    stream = iter(loader)
+    try:
+        for chips, target, identity in stream:
+            yield Batch(chips, target, identity)
+    finally:
+        closing.value = True
+        # The last reference: the iterator tells its workers to end and waits for them.
+        del stream
 
 
-def _start(_worker: int) -> None:
-    # Ctrl-C and `timeout` reach the whole group: the main process ends in order, and its end is the workers' end.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _start(closing: ctypes.c_bool, _worker: int) -> None:
+    # Ctrl-C and `timeout` reach the whole group, and the main process ends in order: before that a worker must not go. What
+    # multiprocessing sends to a worker that is left over is SIGTERM too; it counts once the main process has closed the stream.
+    def end(*_: object) -> None:
+        if closing.value:
+            os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 

@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -317,7 +318,7 @@ class Run:
         first = student.step
         last = self.plan.steps if machine.minutes is None else _ANY
         stream = batches(self.dataset, first, last, machine.workers, self.device.type == "cuda")
-        with Stop() as stop:
+        with Stop() as stop, closing(stream):
             for batch in stream if first < self.plan.steps else ():
                 plan = self.plan
                 sums.add(self.update(forward, batch))
@@ -393,10 +394,11 @@ class Run:
         kept = deepcopy(self.student.state())
         stream = batches(self.dataset, 0, steps + 4, self.machine.workers)
         started = time.monotonic()
-        for i, batch in enumerate(stream):
-            if i == 4:
-                started = time.monotonic()
-            self.update(self.student.network, batch)
+        with closing(stream):
+            for i, batch in enumerate(stream):
+                if i == 4:
+                    started = time.monotonic()
+                self.update(self.student.network, batch)
         rate = steps * self.plan.batch / (time.monotonic() - started)
         self.student.load(kept)
         # A fresh optimizer has no moments; loading an empty state keeps those of the trial.
