@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -327,3 +330,24 @@ def test_commands_refuse_what_does_not_fit(tmp_path: Path) -> None:
         call("crops", str(tmp_path / "nowhere"), "--out", str(tmp_path / "o"), "--crop-workers", "0")
     with pytest.raises(UsageError, match="belong together"):
         call("distill", "--crops", "x", "--targets", "x", "--out", str(tmp_path), "--eval-pairs", "p")
+
+
+def test_the_recipe_runs_from_any_folder_without_an_active_environment(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "a repository", tmp_path / "elsewhere"
+    scripts = Path(__file__).parents[1] / "scripts"
+    for name in ("venv", "train/run"):
+        place = root / "scripts" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(scripts / name, place)
+    (root / "pyproject.toml").write_text("")
+    python = root / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$(pwd) $*"\n')
+    python.chmod(0o755)
+    elsewhere.mkdir()
+    environment = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV"}
+    done = subprocess.run(
+        [root / "scripts" / "train" / "run", "crops", "--help"],
+        cwd=elsewhere, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"{elsewhere} -m scripts.train crops --help\n"
