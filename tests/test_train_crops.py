@@ -115,6 +115,13 @@ def test_another_plan_or_other_photos_are_refused(photos: Path, tmp_path: Path) 
         run(plan, tmp_path / "out")
 
 
+def test_a_command_without_photos_leaves_nothing_in_the_way(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no photo found"):
+        run(CropsPlan((tmp_path / "empty",)), tmp_path / "out")
+    assert run(CropsPlan((photos,)), tmp_path / "out")["crops"] == 12
+
+
 def test_the_same_picture_in_another_size_is_a_duplicate(photos: Path, tmp_path: Path, astronaut: Image) -> None:
     import cv2
 
@@ -259,6 +266,18 @@ def test_a_teacher_is_found_by_its_description(onnx_file: Path) -> None:
     onnx_file.with_suffix(".toml").write_text('licence = "mine"\ncolour = "pink"\n')
     with pytest.raises(UsageError, match="rgb or bgr"):
         load_teacher(f"mean={onnx_file}")
+
+
+@pytest.mark.parametrize("weight", ["-1", "0", "nan", "inf"])
+def test_a_weight_that_makes_no_target_is_refused(onnx_file: Path, weight: str) -> None:
+    onnx_file.with_suffix(".toml").write_text('licence = "mine"\nsize = [12, 10]\n')
+    with pytest.raises(UsageError, match="weight must be above 0"):
+        load_teacher(f"mean={onnx_file}:{weight}")
+    onnx_file.with_suffix(".toml").write_text(f'licence = "mine"\nsize = [12, 10]\nweight = {weight}\n')
+    with pytest.raises(UsageError, match="weight must be above 0"):
+        load_teacher(f"mean={onnx_file}")
+    with pytest.raises(InputError, match="no such file"):
+        load_teacher(f"mean={onnx_file.with_name('other.onnx')}")
 
 
 def test_a_mirror_image_has_the_same_target() -> None:

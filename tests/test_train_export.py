@@ -25,7 +25,7 @@ from scripts.train.data import plain_chips
 from scripts.train.distill import Machine, Run, embed_chips
 from scripts.train.evaluate import held_out_pairs
 from scripts.train.search import chosen, compare, table
-from scripts.train.shards import CropSet, read_json
+from scripts.train.shards import CropSet, read_json, write_json
 from scripts.train.students import ARCHITECTURES
 from tests.test_train_distill import HERE, PLAN, TINY, data  # noqa: F401 - `data` is a fixture
 
@@ -328,6 +328,17 @@ def test_the_pairs_of_held_out_people_are_what_evaluate_reads(tmp_path: Path) ->
 def test_commands_refuse_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(FacepipeError, match="no such file"):
         call("crops", str(tmp_path / "nowhere"), "--out", str(tmp_path / "o"), "--crop-workers", "0")
+    done = tmp_path / "w" / "crops"
+    write_json(done / "plan.json", {"inputs": ["other"]})
+    write_json(done / "summary.json", {})
+    known = ["--out", str(tmp_path / "w"), "--name", "own", "--device", "cpu"]
+    with pytest.raises(UsageError, match="other photos or options"):
+        call("all", str(tmp_path), "--teacher", "mini", *known)
+    with pytest.raises(UsageError, match="other photos or options"):
+        call("adapt", str(tmp_path), "--strangers", str(tmp_path), *known)
+    for command in (["all"], ["adapt", "--strangers", str(tmp_path)]):
+        with pytest.raises(FacepipeError, match=r"away\.onnx: no such file"):
+            call(*command, str(tmp_path), "--teacher", f"x={tmp_path / 'away.onnx'}", *known)
     with pytest.raises(UsageError, match="belong together"):
         call("distill", "--crops", "x", "--targets", "x", "--out", str(tmp_path), "--eval-pairs", "p")
 

@@ -32,7 +32,7 @@ from scripts.train.lastlayer import (
     with_change,
 )
 from scripts.train.shards import CropSet, write_json
-from scripts.train.steps import Options, dim_of, run_crops, run_distill, run_export, run_teach
+from scripts.train.steps import Options, check_teachers, dim_of, known_crops, run_distill, run_export, run_teach
 from scripts.train.teach import read_target
 
 Say = Callable[[str], None]
@@ -50,10 +50,10 @@ def run_adapt(
     """Adapt, measure, and register what is better than before; ModelError when nothing is, unless forced."""
     keep: tuple[Path, ...] = options["keep"]
     open_to_all = {**options, "forbidden": (), "exclude": None}
-    for roots, folder, chosen in (((*people, *keep), "crops", options), (strangers, "strangers", open_to_all)):
-        if not (out / folder / "summary.json").exists():
-            run_crops(roots, out / folder, chosen, say)
     taught = options["teachers"] or ((options["start"],) if options["method"] == "network" else ())
+    check_teachers(taught, out / "targets", options["device"])
+    for roots, folder, chosen in (((*people, *keep), "crops", options), (strangers, "strangers", open_to_all)):
+        known_crops(roots, out / folder, chosen, say)
     if taught and not (out / "targets" / "target.json").exists():
         run_teach(out / "crops", out / "targets", taught, dim_of(options), options["device"], say)
     stored, others = CropSet(out / "crops"), CropSet(out / "strangers")

@@ -209,12 +209,21 @@ def judge(pairs: Path, images: Path, out: Path, teachers: tuple[str, ...], centr
 @distill_options
 def everything(photos: tuple[Path, ...], out: Path, name: str, teachers: tuple[str, ...], **options: Any) -> None:
     """All steps: from photos to a registered model, measured. Killed at any moment, the same command goes on."""
-    from scripts.train.steps import dim_of, run_crops, run_distill, run_evaluate, run_export, run_teach, write_card
+    from scripts.train.steps import (
+        check_teachers,
+        dim_of,
+        known_crops,
+        run_distill,
+        run_evaluate,
+        run_export,
+        run_teach,
+        write_card,
+    )
 
     crops, targets, run, model = (out / folder for folder in ("crops", "targets", "run", "model"))
-    if not (crops / "summary.json").exists():
-        run_crops(photos, crops, options, note)
     dim = dim_of(options)
+    check_teachers(teachers, targets, options["device"])
+    known_crops(photos, crops, options, note)
     if not (targets / "target.json").exists():
         run_teach(crops, targets, teachers, dim, options["device"], note)
     run_distill(crops, targets, run, options, note)

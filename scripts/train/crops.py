@@ -134,12 +134,7 @@ def make_crops(plan: CropsPlan, out: Path, mapper: Map, say: Say = lambda _: Non
 
     Raises UsageError when the folder holds the shards of another plan, InputError when the photos changed since.
     """
-    plan_file = out / "plan.json"
-    if plan_file.exists():
-        if read_json(plan_file) != plan.as_dict():
-            raise UsageError(f"{out}: holds the crops of other photos or options; choose another folder or remove it")
-    else:
-        write_json(plan_file, plan.as_dict())
+    check_plan(plan, out)
     started = time.perf_counter()
     seen, photos_seen, totals, photos, last = _resume(plan, out)
     if totals["shards"]:
@@ -152,6 +147,9 @@ def make_crops(plan: CropsPlan, out: Path, mapper: Map, say: Say = lambda _: Non
         number = totals["shards"]
         crops, dropped = _judge(plan, chunk, forbidden, seen, photos_seen, number)
         photos += len(chunk)
+        # Only now: a command that failed before its first shard must not stand in the way of the corrected one.
+        if number == 0:
+            write_json(out / "plan.json", plan.as_dict())
         write_shard(out / f"shard-{number:06d}.tar", crops)
         receipt = {
             "photos": photos,
@@ -177,6 +175,13 @@ def make_crops(plan: CropsPlan, out: Path, mapper: Map, say: Say = lambda _: Non
         "seconds": round(seconds, 1),
         "photos_per_second": round((photos - before) / seconds, 2),
     }
+
+
+def check_plan(plan: CropsPlan, out: Path) -> None:
+    """Raise UsageError when a folder holds the crops of another plan."""
+    known = out / "plan.json"
+    if known.exists() and read_json(known) != plan.as_dict():
+        raise UsageError(f"{out}: holds the crops of other photos or options; choose another folder or remove it")
 
 
 def _resume(plan: CropsPlan, out: Path) -> tuple[Seen, set[str], dict[str, Any], int, str | None]:

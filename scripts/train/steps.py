@@ -97,6 +97,24 @@ def run_crops(inputs: tuple[Path, ...], out: Path, options: Options, say: Say) -
     return summary
 
 
+def known_crops(inputs: tuple[Path, ...], out: Path, options: Options, say: Say) -> None:
+    """Step 1, unless it is done; UsageError when the folder holds the crops of other photos or options."""
+    from scripts.train.crops import check_plan
+
+    check_plan(_crops_plan(inputs, options), out)
+    if not (out / "summary.json").exists():
+        run_crops(inputs, out, options, say)
+
+
+def check_teachers(teachers: tuple[str, ...], targets: Path, device: str) -> None:
+    """Load the teachers that are still to teach: what is wrong with them is told before hours of other work."""
+    from scripts.train.teachers import load_teacher
+
+    if not (targets / "target.json").exists():
+        for text in teachers:
+            load_teacher(text, device)
+
+
 def run_teach(crops: Path, out: Path, teachers: tuple[str, ...], dim: int, device: str, say: Say) -> dict[str, Any]:
     """Step 2."""
     from scripts.train.teach import join, teach

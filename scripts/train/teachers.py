@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Sequence
@@ -45,6 +46,13 @@ class TeacherInput:
             raise UsageError(f"teacher: no template {self.template!r}; choose one of {', '.join(TEMPLATES)}")
         if self.colour not in {"rgb", "bgr"}:
             raise UsageError(f"teacher: colour is rgb or bgr, got {self.colour!r}")
+        _check_weight("in its description", self.weight)
+
+
+def _check_weight(which: str, weight: float) -> None:
+    """Raise UsageError for a weight whose root is no number to multiply vectors with."""
+    if not 0 < weight < math.inf:
+        raise UsageError(f"teacher {which}: weight must be above 0, got {weight:g}")
 
 
 def read_description(path: Path) -> TeacherInput:
@@ -167,12 +175,16 @@ def load_teacher(text: str, device: str = "auto") -> Teacher:
             weight = float(weight_text)
         except ValueError:
             body = text
+        else:
+            _check_weight(text, weight)
     else:
         body = text
     name, _, file = body.partition("=")
     teacher: OnnxTeacher | PackageTeacher
     if file:
         path = Path(file)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; give teacher {name!r} as {name}=FILE.onnx")
         beside = path.with_suffix(".toml")
         description = beside if beside.exists() else DESCRIPTIONS / f"{name}.toml"
         if not description.exists():
