@@ -24,6 +24,7 @@ from scripts.train.cli import cli
 from scripts.train.data import plain_chips
 from scripts.train.distill import Machine, Run, embed_chips
 from scripts.train.evaluate import held_out_pairs
+from scripts.train.lock import owned
 from scripts.train.search import chosen, compare, table
 from scripts.train.shards import CropSet, read_json, write_json
 from scripts.train.students import ARCHITECTURES
@@ -341,6 +342,23 @@ def test_commands_refuse_what_does_not_fit(tmp_path: Path) -> None:
             call(*command, str(tmp_path), "--teacher", f"x={tmp_path / 'away.onnx'}", *known)
     with pytest.raises(UsageError, match="belong together"):
         call("distill", "--crops", "x", "--targets", "x", "--out", str(tmp_path), "--eval-pairs", "p")
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
+    out = tmp_path / "w"
+    arguments = ["--crops", "x", "--targets", "x", "--out", str(out), "--device", "cpu"]
+    with owned(out):
+        with pytest.raises(UsageError, match=f"in use by pid {os.getpid()}"):
+            call("distill", *arguments)
+        with pytest.raises(UsageError, match="in use by pid"):
+            call("all", str(tmp_path), "--out", str(out), "--name", "own")
+        (out / "kept").touch()
+    with pytest.raises(InputError, match="no finished shard"):
+        call("distill", *arguments)
+    assert [path.name for path in out.iterdir()] == ["kept"]
+    with owned(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()  # nothing was written
 
 
 def test_the_recipe_runs_from_any_folder_without_an_active_environment(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from facepipe.cli.common import echo, note
+from scripts.train.lock import owned
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path)
@@ -172,9 +173,9 @@ def search(crops: Path, targets: Path, out: Path, students: tuple[str, ...], **o
     if options["minutes"] is not None:
         raise UsageError("search: students are compared after equally many crops; use --samples instead of --minutes")
     plan, machine = plan_of(options)
-    rows = compare(
-        students, plan, machine, crops, targets, out, evalsets_of(options, out.parent / "evalsets", note), note
-    )
+    with owned(out):
+        sets = evalsets_of(options, out.parent / "evalsets", note)
+        rows = compare(students, plan, machine, crops, targets, out, sets, note)
     echo(table(rows))
     best = chosen(rows)
     note(f"nearest to the teacher within the limits: {best['name']}" if best else "no student is within the limits")
@@ -221,14 +222,15 @@ def everything(photos: tuple[Path, ...], out: Path, name: str, teachers: tuple[s
     )
 
     crops, targets, run, model = (out / folder for folder in ("crops", "targets", "run", "model"))
-    dim = dim_of(options)
-    check_teachers(teachers, targets, options["device"])
-    known_crops(photos, crops, options, note)
-    if not (targets / "target.json").exists():
-        run_teach(crops, targets, teachers, dim, options["device"], note)
-    run_distill(crops, targets, run, options, note)
-    run_export(run, crops, targets, model, name, (), True, note)
-    write_card(model, name, crops, run_evaluate(run, crops, model, name, options, note))
+    with owned(out):
+        dim = dim_of(options)
+        check_teachers(teachers, targets, options["device"])
+        known_crops(photos, crops, options, note)
+        if not (targets / "target.json").exists():
+            run_teach(crops, targets, teachers, dim, options["device"], note)
+        run_distill(crops, targets, run, options, note)
+        run_export(run, crops, targets, model, name, (), True, note)
+        write_card(model, name, crops, run_evaluate(run, crops, model, name, options, note))
     echo(str(model / f"{name}.safetensors"))
 
 
@@ -278,5 +280,6 @@ def adapt(people: tuple[Path, ...], strangers: tuple[Path, ...], name: str, out:
     """
     from scripts.train.adapt import run_adapt
 
-    result = run_adapt(people, strangers, out, name, options, note)
+    with owned(out):
+        result = run_adapt(people, strangers, out, name, options, note)
     echo(json.dumps(result, indent=1))

@@ -12,6 +12,7 @@ import numpy as np
 
 from facepipe.errors import UsageError
 from facepipe.files import atomic_file
+from scripts.train.lock import owned
 from scripts.train.shards import CropSet, read_json, write_json
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ def run_crops(inputs: tuple[Path, ...], out: Path, options: Options, say: Say) -
     from scripts.train.crops import make_crops, photo_mapper
 
     plan = _crops_plan(inputs, options)
-    with photo_mapper(plan, options["crop_workers"], options["device"]) as mapper:
+    with owned(out), photo_mapper(plan, options["crop_workers"], options["device"]) as mapper:
         summary = make_crops(plan, out, mapper, say)
-    write_json(out / "summary.json", summary)
+        write_json(out / "summary.json", summary)
     say(f"crops: {json.dumps(summary)}")
     return summary
 
@@ -121,8 +122,9 @@ def run_teach(crops: Path, out: Path, teachers: tuple[str, ...], dim: int, devic
     from scripts.train.teachers import load_teacher
 
     loaded = [load_teacher(text, device) for text in teachers]
-    rates = [teach(crops, out, teacher, say) for teacher in loaded]
-    summary = join(crops, out, [t.name for t in loaded], dim, [t.weight for t in loaded])
+    with owned(out):
+        rates = [teach(crops, out, teacher, say) for teacher in loaded]
+        summary = join(crops, out, [t.name for t in loaded], dim, [t.weight for t in loaded])
     result = {"crops": summary["crops"], "kept": summary["kept"], "teachers": rates}
     say(f"teach: {json.dumps(result)}")
     return result
@@ -135,10 +137,11 @@ def run_distill(crops: Path, targets: Path, out: Path, options: Options, say: Sa
     plan, machine = plan_of(options)
     plan = replace(plan, **changes)
     sets = evalsets_of(options, out.parent / "evalsets", say)
-    run = Run(plan, machine, crops, targets, out, sets, say)
-    if options["minutes"] is not None:
-        run = Run(plan_for(options["minutes"], run), machine, crops, targets, out, sets, say)
-    figures = run.go()
+    with owned(out):
+        run = Run(plan, machine, crops, targets, out, sets, say)
+        if options["minutes"] is not None:
+            run = Run(plan_for(options["minutes"], run), machine, crops, targets, out, sets, say)
+        figures = run.go()
     say(f"distill: {json.dumps(figures)}")
     return figures
 
