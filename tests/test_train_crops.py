@@ -153,6 +153,25 @@ def test_forbidden_people_and_pictures_and_excluded_names_stay_out(photos: Path,
     assert CropSet(tmp_path / "out").identities()[1] == ("cy", "di")
 
 
+def test_a_person_whose_folder_is_the_input_is_excluded_and_a_list_that_matches_nobody_is_told(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "cy.zip", "w") as archive:
+        archive.write(photos / "cy" / "0.png", "0.png")
+    (photos / "ada" / "2020").mkdir()
+    shutil.move(photos / "ada" / "0.png", photos / "ada" / "2020" / "0.png")
+    inputs = (photos / "ada", photos / "bo", tmp_path / "cy.zip", photos / "di" / "1.png")
+    summary = run(CropsPlan(inputs, exclude=("Ada", "c*", "DI")), tmp_path / "out")
+    assert summary["dropped"] == {"excluded identity": 5} and summary["crops"] == 3
+    monkeypatch.chdir(photos / "bo")
+    assert run(CropsPlan((Path(),), exclude=("bo",)), tmp_path / "here")["crops"] == 0
+    said: list[str] = []
+    worker = PhotoWorker(FakeDetector(), FakeEmbedder(), CropOptions())
+    plan = CropsPlan((photos,), exclude=("photo*", "eve"))
+    assert make_crops(plan, tmp_path / "all", lambda b: map(worker, b), said.append)["crops"] == 12
+    assert "none of the 2 names matched" in said[-1]
+
+
 class FixedDetector:
     """Finds one given face in each picture."""
 

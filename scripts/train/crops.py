@@ -166,6 +166,8 @@ def make_crops(plan: CropsPlan, out: Path, mapper: Map, say: Say = lambda _: Non
         say(f"shard {number}: {len(crops)} crops of {len(chunk)} photos, {rate:.1f} photos/s")
     if photos == 0:
         raise InputError(f"{', '.join(map(str, plan.inputs))}: no photo found; give folders or archives of photos")
+    if plan.exclude and not totals["dropped"]["excluded identity"]:
+        say(f"warning: --exclude: none of the {len(plan.exclude)} names matched anybody; names are those of folders")
     seconds = time.perf_counter() - started
     return {
         "crops": totals["crops"],
@@ -241,8 +243,9 @@ def _judge(
         dropped += photo.dropped
         repeated = photo.sha256 in photos_seen
         photos_seen.add(photo.sha256)
+        excluded = plan.exclude and _excluded(photo.identity, root_names(photo.name, plan.inputs), plan.exclude)
         for found in photo.crops:
-            if _excluded(photo.identity, plan.exclude):
+            if excluded:
                 reason: str | None = "excluded identity"
             elif repeated:
                 reason = "duplicate: the same photo"
@@ -258,11 +261,30 @@ def _judge(
     return crops, dropped
 
 
-def _excluded(identity: str | None, patterns: Sequence[str]) -> bool:
-    if identity is None:
-        return False
-    names = {identity.casefold(), *(part.casefold() for part in identity.split("/"))}
-    return any(fnmatch(name, pattern.casefold()) for pattern in patterns for name in names)
+def root_names(photo: str, inputs: Sequence[Path]) -> set[str]:
+    """Return the names of the inputs that a photo lies in: of folders, of archives without suffix, of a single photo's folder."""
+    names = set()
+    for root in inputs:
+        if photo == str(root):
+            names.add(root.resolve().parent.name)
+        elif photo.startswith(f"{root}:"):
+            names.add(root.name.split(".", 1)[0])
+        elif Path(photo).is_relative_to(root):
+            names.add(root.resolve().name)
+    return names
+
+
+def _excluded(identity: str | None, roots: set[str], patterns: Sequence[str]) -> bool:
+    """Say whether a pattern names the photo's person: by the folders below the input or, where there are none, by the input.
+
+    A pattern without wildcards names the input always: a person's folder may have folders of its own. With wildcards it might
+    match a word like `photos` by chance, and everything would be gone.
+    """
+    wanted = [pattern.casefold() for pattern in patterns]
+    names = {identity, *identity.split("/")} if identity else roots
+    if {root.casefold() for root in roots} & set(wanted):
+        return True
+    return any(fnmatch(name.casefold(), pattern) for pattern in wanted for name in names)
 
 
 def read_patterns(path: Path) -> tuple[str, ...]:
