@@ -27,6 +27,7 @@ from scripts.train.evaluate import held_out_pairs
 from scripts.train.lock import owned
 from scripts.train.search import chosen, compare, table
 from scripts.train.shards import CropSet, read_json, write_json
+from scripts.train.steps import judging_crops
 from scripts.train.students import ARCHITECTURES
 from tests.test_train_distill import HERE, PLAN, TINY, data  # noqa: F401 - `data` is a fixture
 
@@ -75,6 +76,23 @@ def test_the_threshold_is_what_one_pair_of_different_people_in_a_thousand_reache
     a, b = np.triu_indices(60, 1)
     other = a // 2 != b // 2
     assert 0 <= ((v @ v.T)[a, b][other] >= threshold - 0.0006).mean() <= 0.01
+
+
+def test_the_threshold_comes_from_crops_not_trained_on_where_there_are_enough() -> None:
+    class Crops:
+        metas = tuple({"identity": f"p{i // 2}", "sha256": str(i)} for i in range(100))
+
+        def __len__(self) -> int:
+            return 100
+
+    crops: Any = Crops()
+    numbers, people, which = judging_crops(crops, np.arange(100) >= 52)
+    assert numbers.min() == 52 and len(people) == 48 and which == "of crops that were not trained on"
+    assert export.different_pairs(people) == 48 * 47 // 2 - 24
+    numbers, _, which = judging_crops(crops, np.arange(100) >= 80)
+    assert len(numbers) == 100 and "trained on too: the 20 held out" in which
+    numbers, _, which = judging_crops(crops, np.zeros(100, bool))
+    assert len(numbers) == 100 and "trained on too" in which
 
 
 def test_formats_that_do_not_agree_are_not_exported() -> None:

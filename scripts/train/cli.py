@@ -134,7 +134,11 @@ def distill(crops: Path, targets: Path, out: Path, **options: Any) -> None:
 @_OUT
 @_NAME
 @click.option("--report", "reports", type=_PATH, multiple=True, help="JSON of `facepipe evaluate`, for the model card.")
-@click.option("--threshold", type=click.FloatRange(-1, 1), help="Default: measured on crops that were not trained on.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(-1, 1),
+    help="Default: measured, on crops held out if they are enough.",
+)
 @click.option("--register", is_flag=True, help="Make it known to facepipe under its name.")
 def export(
     run: Path,

@@ -413,5 +413,5 @@ def plan_for(minutes: float, run: Run) -> DistillPlan:
         return replace(run.plan, samples=read_json(known)["samples"])
     rate = run.rate()
     samples = max(run.plan.batch, int(rate * minutes * 60 * 0.97) // run.plan.batch * run.plan.batch)
-    run.say(f"{rate:.0f} crops/s: {samples:,} samples in {minutes:g} minutes")
+    run.say(f"{rate:.0f} crops/s: {samples:,} samples in {minutes:g} minute{'' if minutes == 1 else 's'}")
     return replace(run.plan, samples=samples)

@@ -34,6 +34,8 @@ AGREEMENT = 0.999
 MAX_BYTES, MAX_MS = 12_000_000, 5.0
 #: By which the best person must lead the second, as `models add` has it.
 MARGIN = 0.03
+#: Pairs of different people from which a threshold is measured.
+ENOUGH_PAIRS = 1000
 #: How long each speed is measured.
 MEASURE_SECONDS = 3.0
 
@@ -115,9 +117,18 @@ class Decision:
     line: str
 
 
-def measured_decision(network: mini.Mini, chips: UInt8, people: Sequence[str]) -> Decision:
+def different_pairs(people: Sequence[str]) -> int:
+    """Return how many pairs show two different people."""
+    counts = np.unique(np.asarray(people), return_counts=True)[1]
+    return int((counts.sum() ** 2 - np.square(counts).sum()) // 2)
+
+
+def measured_decision(
+    network: mini.Mini, chips: UInt8, people: Sequence[str], crops: str = "of the recipe's crops"
+) -> Decision:
     """Return as threshold the cosine that one pair of different people in a thousand reaches.
 
+    crops: which they are, for the line.
     people: who each chip shows, or its photo where that is not known. Good enough to begin with; `facepipe calibrate` measures the
     threshold of a gallery on its own photos. No threshold when there are fewer than 1,000 pairs of different people.
     """
@@ -126,11 +137,11 @@ def measured_decision(network: mini.Mini, chips: UInt8, people: Sequence[str]) -
     names = np.asarray(people)
     different = names[a] != names[b]
     count = int(different.sum())
-    if count < 1000:
+    if count < ENOUGH_PAIRS:
         line = f"threshold: not measured, {count} pairs of different people are too few; see `facepipe evaluate`"
         return Decision(None, None, line)
     threshold = metrics.threshold_at((vectors @ vectors.T)[a, b][different], 1e-3)
-    return Decision(round(threshold, 3), MARGIN, f"threshold: FAR 1e-3 over {count:,} pairs of the recipe's own crops")
+    return Decision(round(threshold, 3), MARGIN, f"threshold: FAR 1e-3 over {count:,} pairs {crops}")
 
 
 def export(
@@ -141,14 +152,16 @@ def export(
     targets: Path | None = None,
     people: Sequence[str] = (),
     decision: Decision | None = None,
+    crops: str = "of the recipe's crops",
 ) -> dict[str, Any]:
     """Write `NAME.safetensors`, `NAME.onnx`, `NAME.json` (the record and how it came about) and return what the latter holds.
 
     chips: real faces, uint8 (n, 112, 112, 3), to check the formats with. targets: the folder of `teach`, for the teachers' licences.
-    people: who the chips show, to measure a threshold where no decision is given. Raises ModelError when the formats do not agree.
+    people, crops: who the chips show and which they are, to measure a threshold where no decision is given.
+    Raises ModelError when the formats do not agree.
     """
     network = load_student(run)
-    chosen = decision or measured_decision(network, chips, people)
+    chosen = decision or measured_decision(network, chips, people, crops)
     half = {key: tensor.half().contiguous() for key, tensor in network.state_dict().items()}
     exported = safetensors.torch.save(half, metadata={"architecture": json.dumps(asdict(network.architecture))})
     onnx = mini_graph({key: tensor.float().numpy() for key, tensor in half.items()})

@@ -7,11 +7,14 @@ import json
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from facepipe.files import atomic_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Sums:
@@ -93,6 +96,11 @@ def _series(lines: Sequence[Mapping[str, Any]], key: str) -> Iterator[tuple[int,
             yield line["samples"], line[key]
 
 
+def _legend(axes: Axes) -> None:
+    """Above the axes, where no curve runs."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize="small")
+
+
 def plot(log: Path, path: Path) -> None:
     """Draw loss and cosine over samples, and the accuracy of each evaluation set."""
     from matplotlib.figure import Figure
@@ -103,10 +111,10 @@ def plot(log: Path, path: Path) -> None:
     for key in ("loss", "cosine", "relational", "identity"):
         points = list(_series(lines, key))
         if points:
-            left.plot(*zip(*points, strict=True), label=key)
+            left.plot(*zip(*points, strict=True), marker=".", label=key)
     left.set(xlabel="samples", ylabel="training loss", yscale="log")
     if left.lines:
-        left.legend()
+        _legend(left)
     points = list(_series(lines, "cosine_unseen"))
     if points:
         right.plot(*zip(*points, strict=True), marker=".", label="cosine to the target, unseen crops")
@@ -115,6 +123,6 @@ def plot(log: Path, path: Path) -> None:
         right.plot(*zip(*accuracy, strict=True), marker=".", label=f"{name}: accuracy")
     right.set(xlabel="samples", ylim=(0, 1))
     if right.lines:
-        right.legend(loc="lower right")
+        _legend(right)
     with atomic_file(path) as file:
         figure.savefig(file, format="png", dpi=120)

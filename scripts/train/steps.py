@@ -164,17 +164,31 @@ def run_export(
     from scripts.train.export import export
 
     stored = CropSet(crops)
-    # Crops that were not trained on, if there are enough of them: the threshold is measured on these.
-    unseen = np.flatnonzero(unseen_of(run, stored))[:1000]
-    chosen = unseen if len(unseen) >= 60 else np.arange(min(500, len(stored)))
-    people = [str(stored.metas[i]["identity"] or stored.metas[i]["sha256"]) for i in chosen]
-    facts = export(run, out, name, plain_chips(stored, chosen), targets, people, decision)
+    chosen, people, which = judging_crops(stored, unseen_of(run, stored))
+    facts = export(run, out, name, plain_chips(stored, chosen), targets, people, decision, which)
     write_card(out, name, crops, reports)
     if register:
         added = add_model(record_from_dict(facts["record"]), out / f"{name}.safetensors")
         say(f"registered {added.name}: facepipe ... --model {added.name}")
     say(f"export: {json.dumps({k: facts[k] for k in ('parameters', 'agreement', 'ms_per_face')})}")
     return facts
+
+
+def judging_crops(stored: CropSet, unseen: np.ndarray) -> tuple[np.ndarray, list[str], str]:
+    """Return the crops that a threshold is measured on, who they show, and what they are called.
+
+    Those that were not trained on where they make enough pairs of different people, else the first of all.
+    """
+    from scripts.train.export import ENOUGH_PAIRS, different_pairs
+
+    def shown(numbers: np.ndarray) -> list[str]:
+        return [str(stored.metas[i]["identity"] or stored.metas[i]["sha256"]) for i in numbers]
+
+    held_out = np.flatnonzero(unseen)[:1000]
+    if different_pairs(shown(held_out)) >= ENOUGH_PAIRS:
+        return held_out, shown(held_out), "of crops that were not trained on"
+    some = np.arange(min(500, len(stored)))
+    return some, shown(some), f"of crops that were trained on too: the {len(held_out)} held out make too few pairs"
 
 
 def unseen_of(run: Path, stored: CropSet) -> np.ndarray:
