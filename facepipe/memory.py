@@ -6,6 +6,8 @@ given back, and a long batch grows. An array of its own pages costs a few micros
 
 from __future__ import annotations
 
+import contextlib
+import math
 import mmap
 from typing import TypeVar
 
@@ -14,9 +16,26 @@ from numpy.typing import NDArray
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
+#: From so many bytes on pages of 2 MiB are asked for: filling 14 MB takes 3 ms instead of 8.
+_HUGE = 4 << 20
+
+
+def room(shape: tuple[int, ...], dtype: type[_Scalar]) -> NDArray[_Scalar]:
+    """Return an array of zeros, of at least one element, in memory of its own."""
+    length = math.prod(shape) * np.dtype(dtype).itemsize
+    if hasattr(mmap, "MAP_PRIVATE"):
+        # Shared pages, Python's default, are slower to come by and never huge.
+        pages = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    else:
+        pages = mmap.mmap(-1, length)
+    if length >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel that was built without them: advice that nobody can follow
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, dtype).reshape(shape)
+
 
 def apart(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
     """Return a copy of an array, of any shape and at least one element, in memory of its own."""
-    copy = np.frombuffer(mmap.mmap(-1, array.nbytes), array.dtype).reshape(array.shape)
+    copy = room(array.shape, array.dtype.type)
     copy[...] = array
     return copy

@@ -58,10 +58,14 @@ def test_a_region_of_a_level_is_the_cut_out_level() -> None:
 
 
 def test_a_picture_too_large_for_32_bits_sums_right() -> None:
-    rgb = np.full((3000, 3000, 3), 255, np.uint8)
+    rgb = np.full((3600, 3600, 3), 255, np.uint8)
+    rgb[1800:] = 200
     integral = integral_image(rgb)
-    assert int(integral[-1, -1, 0]) == 3000 * 3000 * 255
-    assert resize_area(integral, 2, 2).tolist() == np.full((2, 2, 3), 255.0).tolist()
+    assert integral.min() < 0
+    level = resize_area(integral, 4, 4)
+    assert np.unique(level[:2]).tolist() == [255.0] and np.unique(level[2:]).tolist() == [200.0]
+    crop = crop_area(integral, np.array([[120, 120, 3480, 3480]]), 24)[0]
+    assert np.unique(crop[:12]).tolist() == [255.0] and np.unique(crop[12:]).tolist() == [200.0]
 
 
 def test_scales_reach_from_the_smallest_face_to_the_whole_picture() -> None:

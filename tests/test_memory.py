@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facepipe.memory import apart
+from facepipe.memory import apart, room
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,11 @@ def test_a_copy_apart_is_equal_and_independent(array: np.ndarray) -> None:
     before = array.copy()
     copy[...] = 0
     np.testing.assert_array_equal(array, before)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (1100, 1000, 4)])
+def test_room_is_zero_and_can_be_written(shape: tuple[int, ...]) -> None:
+    array = room(shape, np.int32)
+    assert array.shape == shape and array.dtype == np.int32 and not array.any()
+    array[...] = 7
+    assert (array == 7).all() and not room(shape, np.int32).any()

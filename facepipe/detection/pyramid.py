@@ -13,20 +13,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facepipe.memory import room
 from facepipe.types import Float32, Int64, UInt8
 
-#: Sums up to here fit the int32 of OpenCV's integral image.
-_INT32_PIXELS = (2**31 - 1) // 255
 
+def integral_image(rgb: UInt8) -> NDArray[np.int32]:
+    """Return the sums over all pixels above and to the left: int32 (H + 1, W + 1, 3), modulo 2**32.
 
-def integral_image(rgb: UInt8) -> NDArray[np.integer]:
-    """Return the sums over all pixels above and to the left: (H + 1, W + 1, 3), int32, or int64 for very large pictures."""
+    In large pictures they wrap around, and so do the differences from which sums over boxes come: those are exact for boxes of up
+    to 8 megapixels, and no bin of a level or a crop is nearly as large.
+    """
     height, width = rgb.shape[:2]
-    if height * width <= _INT32_PIXELS:
-        return np.asarray(cv2.integral(np.ascontiguousarray(rgb), sdepth=cv2.CV_32S))
-    sums = np.zeros((height + 1, width + 1, 3), np.int64)
-    np.cumsum(np.cumsum(rgb, axis=0, dtype=np.int64), axis=1, out=sums[1:, 1:])
-    return sums
+    sums = room((height + 1, width + 1, 3), np.int32)
+    return np.asarray(cv2.integral(np.ascontiguousarray(rgb), sums, sdepth=cv2.CV_32S), np.int32)
 
 
 def _bins(length: Int64 | int, count: int) -> tuple[Int64, Int64]:
@@ -37,7 +36,7 @@ def _bins(length: Int64 | int, count: int) -> tuple[Int64, Int64]:
 
 
 def resize_area(
-    integral: NDArray[np.integer], height: int, width: int, region: tuple[int, int, int, int] | None = None
+    integral: NDArray[np.int32], height: int, width: int, region: tuple[int, int, int, int] | None = None
 ) -> Float32:
     """Resample the whole picture to (height, width, 3) float32, 0..255.
 
@@ -57,7 +56,7 @@ def resize_area(
     return sums
 
 
-def crop_area(integral: NDArray[np.integer], boxes: Int64, size: int) -> Float32:
+def crop_area(integral: NDArray[np.int32], boxes: Int64, size: int) -> Float32:
     """Resample boxes to (n, size, size, 3) float32, 0..255.
 
     boxes: int64 (n, 4), x1 y1 x2 y2, last-plus-one, not empty. What lies outside the picture is black.

@@ -40,12 +40,21 @@ def resolve_device(text: str) -> torch.device:
     return torch.device(f"cuda:{index}")
 
 
+def fast_bfloat16() -> bool:
+    """Say whether this processor multiplies bfloat16 natively: AMX, or AVX-512 from AMD's Zen 4 and Intel's Cooper Lake on."""
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
 def network_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the device multiplies it natively (CUDA from Ampere on, CPUs with AMX), else float32."""
+    """Return bfloat16 where the device multiplies it natively (CUDA from Ampere on, see `fast_bfloat16`), else float32."""
     import torch
 
     if device.type == "cuda":
         with torch.cuda.device(device):
             native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else torch.float32
-    return torch.bfloat16 if torch.cpu.get_capabilities().get("amx_bf16", False) else torch.float32
+    else:
+        native = fast_bfloat16()
+    return torch.bfloat16 if native else torch.float32

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, max_pool2d, prelu
 
+from facepipe.networks.devices import fast_bfloat16
 from facepipe.networks.mtcnn import CPU_PIXELS, ONet, PNet, RNet, load_network
 from facepipe.types import Float32
 
@@ -121,12 +122,6 @@ def _parts(crops: Float32) -> Iterator[tuple[int, Tensor]]:
 def _split(out: Float32) -> tuple[Float32, Float32]:
     """Turn the two logits into a probability."""
     return (1.0 / (1.0 + np.exp(out[:, 0] - out[:, 1]))).astype(np.float32), out[:, 2:]
-
-
-def fast_bfloat16() -> bool:
-    """Say whether this processor multiplies bfloat16 natively."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def available() -> bool:

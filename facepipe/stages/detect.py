@@ -21,7 +21,6 @@ from facepipe.detection.closer import CLOSER, CloserLook
 from facepipe.detection.edges import EdgeMap, edge_map, looked_at
 from facepipe.detection.pyramid import crop_area, integral_image, pyramid_scales, resize_area
 from facepipe.detection.quality import assess
-from facepipe.memory import apart
 from facepipe.types import Face, Float32, Image, Int64, UInt8
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class _Work:
     height: int
     width: int
     scale: float  # working pixels per displayed pixel
-    integral: NDArray[np.integer]
+    integral: NDArray[np.int32]
     scales: list[float]
     finest: Float32 | None
     edges: EdgeMap
@@ -150,7 +149,7 @@ class MtcnnDetector:
     def _prepare(self, image: Image) -> _Work:
         rgb = self._reduce(image.rgb)
         height, width = rgb.shape[:2]
-        integral = apart(integral_image(rgb))
+        integral = integral_image(rgb)
         ratio = width / image.width
         smallest = self.options.min_face * max(min(1.0, ratio), self.options.factor)
         scales = pyramid_scales(height, width, max(smallest, _CELL), self.options.factor, _CELL)
