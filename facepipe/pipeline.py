@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,10 @@ class Extractor:
     def __init__(
         self, detector: Detector, embedder: Embedder, photos: int = CPU_PHOTOS, closer: CloserLook | None = None
     ) -> None:
-        """photos: how many `extract` should get at a time. closer: how crowds are looked at; None: like everything else."""
+        """photos: how many `extract` should get at a time.
+
+        closer: how small faces in large photos are looked at; None: like everything else.
+        """
         self.detector = detector
         self.embedder = embedder
         self.photos = photos
@@ -50,19 +53,17 @@ class Extractor:
         """
         from facepipe.stages.embed import embed_faces
 
-        faces = self.detector.detect(images)
-        crowds: dict[int, Extracted] = {}
-        for place, image in enumerate(images):
-            # One at a time: a crowd fills batches of its own, and at its larger size it should not wait in memory.
-            if self._closer is not None and (seen := self._closer(image, faces[place])) is not None:
-                larger, all_faces = seen
-                crowds[place] = Extracted(image, all_faces, *embed_faces(self.embedder, [larger], [all_faces]))
-        others = [place for place in range(len(images)) if place not in crowds]
-        embeddings = embed_faces(self.embedder, [images[place] for place in others], [faces[place] for place in others])
-        plain = {
-            place: Extracted(images[place], faces[place], own) for place, own in zip(others, embeddings, strict=True)
-        }
-        return [found for _, found in sorted((plain | crowds).items())]
+        faces = list(self.detector.detect(images))
+
+        def closer() -> Iterator[tuple[Image, tuple[Face, ...]]]:
+            # One at a time, as they are embedded: larger pictures should not wait in memory.
+            for place, image in enumerate(images):
+                if self._closer is not None:
+                    image, faces[place] = self._closer(image, faces[place])
+                yield image, faces[place]
+
+        embeddings = embed_faces(self.embedder, closer())
+        return [Extracted(*photo) for photo in zip(images, faces, embeddings, strict=True)]
 
 
 class Recognizer:

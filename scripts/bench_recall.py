@@ -77,8 +77,8 @@ def main() -> None:
                     picture = whole if WAYS[way].max_side is None else read_image(path, max_side=1280)
                     started = time.process_time()
                     faces_seen = detector.detect([picture])[0]
-                    if way in closer and (again := closer[way](picture, faces_seen)) is not None:
-                        faces_seen = again[1]
+                    if way in closer:
+                        _, faces_seen = closer[way](picture, faces_seen)
                     mine = _boxes([face.box for face in faces_seen])
                     cpu[way] += time.process_time() - started
                     lost = _lost(boxes, mine, whole)

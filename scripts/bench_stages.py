@@ -204,7 +204,7 @@ class Bench:
                     ]
                 faces = detector.detect(images)
                 with clock("align"):
-                    embeddings = embed_faces(timed, images, faces)
+                    embeddings = embed_faces(timed, zip(images, faces, strict=True))
                 with clock("match"):
                     photos = [Extracted(*photo) for photo in zip(images, faces, embeddings, strict=True)]
                     results = recognizer.judge_all(photos)

@@ -1,4 +1,4 @@
-"""The closer look at crowds, on a made-up group photo of one portrait."""
+"""The closer look at small faces and crowds, on a made-up group photo of one portrait."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from facepipe.detection.closer import CROWD
 from facepipe.images import encode_image, read_image_bytes
 from facepipe.networks.mtcnn import TorchCascade
+from facepipe.networks.registry import load_embedder
 from facepipe.pipeline import Extractor
 from facepipe.stages.detect import DetectOptions, MtcnnDetector
 from facepipe.types import Image
@@ -31,13 +32,13 @@ def detector(networks: TorchCascade) -> MtcnnDetector:
     return MtcnnDetector(networks)
 
 
-def group_photo(portrait: Image, front: int, back: int) -> Image:
-    """Return a photo 3200 wide, decoded to 1280: people in a front row, and smaller ones in a row behind it."""
+def group_photo(portrait: Image, front: int, back: int, size: int = _FRONT) -> Image:
+    """Return a photo 3200 wide, decoded to 1280: people in a front row of this size, and smaller ones in a row behind it."""
     head = portrait.rgb[30:254, 110:334]
     whole = np.full((1000, 3200, 3), 128, np.uint8)
-    for row, side, count in ((600, _FRONT, front), (100, _BACK, back)):
+    for row, side, count in ((1000 - max(size, 400), size, front), (100, _BACK, back)):
         for place in range(count):
-            left = 40 + place * 380
+            left = 40 + place * max(size, 380)
             whole[row : row + side, left : left + side] = cv2.resize(head, (side, side), interpolation=cv2.INTER_AREA)
     return read_image_bytes(encode_image(whole), "group.jpg", max_side=1280)
 
@@ -54,13 +55,35 @@ def test_the_back_row_of_a_crowd_is_found(detector: MtcnnDetector, astronaut: Im
     assert (found.image.width, found.image.height) == (3200, 1000)
 
 
-def test_a_few_people_and_whole_pictures_are_looked_at_once(
-    networks: TorchCascade, detector: MtcnnDetector, astronaut: Image
-) -> None:
+def test_a_few_small_faces_are_shown_in_all_their_pixels(detector: MtcnnDetector, astronaut: Image) -> None:
     look = detector.closer()
     few = group_photo(astronaut, CROWD - 1, 0)
-    assert look(few, detector.detect([few])[0]) is None
+    faces = detector.detect([few])[0]
+    larger, seen = look(few, faces)
+    assert (larger.rgb.shape, larger.scale, few.scale) == ((1000, 3200, 3), 1.0, 0.4)
+    assert [face.box.tolist() for face in seen] == [face.box.tolist() for face in faces]
+    assert all(after.quality.sharpness > 2 * face.quality.sharpness for after, face in zip(seen, faces, strict=True))
+
+
+def test_small_faces_are_embedded_from_all_their_pixels(detector: MtcnnDetector, astronaut: Image) -> None:
+    embedder = load_embedder("mini", "cpu")
+    own = Extractor(detector, embedder).extract([astronaut])[0].embeddings.vectors[0]
+    group = group_photo(astronaut, 1, 0, 200)
+    (reduced,) = Extractor(detector, embedder).extract([group])
+    (closer,) = Extractor(detector, embedder, closer=detector.closer()).extract([group])
+    assert closer.embeddings.vectors[0] @ own > reduced.embeddings.vectors[0] @ own + 0.02
+    assert closer.image is group
+
+
+def test_large_faces_and_whole_pictures_are_looked_at_once(
+    networks: TorchCascade, detector: MtcnnDetector, astronaut: Image
+) -> None:
     crowd = group_photo(astronaut, CROWD, 0)
-    assert look(crowd, detector.detect([crowd])[0]) is not None
+    found = detector.detect([crowd])[0]
+    assert len(detector.closer()(crowd, found)[1]) >= CROWD
     whole = MtcnnDetector(networks, DetectOptions(max_side=None)).closer()
-    assert whole(crowd, detector.detect([crowd])[0]) is None
+    assert whole(crowd, found) == (crowd, found)
+    large = group_photo(astronaut, 2, 0, 700)
+    found = detector.detect([large])[0]
+    assert len(found) == 2 and detector.closer()(large, found) == (large, found)
+    assert detector.closer()(crowd, ()) == (crowd, ())

@@ -62,8 +62,7 @@ def detect(
             failed += 1
             continue
         (faces,) = detector.detect([image])
-        if (seen := closer(image, faces)) is not None:
-            _, faces = seen
+        _, faces = closer(image, faces)
         records.append(
             {
                 "path": path,

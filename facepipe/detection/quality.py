@@ -14,6 +14,10 @@ _HEAD -= _HEAD.mean(axis=0)
 _HEAD_INVERSE = np.linalg.pinv(_HEAD)
 
 
+#: Side of the crops that sharpness is measured on.
+SIDE = 112
+
+
 def head_pose(landmarks: Float32) -> NDArray[np.float64]:
     """Return yaw, pitch, roll in degrees, float64 (n, 3), of landmarks (n, 5, 2).
 

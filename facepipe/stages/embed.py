@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from facepipe.alignment import align
-from facepipe.types import Embedder, Embeddings, Face, Image, UInt8
+from facepipe.types import Embedder, Embeddings, Face, Float32, Image, UInt8
 
 #: Chips that are cut before the network runs: enough to fill its batches, little enough to hold in memory.
 POOL = 256
 
 
-def embed_faces(
-    embedder: Embedder, images: Sequence[Image], faces_per_image: Sequence[Sequence[Face]]
-) -> list[Embeddings]:
+def embed_faces(embedder: Embedder, photos: Iterable[tuple[Image, Sequence[Face]]]) -> list[Embeddings]:
     """Embed the faces of many pictures: one Embeddings per picture, its vectors in the order of its faces.
 
     The faces of all pictures share batches, since a network is several times faster on full ones, and most pictures
-    hold one or two faces. At most `POOL` chips more than one picture's are in memory at a time. ValueError when there
-    are not as many lists of faces as pictures; NoFaceError as `align` raises it.
+    hold one or two faces. Pictures are drawn one at a time and not kept; at most `POOL` chips more than one picture's are in
+    memory at a time. NoFaceError as `align` raises it.
     """
-    if len(images) != len(faces_per_image):
-        raise ValueError(f"expected a list of faces for each of {len(images)} images, got {len(faces_per_image)}")
-    vectors: list[np.ndarray] = []
+    vectors: list[Float32] = []
     pool: list[UInt8] = []
-    for image, faces in zip(images, faces_per_image, strict=True):
+    counts: list[int] = []
+    for image, faces in photos:
+        counts.append(len(faces))
         if faces:
             pool.append(align(image, faces, embedder.template))
         if sum(len(chips) for chips in pool) >= POOL:
@@ -35,8 +33,7 @@ def embed_faces(
     if pool:
         vectors.append(embedder.embed(np.concatenate(pool)).vectors)
     stacked = np.concatenate(vectors) if vectors else np.zeros((0, embedder.dim), np.float32)
-    results, start = [], 0
-    for faces in faces_per_image:
-        results.append(Embeddings(stacked[start : start + len(faces)], embedder.fingerprint))
-        start += len(faces)
-    return results
+    ends = np.cumsum(counts, dtype=np.int64)
+    return [
+        Embeddings(stacked[end - count : end], embedder.fingerprint) for end, count in zip(ends, counts, strict=True)
+    ]
