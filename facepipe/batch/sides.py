@@ -6,6 +6,7 @@ import os
 import re
 from bisect import bisect_left
 from pathlib import Path
+from typing import Any
 
 from facepipe.batch.stream import Photo
 from facepipe.files import remove_file
@@ -23,6 +24,7 @@ class Annotated:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.pictures = f"annotate {folder.resolve()}"
 
     def add(self, photo: Photo, result: PhotoResult) -> None:
         """Write the copy."""
@@ -34,6 +36,10 @@ class Annotated:
         else:
             remove_file(path)
 
+    def stays(self, before: dict[str, Any], now: dict[str, Any]) -> bool:
+        """Say whether the copy shows the answer of now."""
+        return bool(before["faces"] == now["faces"])
+
     def tidy(self) -> None:
         """Nothing is left to do."""
 
@@ -43,6 +49,7 @@ class Crops:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.pictures = f"crops {folder.resolve()}"
         self._earlier = sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208 - names, not paths
         self._written: set[str] = set()
 
@@ -60,12 +67,22 @@ class Crops:
             if name not in self._written and _CROP.fullmatch(name.removeprefix(stem)):
                 remove_file(self._folder / name)
 
+    def stays(self, before: dict[str, Any], now: dict[str, Any]) -> bool:
+        """Say whether the names of the pictures are those of now; they show nothing of the answer."""
+        return _answers(before) == _answers(now)
+
     def tidy(self) -> None:
         """Nothing is left to do."""
 
 
+def _answers(record: dict[str, Any]) -> list[tuple[str, str | None]]:
+    return [(face["status"], face["person"]) for face in record["faces"]]
+
+
 class Sorted:
     """The photos in folders by who is in them; members of archives are copied, whatever `how` says."""
+
+    pictures = ""
 
     def __init__(self, folder: Path, how: How = "link") -> None:
         self._sorter = Sorter(folder, how)
@@ -73,6 +90,10 @@ class Sorted:
     def add(self, photo: Photo, result: PhotoResult) -> None:
         """Put the photo in its folders."""
         self._sorter.add(result, source=photo.source.path or photo.source.name, data=photo.data)
+
+    def stays(self, before: dict[str, Any], now: dict[str, Any]) -> bool:
+        """Say no: what was placed is compared with what should be, which costs little."""
+        return False
 
     def tidy(self) -> None:
         """Take away links to photos that were deleted."""

@@ -18,8 +18,9 @@ from facepipe.cli.photos import FOLDER, list_options, listed, picture_options
 from facepipe.wording import plural
 
 if TYPE_CHECKING:
-    from facepipe.batch.job import Counts, SideOutput
+    from facepipe.batch.job import Counts
     from facepipe.batch.ledger import Ledger
+    from facepipe.batch.pictures import SideOutput
     from facepipe.batch.stream import StreamOptions
     from facepipe.pipeline import Recognizer
 
