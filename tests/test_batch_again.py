@@ -21,6 +21,7 @@ from facepipe.batch.looks import Look, pack, unpack
 from facepipe.batch.schema import MIGRATIONS
 from facepipe.batch.sides import Annotated, Crops, Sorted
 from facepipe.batch.stream import Photo
+from facepipe.pipeline import Recognizer
 from facepipe.types import Face, Image, PhotoResult, Policy, Quality
 from tests.batch_fixtures import POLICY, paint, paint_many, recognizer, run
 from tests.fakes import COLOURS, FakeDetector
@@ -204,6 +205,23 @@ def alter(change: str, path: Path, number: int) -> None:
         path.write_bytes(b"no picture any more %d" % number)
 
 
+def test_faces_are_compared_in_the_chunks_of_a_batch_from_scratch(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last digits of a similarity may depend on what is searched with it."""
+    monkeypatch.setattr("facepipe.batch.stream.CHUNK_PIXELS", 20_000)
+    paint_many(folder.photos, 60, broken=(11,))
+    chunks: dict[str, list[list[str]]] = {"one": [], "two": []}
+    for key, seen in chunks.items():
+        who = recognizer()
+        who = Recognizer(
+            who.extractor, who.matcher, POLICY, lambda results, seen=seen: seen.append([r.path for r in results])
+        )
+        counts, _ = run(folder.out, folder.photos, key=key, who=who)
+    assert counts.compared == 59
+    assert chunks["one"] == chunks["two"] and max(map(len, chunks["one"])) < 10
+
+
 # ---- pictures ----
 
 
@@ -247,6 +265,17 @@ def test_a_copy_that_shows_another_similarity_is_drawn_anew(folder: Folder) -> N
     folder.spoil(photo)
     folder.again("three", ("blue",), side_outputs=[Annotated(drawn)])
     assert folder.counts.failed == 0
+
+
+def test_pictures_that_were_taken_away_are_made_anew(folder: Folder) -> None:
+    paint(folder.photos / "a.png", "red", "green")
+    sides = (folder.root / "drawn", folder.root / "crops")
+    for key in ("one", "two"):
+        folder.again(key, side_outputs=[Annotated(sides[0]), Crops(sides[1])])
+        made = [path for side in sides for path in side.iterdir()]
+        assert len(made) == 3, key
+        for path in made[:2]:
+            path.unlink()
 
 
 def test_a_photo_that_is_not_what_the_ledger_knows_is_looked_at(folder: Folder) -> None:

@@ -30,15 +30,20 @@ class Annotated:
         """Write the copy."""
         from facepipe.report.draw import draw_predictions
 
-        path = self._folder / f"{output_stem(result.path)}.jpg"
+        path = self._copy_of(result.path)
         if photo.image is not None and result.predictions:
             write_image(path, draw_predictions(photo.image, result.predictions))
         else:
             remove_file(path)
 
+    def _copy_of(self, path: str) -> Path:
+        return self._folder / f"{output_stem(path)}.jpg"
+
     def stays(self, before: dict[str, Any], now: dict[str, Any]) -> bool:
-        """Say whether the copy shows the answer of now."""
-        return bool(before["faces"] == now["faces"])
+        """Say whether the copy is there and shows the answer of now."""
+        from facepipe.report.draw import drawn_alike
+
+        return drawn_alike(before, now) and (not now["faces"] or self._copy_of(now["path"]).is_file())
 
     def tidy(self) -> None:
         """Nothing is left to do."""
@@ -51,6 +56,7 @@ class Crops:
         self._folder = folder
         self.pictures = f"crops {folder.resolve()}"
         self._earlier = sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208 - names, not paths
+        self._names = frozenset(self._earlier)
         self._written: set[str] = set()
 
     def add(self, photo: Photo, result: PhotoResult) -> None:
@@ -68,8 +74,11 @@ class Crops:
                 remove_file(self._folder / name)
 
     def stays(self, before: dict[str, Any], now: dict[str, Any]) -> bool:
-        """Say whether the names of the pictures are those of now; they show nothing of the answer."""
-        return _answers(before) == _answers(now)
+        """Say whether the pictures are there under the names of now, which is all of the answer that they have."""
+        from facepipe.report.draw import crop_names
+
+        answers = _answers(now)
+        return _answers(before) == answers and self._names.issuperset(crop_names(now["path"], answers))
 
     def tidy(self) -> None:
         """Nothing is left to do."""
