@@ -109,8 +109,8 @@ def _begin_again(ledger: Path) -> str:
 class Ledger:
     """An open ledger, held by one process at a time. What is recorded belongs to the pass that was begun last.
 
-    pictures: names the pictures that are made of each photo before it is recorded. damaged: looks of this pass that could not be
-    read; their photos are looked at again.
+    pictures: names the pictures that are made of each photo before it is recorded. damaged: looks that could not be read
+    in this pass; their photos are looked at again, for a look only spares work.
     """
 
     def __init__(self, path: Path) -> None:

@@ -131,7 +131,7 @@ def _draw(position: int, source: Source, earlier: Earlier | None) -> Photo:
         try:
             return replace(photo, data=source.load())
         except InputError as error:
-            return replace(photo, earlier=None, look=None, problem=str(error))
+            return Photo(source, position, problem=str(error))
     return photo
 
 
