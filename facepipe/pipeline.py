@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -27,6 +27,26 @@ class Extracted:
     """A photo after the first two steps: its faces, best score first, and a vector for each."""
 
     image: Image
+    faces: tuple[Face, ...]
+    embeddings: Embeddings
+
+    @property
+    def path(self) -> str:
+        """Where the photo came from."""
+        return self.image.path
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Displayed (width, height)."""
+        return self.image.width, self.image.height
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recalled:
+    """A photo whose first two steps were done earlier, without its pixels. size: displayed (width, height)."""
+
+    path: str
+    size: tuple[int, int]
     faces: tuple[Face, ...]
     embeddings: Embeddings
 
@@ -66,12 +86,25 @@ class Extractor:
         return [Extracted(*photo) for photo in zip(images, faces, embeddings, strict=True)]
 
 
+class Extracting(Protocol):
+    """What does steps 1 and 2; see `Extractor`."""
+
+    @property
+    def photos(self) -> int:
+        """How many photos `extract` should get at a time."""
+        ...
+
+    def extract(self, images: Sequence[Image]) -> list[Extracted]:
+        """Find and embed the faces of all photos."""
+        ...
+
+
 class Recognizer:
     """All four steps: photos in, predictions out."""
 
     def __init__(
         self,
-        extractor: Extractor,
+        extractor: Extracting,
         matcher: Matcher,
         policy: Policy,
         witness: Callable[[Sequence[PhotoResult]], None] | None = None,
@@ -90,7 +123,7 @@ class Recognizer:
         """Steps 3 and 4 for one photo."""
         return self.judge_all([photo])[0]
 
-    def judge_all(self, photos: Sequence[Extracted]) -> list[PhotoResult]:
+    def judge_all(self, photos: Sequence[Extracted | Recalled]) -> list[PhotoResult]:
         """Steps 3 and 4 for many photos: their faces are searched together, each photo is decided for itself."""
         if not photos:
             return []
@@ -102,8 +135,7 @@ class Recognizer:
         results = []
         for photo in photos:
             predictions = predict(photo.faces, [next(candidates) for _ in photo.faces], self.policy)
-            size = photo.image.width, photo.image.height
-            results.append(PhotoResult(photo.image.path, *size, predictions, self.matcher.fingerprint))
+            results.append(PhotoResult(photo.path, *photo.size, predictions, self.matcher.fingerprint))
         if self._witness is not None:
             self._witness(results)
         return results
@@ -153,7 +185,12 @@ def load_extractor(
 
     embedder = load_embedder(model, device, "quick" if quick else "auto")
     detector = load_detector(device, options, quick=quick)
-    return Extractor(detector, embedder, CUDA_PHOTOS if _is_cuda(device) else CPU_PHOTOS, detector.closer())
+    return Extractor(detector, embedder, photos_at_a_time(device), detector.closer())
+
+
+def photos_at_a_time(device: str) -> int:
+    """Return how many photos fill the networks' batches on a device. Errors: DeviceError when it is not there."""
+    return CUDA_PHOTOS if _is_cuda(device) else CPU_PHOTOS
 
 
 def load_detector(device: str = "auto", options: DetectOptions | None = None, *, quick: bool = False) -> MtcnnDetector:

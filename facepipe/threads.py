@@ -6,8 +6,10 @@ instead, each on one thread, which uses the same cores with nothing to wait for.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from types import ModuleType
 
 from facepipe.errors import UsageError
 
@@ -51,9 +53,14 @@ def limit(count: int = 1) -> None:
     OpenMP keeps the number for each calling thread, so every thread that works calls this once.
     """
     prepare(count)
-    if (torch := sys.modules.get("torch")) is not None:
+    if (torch := _loaded("torch")) is not None:
         torch.set_num_threads(count)
-    if (cv2 := sys.modules.get("cv2")) is not None:
+    if (cv2 := _loaded("cv2")) is not None:
         cv2.setNumThreads(count)
-    if (faiss := sys.modules.get("faiss")) is not None:
+    if (faiss := _loaded("faiss")) is not None:
         faiss.omp_set_num_threads(count)
+
+
+def _loaded(name: str) -> ModuleType | None:
+    """Return a library that is loaded; one that another thread is loading at this moment is waited for."""
+    return importlib.import_module(name) if name in sys.modules else None

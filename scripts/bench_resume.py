@@ -1,8 +1,8 @@
 """kill -9 at random moments of a batch with the real networks, resumed each time: is all it wrote that of a run nobody stopped?
 
 Each batch is killed and started again until a run reaches its end; as many batches are made as it takes to kill the wanted number of
-times. Compared are the results (JSON lines, CSV and Parquet in turn), the list of failures, the ledger, crops, annotated copies,
-sorted folders, and the report without its remarks on when and how fast it was made.
+times. Compared are the results (JSON lines, CSV and Parquet in turn), the list of failures, the ledger and the vectors in it, crops,
+annotated copies, sorted folders, and the report without its remarks on when and how fast it was made.
 """
 
 from __future__ import annotations
@@ -152,6 +152,7 @@ class Run:
         with sqlite3.connect(f"{self.out}.ledger") as database:
             columns = "name, stamp, content, position, failed, vanished, record"
             facts["ledger"] = database.execute(f"SELECT {columns} FROM photo ORDER BY position").fetchall()
+            facts["faces and vectors"] = database.execute("SELECT name, data FROM look ORDER BY name").fetchall()
             facts["thumbnails"] = database.execute("SELECT * FROM thumbnail ORDER BY name, number").fetchall()
         database.close()
         facts["counts"] = Counter(name.split("/")[0] for name in facts if "/" in name)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
 
-from facepipe.batch.job import Counts, SideOutput, run_batch
+from facepipe.batch.job import Counts, run_batch
 from facepipe.batch.ledger import Ledger, ledger_path
+from facepipe.batch.pictures import SideOutput
 from facepipe.batch.sources import find_sources
 from facepipe.batch.stream import StreamOptions
 from facepipe.pipeline import Extractor, Recognizer
 from facepipe.stages.match import Matcher
 from facepipe.types import Detector, Policy
 from tests.fakes import COLOURS, FakeDetector, FakeEmbedder, picture
+
+#: What the first two steps depend on, as a run says it unless a test says otherwise.
+LOOKING = {"max_side": 1280}
+POLICY = Policy(0.5, 0.05)
 
 
 def paint(path: Path, *colours: str) -> Path:
@@ -47,14 +52,16 @@ def paint_many(folder: Path, count: int, broken: Sequence[int] = ()) -> list[Pat
     return paths
 
 
-def recognizer(detector: Detector | None = None, people: Sequence[str] = ("red", "blue")) -> Recognizer:
+def recognizer(
+    detector: Detector | None = None, people: Sequence[str] = ("red", "blue"), policy: Policy = POLICY
+) -> Recognizer:
     """Know the people who are painted in these colours."""
     embedder = FakeEmbedder()
     extractor = Extractor(FakeDetector(), embedder)
     vectors = np.concatenate([photo.embeddings.vectors for photo in extractor.extract([picture(p) for p in people])])
     owners = np.arange(len(people))
     matcher = Matcher(embedder.fingerprint, people, vectors, vectors, owners, owners)
-    return Recognizer(Extractor(detector or FakeDetector(), embedder), matcher, Policy(0.5, 0.05))
+    return Recognizer(Extractor(detector or FakeDetector(), embedder), matcher, policy)
 
 
 def run(
@@ -65,16 +72,20 @@ def run(
     workers: int = 2,
     side_outputs: Sequence[SideOutput] = (),
     progress: Callable[[Counts], None] = lambda counts: None,
+    looking: Mapping[str, Any] | None = LOOKING,
+    who: Recognizer | None = None,
+    thumbnails: bool = False,
 ) -> tuple[Counts, list[dict[str, Any]]]:
     """Run a batch as the command does; return its counts and records."""
     with Ledger(ledger_path(out)) as ledger:
-        ledger.begin_pass({"key": key})
+        ledger.begin_pass({"key": key}, looking)
         counts = run_batch(
-            recognizer(detector),
+            who or recognizer(detector),
             find_sources([str(root) for root in roots]),
             ledger,
             StreamOptions(workers),
             side_outputs,
             progress,
+            thumbnails=thumbnails,
         )
         return counts, [json.loads(record) for record in ledger.records()]

@@ -1,4 +1,4 @@
-"""Run by test_batch_kill.py as a process of its own, to be killed: a batch of fakes that takes its time."""
+"""Run by test_batch_kill.py as a process of its own, to be killed: a batch of fakes, with crops, that takes its time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 from facepipe.batch.job import run_batch
 from facepipe.batch.ledger import Ledger, ledger_path
 from facepipe.batch.outputs import write_output
+from facepipe.batch.sides import Crops
 from facepipe.batch.sources import find_sources
 from facepipe.batch.stream import StreamOptions
 from facepipe.types import Face, Image
-from tests.batch_fixtures import recognizer
+from tests.batch_fixtures import LOOKING, recognizer
 from tests.fakes import FakeDetector
 
 
@@ -25,13 +26,16 @@ class LeisurelyDetector(FakeDetector):
         return super().detect(images)
 
 
-def main(photos: str, out: Path) -> None:
+def main(photos: str, out: Path, people: Sequence[str]) -> None:
+    sides = [Crops(out.with_suffix(".crops"))]
     with Ledger(ledger_path(out)) as ledger:
-        ledger.begin_pass({})
+        ledger.begin_pass({"people": people}, LOOKING)
         print("begun", flush=True)
-        run_batch(recognizer(LeisurelyDetector()), find_sources([photos]), ledger, StreamOptions(2))
+        who = recognizer(LeisurelyDetector(), people)
+        # A pause for each chunk: comparing alone would be over before it can be killed.
+        run_batch(who, find_sources([photos]), ledger, StreamOptions(2), sides, lambda counts: time.sleep(0.04))
         write_output(out, ledger.records())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])

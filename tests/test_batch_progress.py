@@ -61,6 +61,15 @@ def test_the_end_says_what_this_run_did() -> None:
     assert "99 photos were done by an earlier run; nothing is new" in batch_progress.summary(
         counts(found=99, resumed=99, seconds=0.1), out
     )
+    again = counts(found=2010, compared=2000, fresh=10, seconds=3.0)
+    assert batch_progress.summary(again, out).splitlines()[:3:2] == [
+        "2,010 photos, 0 failed",
+        "the faces of 2,000 photos were compared again, 10 photos looked at in 3.0 s (670.0 a second)",
+    ]
+    both = counts(found=100, resumed=50, compared=49, fresh=1, seconds=3.0)
+    assert batch_progress.summary(both, out).splitlines()[2] == (
+        "50 photos were done by an earlier run, 49 compared again and 1 looked at now in 3.0 s"
+    )
 
 
 def test_counts_are_read_by_people() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import io
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,13 +17,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from facepipe.batch.ledger import Ledger
 from facepipe.cli import main
 from facepipe.files import atomic_path
-from facepipe.gallery.store import Gallery
+from facepipe.gallery.privacy import seal
+from facepipe.gallery.sealing import Secret
+from facepipe.gallery.store import Gallery, NewFace
 from tests.batch_fixtures import paint, paint_many, recognizer
 from tests.fakes import FakeEmbedder
 
@@ -265,20 +270,109 @@ def test_requests_that_cannot_be_met(
     assert (got, out) == (code, "") and says in err
 
 
-def test_a_changed_gallery_does_everything_again(tmp_path: Path, facepipe: Run) -> None:
+def test_a_changed_gallery_compares_everything_again(tmp_path: Path, facepipe: Run) -> None:
     paint_many(tmp_path / "photos", 3)
     facepipe("photos", "--out", "r.jsonl")
     assert "done by an earlier run" in facepipe("photos", "--out", "r.jsonl")[1]
-    import numpy as np
-
-    from facepipe.gallery.store import NewFace
-
-    with Gallery.open(tmp_path / "gallery") as gallery:
-        gallery.add([NewFace("Ann", np.eye(gallery.dim, dtype=np.float32)[0])])
+    enrol(tmp_path, "Ann")
     _, out, err = facepipe("photos", "--out", "r.jsonl")
     assert "done by an earlier run" not in out
-    assert err == "facepipe: the gallery changed since the earlier run: all photos are looked at again\n"
+    assert err == "facepipe: the gallery changed since the earlier run: the faces of all photos are compared again\n"
+    assert "the faces of 3 photos were compared again in" in out
     assert facepipe("photos", "--out", "r.jsonl")[2] == ""
+
+
+def enrol(folder: Path, name: str, *, sealed: bool = False) -> None:
+    """Change the gallery's generation."""
+    with Gallery.open(folder / "gallery", SECRET if sealed else None) as gallery:
+        gallery.add([NewFace(name, np.eye(gallery.dim, dtype=np.float32)[0])])
+
+
+SECRET = Secret.passphrase("open sesame")
+
+
+def looks_in(out: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"{out}.ledger")) as connection:
+        return int(connection.execute("SELECT count(*) FROM look").fetchone()[0])
+
+
+def test_embeddings_that_are_not_kept(tmp_path: Path, facepipe: Run) -> None:
+    paint_many(tmp_path / "photos", 3)
+    command = ("photos", "--out", "r.jsonl")
+    assert facepipe(*command)[2] == "" and looks_in(tmp_path / "r.jsonl") == 3
+    assert facepipe(*command, "--no-keep-embeddings")[2] == (
+        "facepipe: the embeddings of 3 photos were deleted from r.jsonl.ledger\n"
+    )
+    assert looks_in(tmp_path / "r.jsonl") == 0
+    enrol(tmp_path, "Ann")
+    err = facepipe(*command)[2]
+    assert err == (
+        "facepipe: the gallery changed since the earlier run: all photos are looked at again, "
+        "for their embeddings were not kept\n"
+    )
+    assert looks_in(tmp_path / "r.jsonl") == 3
+
+
+def test_a_sealed_gallery_keeps_none_unless_asked(
+    tmp_path: Path, facepipe: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint_many(tmp_path / "photos", 3)
+    command = ("photos", "--out", "r.jsonl")
+    facepipe(*command)
+    monkeypatch.setenv("FACEPIPE_PASSPHRASE", "open sesame")
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        seal(gallery.database, SECRET)
+    assert "the embeddings of 3 photos were deleted from r.jsonl.ledger\n" in facepipe(*command)[2]
+    assert looks_in(tmp_path / "r.jsonl") == 0
+    enrol(tmp_path, "Ann", sealed=True)
+    facepipe(*command, "--keep-embeddings")
+    assert looks_in(tmp_path / "r.jsonl") == 3
+
+
+def test_what_is_compared_and_what_is_looked_at_is_said(tmp_path: Path, facepipe: Run) -> None:
+    paint_many(tmp_path / "photos", 4)
+    command = ("photos", "--out", "r.jsonl")
+    facepipe(*command)
+    with contextlib.closing(sqlite3.connect("r.jsonl.ledger")) as connection, connection:
+        connection.execute("DELETE FROM look WHERE CAST(name AS TEXT) LIKE '%0001.png'")
+        connection.execute("UPDATE look SET data = x'00' WHERE CAST(name AS TEXT) LIKE '%0002.png'")
+    paint(tmp_path / "photos" / "new.png", "red", "blue")
+    _, out, err = facepipe(*command, "--crops", "crops")
+    assert err.splitlines() == [
+        "facepipe: --annotate, --crops, --sort-into, --sort-how or --report changed since the earlier run: "
+        "the faces of 3 photos are compared again, all other photos are looked at again",
+        "facepipe: r.jsonl.ledger: the faces of 1 photo are damaged in it; they were found again",
+    ]
+    assert out.splitlines()[2].startswith("the faces of 2 photos were compared again, 3 photos looked at in ")
+    assert facepipe(*command, "--crops", "crops")[2] == ""
+
+
+def test_photos_that_failed_are_not_said_to_be_compared(tmp_path: Path, facepipe: Run) -> None:
+    paint_many(tmp_path / "photos", 1, broken=(0,))
+    facepipe("photos", "--out", "r.jsonl")
+    enrol(tmp_path, "Ann")
+    assert (
+        "the gallery changed since the earlier run: all photos are looked at again\n"
+        in (facepipe("photos", "--out", "r.jsonl")[2])
+    )
+
+
+def test_watch_compares_again_when_the_gallery_changes(tmp_path: Path, facepipe: Run) -> None:
+    photo, out = paint(tmp_path / "photos" / "a.png", "red"), tmp_path / "r.jsonl"
+    info = photo.stat()
+
+    def change() -> None:
+        photo.write_bytes(b"x" * info.st_size)  # whoever opens it finds no picture
+        os.utime(photo, ns=(info.st_atime_ns, info.st_mtime_ns))
+        out.unlink()
+        enrol(tmp_path, "Ann")
+
+    said = watch(
+        facepipe, "photos", "--out", "r.jsonl", steps=[(in_results(out, 1), change), (in_results(out, 1), int)]
+    )
+    assert "the gallery changed since the earlier run: the faces of all photos are compared again\n" in said
+    (record,) = map(json.loads, out.read_text().splitlines())
+    assert record["error"] is None and record["faces"][0]["person"] == "red"
 
 
 def test_a_changed_option_is_said_once(tmp_path: Path, facepipe: Run) -> None:
@@ -305,6 +399,7 @@ def watch(
             while not ready() and time.monotonic() < until:
                 time.sleep(0.02)
             do()
+        time.sleep(0.3)  # what is in the results is told a moment later
         os.kill(os.getpid(), signal.SIGINT)
 
     # A test run that was started in the background ignores Ctrl-C, and would wait here for ever.
@@ -370,9 +465,9 @@ def test_with_the_real_networks(tmp_path: Path, faces_root: Path) -> None:
         for photo in person.glob("enroll-*"):
             (tmp_path / "people" / person.name / photo.name).symlink_to(photo)
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "facepipe", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([before, str(Path(__file__).parent.parent)])}
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
     run("enroll", "people", "--faces", "largest")
@@ -386,3 +481,15 @@ def test_with_the_real_networks(tmp_path: Path, faces_root: Path) -> None:
         right += named == {name}
         wrong += bool(named - {name})
     assert right >= 13 and wrong == 0
+    (tmp_path / "more" / people[2].name).mkdir(parents=True)
+    for photo in people[2].glob("enroll-*"):
+        (tmp_path / "more" / people[2].name / photo.name).symlink_to(photo)
+    run("enroll", "more", "--faces", "largest")
+    (tmp_path / "without" / "torch").mkdir(parents=True)
+    (tmp_path / "without" / "torch" / "__init__.py").write_text("raise ImportError('a network was asked for')")
+    for options in ([], ["--threshold", "0.3", "--top-k", "5"], ["--min-face", "60"]):
+        without = "without" if "--min-face" not in options else ""
+        again = run("batch", *map(str, people), "--out", "r.jsonl", *options, before=without)
+        run("batch", *map(str, people), "--out", "scratch.jsonl", "--no-keep-embeddings", *options)
+        assert ("were compared again in" in again.stdout) == ("--min-face" not in options), again.stderr
+        assert (tmp_path / "r.jsonl").read_bytes() == (tmp_path / "scratch.jsonl").read_bytes()

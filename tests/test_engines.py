@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx
 import pytest
 import torch
 
+from facepipe.cli.engine import LateExtractor
 from facepipe.errors import DeviceError, ModelError, UsageError
 from facepipe.networks import graphs, mini, mtcnn
 from facepipe.networks.dlib_plan import plan_of
@@ -20,8 +22,9 @@ from facepipe.networks.engines import OpenCvEngine, TorchEngine, starts_without_
 from facepipe.networks.opencv_cascade import OpenCvCascade
 from facepipe.networks.registry import get_record, is_here, load_embedder, locate, read_weights
 from facepipe.networks.state_file import read_state_file
-from facepipe.pipeline import load_extractor
+from facepipe.pipeline import Extractor, load_extractor
 from facepipe.types import Float32, Image, UInt8
+from tests.fakes import FakeDetector, FakeEmbedder, picture
 
 CPU = torch.device("cpu")
 
@@ -214,3 +217,17 @@ def test_the_detectors_weights_are_checked_against_their_record(monkeypatch: pyt
         mtcnn.TorchCascade(CPU)
     with pytest.raises(ModelError, match="install"):
         OpenCvCascade()
+
+
+def test_networks_that_may_not_be_needed_are_loaded_once_and_late() -> None:
+    loaded: list[int] = []
+
+    def load() -> Extractor:
+        loaded.append(1)
+        return Extractor(FakeDetector(), FakeEmbedder())
+
+    late = LateExtractor(load, 24)
+    assert late.photos == 24 and loaded == []
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda colour: late.extract([picture(colour)]), ["red", "blue"] * 4))
+    assert loaded == [1] and [len(photos[0].faces) for photos in found] == [1] * 8

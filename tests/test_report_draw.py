@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from facepipe.errors import UsageError
 from facepipe.images import read_image
 from facepipe.report import paint
-from facepipe.report.draw import crop_face, draw_edges, draw_faces, draw_predictions, save_crops
+from facepipe.report.draw import crop_face, draw_edges, draw_faces, draw_predictions, drawn_alike, save_crops
 from facepipe.report.paint import STATUS_COLOURS, Rectangle, fitted, font, place_label
+from facepipe.report.records import to_record
 from facepipe.types import Candidate, Face, Image, PhotoResult, Prediction, Status, UInt8
 from tests.fakes import face_at
 
@@ -40,6 +42,47 @@ def test_each_answer_has_its_colour(status: Status) -> None:
     rgb = draw_predictions(grey(400, 300), [prediction(face_at(150, 100, 80), status)])
     for other, colour in STATUS_COLOURS.items():
         assert has_colour(rgb, colour) == (other == status)
+
+
+ANSWERS = st.tuples(
+    st.sampled_from(Status),
+    st.sampled_from(["Ada", "Grace"]),
+    st.sampled_from([0.5, 0.50001, 0.50002, 0.7]),
+    st.sampled_from([None, 0.9, 0.901, 0.99]),
+)
+
+
+@given(st.lists(st.tuples(ANSWERS, ANSWERS), max_size=3), st.booleans())
+@settings(max_examples=200)
+def test_what_is_said_to_be_drawn_alike_is(pairs: list[tuple[tuple[Any, ...], tuple[Any, ...]]], same: bool) -> None:
+    """The faces overlap, so that labels give way to each other."""
+
+    def result(answers: list[tuple[Any, ...]]) -> PhotoResult:
+        made = [
+            Prediction(
+                *(face_at(60 + 9 * n, 60, 60), status, name if status is Status.KNOWN else None, value, sure, 0.43),
+                (Candidate(name, value), Candidate("Eve", 0.4)),
+            )
+            for n, (status, name, value, sure) in enumerate(answers)
+        ]
+        return PhotoResult("a.png", 240, 200, tuple(made), "fake")
+
+    one = result([first for first, _ in pairs])
+    other = result([first[:2] + second[2:] if same else second for first, second in pairs])
+    if drawn_alike(to_record(one), to_record(other)):
+        image = grey(240, 200)
+        assert (draw_predictions(image, one.predictions) == draw_predictions(image, other.predictions)).all()
+    event(f"alike: {drawn_alike(to_record(one), to_record(other))}")
+
+
+def test_what_is_drawn_otherwise_is_not_said_to_be_alike() -> None:
+    face = face_at(150, 100, 80)
+    known, unknown = (
+        to_record(PhotoResult("", None, None, (prediction(face, status),), ""))
+        for status in (Status.KNOWN, Status.UNKNOWN)
+    )
+    grace = to_record(PhotoResult("", None, None, (prediction(face, Status.KNOWN, "Grace"),), ""))
+    assert drawn_alike(known, known) and not drawn_alike(known, unknown) and not drawn_alike(known, grace)
 
 
 def luminance(colour: tuple[int, int, int]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,17 @@ def test_a_library_that_is_loaded_is_told_in_every_thread() -> None:
         "def work(): threads.limit(1); seen.append(torch.get_num_threads()); seen.append(faiss.omp_get_max_threads())\n"
         "thread = threading.Thread(target=work); thread.start(); thread.join()\n"
         "assert seen == [1, 1], seen; assert cv2.getNumThreads() == 1\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_library_that_another_thread_is_loading_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import time; time.sleep(0.5); told = []; set_num_threads = told.append")
+    code = (
+        f"import sys, threading, time; sys.path.insert(0, {str(tmp_path)!r}); from facepipe import threads\n"
+        "loading = threading.Thread(target=lambda: __import__('torch')); loading.start()\n"
+        "while 'torch' not in sys.modules: time.sleep(0.01)\n"
+        "threads.limit(1); assert sys.modules['torch'].told == [1]; loading.join()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

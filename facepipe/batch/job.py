@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from facepipe.batch.ledger import Entry, Ledger
+from facepipe.batch.looks import Earlier
+from facepipe.batch.pictures import PictureReader, SideOutput, pictures_of, stays
 from facepipe.batch.sources import Source
-from facepipe.batch.stream import Outcome, Photo, StreamOptions, recognize_stream
+from facepipe.batch.stream import Outcome, StreamOptions, recognize_stream
 from facepipe.report.records import dumps, readable, to_record, to_result
 from facepipe.types import Image, PhotoResult
 
@@ -25,13 +27,15 @@ _MET_AT_ONCE = 1000
 class Counts:
     """What a batch has come to.
 
-    found: photos met. resumed: of these, done by an earlier run. fresh: read in this one. reused: equal to one that was done.
+    found: photos met. resumed: of these, done by an earlier run. compared: in this one, with faces that an earlier run had found.
+    fresh: looked at in this one. reused: of the latter, equal to one that was done.
     vanished: met by an earlier run and gone; gone: of these, those that this pass is the first to miss.
     left: met by the run before, still there, but not in the input any more. known, ambiguous, unknown: faces.
     """
 
     found: int = 0
     resumed: int = 0
+    compared: int = 0
     fresh: int = 0
     reused: int = 0
     failed: int = 0
@@ -54,18 +58,6 @@ class Counts:
             setattr(self, face["status"], getattr(self, face["status"]) + 1)
 
 
-class SideOutput(Protocol):
-    """Something that is made of photos as they are done: annotated copies, crops, folders by person."""
-
-    def add(self, photo: Photo, result: PhotoResult) -> None:
-        """Take one photo; one that failed has no faces. It comes again when the run was stopped before the ledger knew of it."""
-        ...
-
-    def tidy(self) -> None:
-        """At the end of a pass, take away what belongs to photos that are gone."""
-        ...
-
-
 def run_batch(
     recognizer: Recognizer,
     sources: Iterable[Source],
@@ -83,22 +75,23 @@ def run_batch(
     Interrupted at any moment, the ledger holds whole photos only, and the same call goes on from there.
     """
     counts = Counts()
-    todo = _skip_done(sources, ledger, counts, retry_failed)
-    for outcomes in recognize_stream(recognizer, todo, options, ledger.record_of):
-        entries = []
-        for outcome in outcomes:
-            entry, record = _entry(outcome, thumbnails)
+    ledger.pictures = pictures_of(side_outputs)
+    todo = _skip_done(sources, ledger, counts, retry_failed, bool(side_outputs), thumbnails)
+    with PictureReader(recognizer, options, side_outputs, thumbnails) as reader:
+        for chunk in recognize_stream(recognizer, todo, options, ledger):
+            entries = []
+            outcomes = reader.complete([(outcome, _record(outcome)) for outcome in chunk], _record)
             if side_outputs:
-                result = outcome.result or to_result(record)
+                ledger.withdraw([outcome.photo.source.name for outcome, _ in outcomes])
+            for outcome, record in outcomes:
                 for output in side_outputs:
-                    output.add(outcome.photo, result)
-            counts.fresh += outcome.photo.source.problem is None
-            counts.reused += outcome.result is None
-            counts.add(record)
-            entries.append(entry)
-        ledger.record(entries)
-        counts.seconds = time.monotonic() - counts.started
-        progress(counts)
+                    if not stays(output, outcome.photo, record):
+                        output.add(outcome.photo, outcome.result or to_result(record))
+                _count(counts, outcome, record)
+                entries.append(_entry(outcome, record, thumbnails))
+            ledger.record(entries)
+            counts.seconds = time.monotonic() - counts.started
+            progress(counts)
     missing = ledger.mark_vanished()
     counts.gone, counts.left, counts.vanished = missing.gone, missing.left, missing.vanished
     for output in side_outputs:
@@ -109,14 +102,18 @@ def run_batch(
 
 
 def _skip_done(
-    sources: Iterable[Source], ledger: Ledger, counts: Counts, retry_failed: bool
-) -> Iterator[tuple[int, Source]]:
-    """Yield the sources that are to be looked at, with their places; note the others as met."""
+    sources: Iterable[Source], ledger: Ledger, counts: Counts, retry_failed: bool, sides: bool, thumbnails: bool
+) -> Iterator[tuple[int, Source, Earlier | None]]:
+    """Yield the sources that are to be done, with their places and what is known of them; note the others as met."""
     met: list[tuple[int, str]] = []
     for position, source in enumerate(sources):
         record = ledger.done(source.name, source.stamp, retry_failed)
         if record is None:
-            yield position, source
+            earlier = ledger.earlier_of(source.name, source.stamp)
+            if earlier is not None:
+                lacking = thumbnails and earlier.thumbnails != len(earlier.look.faces)
+                earlier = replace(earlier, wanted=sides or lacking)
+            yield position, source, earlier
             continue
         met.append((position, source.name))
         counts.resumed += 1
@@ -127,20 +124,36 @@ def _skip_done(
     ledger.met(met)
 
 
-def _entry(outcome: Outcome, thumbnails: bool) -> tuple[Entry, dict[str, Any]]:
+def _record(outcome: Outcome) -> dict[str, Any]:
+    if outcome.result is not None:
+        return to_record(outcome.result)
+    assert outcome.photo.record is not None
+    record: dict[str, Any] = json.loads(outcome.photo.record)
+    record["path"] = readable(outcome.photo.source.name)
+    return record
+
+
+def _count(counts: Counts, outcome: Outcome, record: dict[str, Any]) -> None:
     photo = outcome.photo
-    if outcome.result is None:
-        assert photo.record is not None
-        record: dict[str, Any] = json.loads(photo.record)
-        record["path"] = readable(photo.source.name)
+    if photo.earlier is not None or (photo.look is not None and outcome.result is not None):
+        counts.compared += 1
     else:
-        record = to_record(outcome.result)
+        counts.fresh += photo.source.problem is None
+        counts.reused += outcome.result is None
+    counts.add(record)
+
+
+def _entry(outcome: Outcome, record: dict[str, Any], thumbnails: bool) -> Entry:
+    photo, same = outcome.photo, outcome.photo.earlier is not None
     pictures: tuple[bytes, ...] = ()
     if thumbnails and photo.image is not None:
         pictures = _thumbnails(photo.image, outcome.result or to_result(record))
-    failed = record["error"] is not None
-    source = photo.source
-    return Entry(source.name, source.stamp, photo.content, photo.position, dumps(record), failed, pictures), record
+    failed, source = record["error"] is not None, photo.source
+    return Entry(
+        *(source.name, source.stamp, photo.content, photo.position, dumps(record), failed, pictures),
+        look=outcome.look,
+        same=same,
+    )
 
 
 def _thumbnails(image: Image, result: PhotoResult) -> tuple[bytes, ...]:

@@ -3,6 +3,9 @@
 A result is kept with the content hash of its photo and the key of the run that made it: a digest of options, model and gallery
 generation. It counts as done when both are the same. The output is written from the ledger, whole, in the order of the input, so
 every photo appears in it once however often the run was stopped.
+
+Faces and vectors are kept besides, with a key of their own: the digest of the little that they depend on. A photo whose result is of
+another run, say of a smaller gallery, has them still, and is compared without being looked at.
 """
 
 from __future__ import annotations
@@ -18,42 +21,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from facepipe.batch.looks import Earlier, Look, pack, unpack
+from facepipe.batch.schema import NEWEST, prepare
 from facepipe.batch.sources import MEMBER
 from facepipe.errors import InputError, OutputError
 from facepipe.files import printable
 
 _SUFFIX = ".ledger"
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE about (schema_version INTEGER NOT NULL, pass INTEGER NOT NULL);
-CREATE TABLE photo (
-    name BLOB PRIMARY KEY,       -- the source's name, as the bytes of a file name
-    stamp TEXT NOT NULL,         -- size and time when it was read
-    content TEXT NOT NULL,       -- SHA-256 of its bytes, empty when they could not be read
-    run TEXT NOT NULL,           -- key of options, model and gallery
-    pass INTEGER NOT NULL,       -- the last pass over the input that met it
-    position INTEGER NOT NULL,   -- its place in that pass
-    failed INTEGER NOT NULL,     -- 1: read or processed in vain, to be tried again
-    vanished INTEGER NOT NULL,   -- 1: a later pass did not meet it
-    record TEXT NOT NULL         -- the result as one line of JSON
-) WITHOUT ROWID;
-CREATE TABLE thumbnail (
-    name BLOB NOT NULL,          -- of the photo
-    number INTEGER NOT NULL,     -- of the face in it, from 0
-    jpeg BLOB NOT NULL,
-    PRIMARY KEY (name, number)
-) WITHOUT ROWID;
-CREATE INDEX photo_content ON photo (content, run) WHERE NOT failed;
-CREATE INDEX photo_position ON photo (pass, position);
-"""
-#: What a ledger of this schema may have besides: `finished`, the last pass whose output was written; `facts`, what the last
-#: pass depended on, as JSON.
-_STATE = "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What becomes of one photo; see the columns above. thumbnails: of its faces, kept for a report only."""
+    """What becomes of one photo; see the columns above. look: its faces; None: as they are in the ledger, or there are none.
+
+    thumbnails: of its faces, kept for a report only. same: the faces are those that the ledger has; they stay, and so do the
+    thumbnails, unless there are new ones.
+    """
 
     name: str
     stamp: str
@@ -62,6 +45,8 @@ class Entry:
     record: str
     failed: bool
     thumbnails: tuple[bytes, ...] = ()
+    look: Look | None = None
+    same: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +107,11 @@ def _begin_again(ledger: Path) -> str:
 
 
 class Ledger:
-    """An open ledger, held by one process at a time. What is recorded belongs to the pass that was begun last."""
+    """An open ledger, held by one process at a time. What is recorded belongs to the pass that was begun last.
+
+    pictures: names the pictures that are made of each photo before it is recorded. damaged: looks that could not be read
+    in this pass; their photos are looked at again, for a look only spares work.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open or make the ledger.
@@ -131,6 +120,8 @@ class Ledger:
         OutputError when it cannot be made.
         """
         self.path = path
+        self.pictures = ""
+        self.damaged = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -152,30 +143,26 @@ class Ledger:
             self._db.execute("PRAGMA journal_mode=WAL")
             # A power cut may lose the last photos, which are then done again; it never damages the file.
             self._db.execute("PRAGMA synchronous=NORMAL")
+            # What is deleted or replaced is overwritten: vectors of faces are personal data.
+            self._db.execute("PRAGMA secure_delete=ON")
             self._prepare()
 
     def _prepare(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-        if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            for statement in _SCHEMA.split(";\n"):
-                self._db.execute(statement)
-            self._db.execute("INSERT INTO about VALUES (?, 0)", (_SCHEMA_VERSION,))
-        (version,) = self._db.execute("SELECT schema_version FROM about").fetchone()
-        if version != _SCHEMA_VERSION:
-            self._db.execute("ROLLBACK")
+        version = prepare(self._db)
+        if version != NEWEST:
             raise InputError(
-                f"{printable(self.path)}: is no ledger of this facepipe (schema {version}, it reads {_SCHEMA_VERSION}); "
+                f"{printable(self.path)}: is no ledger of this facepipe (schema {version}, it reads up to {NEWEST}); "
                 f"{_begin_again(self.path)}"
             )
-        self._db.execute(_STATE)
-        self._db.execute("COMMIT")
 
-    def begin_pass(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    def begin_pass(self, facts: Mapping[str, Any], looking: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """Begin another pass over the input; return which facts differ from the pass before, none when there was none.
 
         facts: everything that a result depends on besides the photo, as JSON has it. Results of other facts are made again.
+        looking: what the first two steps depend on besides the photo; None: what they find is not kept.
         """
-        self.run = run_key(facts)
+        self.run, self._looking = run_key(facts), None if looking is None else run_key(looking)
+        self.damaged = 0
         now = json.loads(json.dumps(facts))
         before = json.loads(self._first("SELECT value FROM state WHERE name = 'facts'") or "null") or now
         with self._transaction() as db:
@@ -249,6 +236,38 @@ class Ledger:
         query = "SELECT record FROM photo WHERE content = ? AND run = ? AND NOT failed LIMIT 1"
         return self._first(query, content, self.run)
 
+    def earlier_of(self, name: str, stamp: str) -> Earlier | None:
+        """Return what an earlier run found out about the photo of this name, if its faces are known and the file was not touched."""
+        query = """
+            SELECT photo.content, look.data, photo.record, NOT photo.vanished AND photo.made = ?,
+                (SELECT count(*) FROM thumbnail WHERE thumbnail.name = photo.name)
+            FROM photo JOIN look USING (name)
+            WHERE photo.name = ? AND photo.stamp = ? AND NOT photo.failed AND look.key = ?"""
+        if not stamp or self._looking is None:
+            return None
+        for content, data, record, made, thumbnails in self._rows(
+            query, self.pictures, os.fsencode(name), stamp, self._looking
+        ):
+            if (look := unpack(data)) is not None:
+                return Earlier(content, look, record, thumbnails, bool(made))
+            self.damaged += 1
+        return None
+
+    def look_of(self, content: str) -> Look | None:
+        """Return the faces of a photo with the same bytes, under any name."""
+        query = "SELECT data FROM photo JOIN look USING (name) WHERE content = ? AND NOT failed AND key = ? LIMIT 1"
+        for (data,) in self._rows(query, content, self._looking):
+            return unpack(data)
+        return None
+
+    def known_looks(self) -> tuple[int, int]:
+        """Return of how many photos of the output, failed ones aside, the faces are known, and how many photos that are."""
+        query = """
+            SELECT coalesce(sum(look.key = ?), 0), count(*) FROM photo LEFT JOIN look USING (name)
+            WHERE NOT vanished AND stamp != '' AND NOT failed AND pass >= ?"""
+        ((known, photos),) = self._rows(query, self._looking, self._finished_pass())
+        return known, photos
+
     def _first(self, query: str, *values: object) -> str | None:
         with _sqlite_errors(self.path):
             row = self._db.execute(query, values).fetchone()
@@ -264,26 +283,66 @@ class Ledger:
                 ((self._pass, position, os.fsencode(name)) for position, name in names),
             )
 
-    def record(self, entries: Sequence[Entry]) -> None:
-        """Keep results in one transaction; a photo's earlier one is replaced."""
-        names = [os.fsencode(entry.name) for entry in entries]
+    def withdraw(self, names: Iterable[str]) -> None:
+        """Note that what was made of these photos is about to be replaced: until they are recorded, they do not count as done."""
         with self._transaction() as db:
             db.executemany(
-                "INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
+                "UPDATE photo SET run = '', made = '' WHERE name = ?", ((os.fsencode(name),) for name in names)
+            )
+
+    def record(self, entries: Sequence[Entry]) -> None:
+        """Keep results in one transaction; a photo's earlier one is replaced."""
+        named = [(os.fsencode(entry.name), entry) for entry in entries]
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
                 (
-                    (name, e.stamp, e.content, self.run, self._pass, e.position, int(e.failed), e.record)
-                    for name, e in zip(names, entries, strict=True)
+                    (
+                        name,
+                        e.stamp,
+                        e.content,
+                        self.run,
+                        self._pass,
+                        e.position,
+                        int(e.failed),
+                        e.record,
+                        self.pictures,
+                    )
+                    for name, e in named
                 ),
             )
-            db.executemany("DELETE FROM thumbnail WHERE name = ?", ((name,) for name in names))
+            db.executemany(
+                "DELETE FROM thumbnail WHERE name = ?", ((name,) for name, e in named if e.thumbnails or not e.same)
+            )
             db.executemany(
                 "INSERT INTO thumbnail VALUES (?, ?, ?)",
-                (
-                    (name, number, jpeg)
-                    for name, entry in zip(names, entries, strict=True)
-                    for number, jpeg in enumerate(entry.thumbnails)
-                ),
+                ((name, number, jpeg) for name, entry in named for number, jpeg in enumerate(entry.thumbnails)),
             )
+            db.executemany("DELETE FROM look WHERE name = ?", ((name,) for name, entry in named if not entry.same))
+            if self._looking is not None:
+                db.executemany(
+                    "INSERT INTO look VALUES (?, ?, ?)",
+                    (
+                        (name, self._looking, pack(entry.look))
+                        for name, entry in named
+                        if entry.look is not None and not entry.same
+                    ),
+                )
+
+    def forget_looks(self) -> int:
+        """Delete all faces and vectors so that no byte of them is left in the file; return of how many photos there were some."""
+        with self._transaction() as db:
+            count = db.execute("DELETE FROM look").rowcount
+            if count:
+                db.execute("INSERT OR REPLACE INTO state VALUES ('scrub', '')")
+        # A run that was killed in between left the note, and this one ends what it began.
+        if self._first("SELECT name FROM state WHERE name = 'scrub'") is not None:
+            with _sqlite_errors(self.path):
+                self._db.execute("VACUUM")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with self._transaction() as db:
+                db.execute("DELETE FROM state WHERE name = 'scrub'")
+        return count
 
     def mark_vanished(self) -> Missing:
         """Mark the photos of earlier passes that this one, now at its end, did not meet because they are gone.

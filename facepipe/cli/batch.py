@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,8 +18,9 @@ from facepipe.cli.photos import FOLDER, list_options, listed, picture_options
 from facepipe.wording import plural
 
 if TYPE_CHECKING:
-    from facepipe.batch.job import Counts, SideOutput
+    from facepipe.batch.job import Counts
     from facepipe.batch.ledger import Ledger
+    from facepipe.batch.pictures import SideOutput
     from facepipe.batch.stream import StreamOptions
     from facepipe.pipeline import Recognizer
 
@@ -54,6 +55,12 @@ _NAMED = 20
     help="Write one HTML page: people with their faces, unknown ones, doubtful first, failures.",
 )
 @click.option(
+    "--keep-embeddings/--no-keep-embeddings",
+    default=None,
+    help="Keep the faces' vectors in the ledger, so that a changed gallery or threshold needs no second look at the photos; "
+    "--no deletes those that are kept. Default: keep, unless the gallery is sealed.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=None,
@@ -76,6 +83,7 @@ def batch(
     sort_into: Path | None,
     sort_how: str,
     report: Path | None,
+    keep_embeddings: bool | None,
     workers: int | None,
     watch: bool,
     every: float,
@@ -105,6 +113,7 @@ def batch(
         looking,
         deciding,
         _Sides(annotate, crops, sort_into, sort_how, report),
+        keep_embeddings,
         workers,
         every if watch else None,
         quiet,
@@ -153,6 +162,7 @@ def _run(
     looking: Looking,
     deciding: Deciding,
     sides: _Sides,
+    keep: bool | None,
     workers: int | None,
     every: float | None,
     quiet: bool,
@@ -170,7 +180,7 @@ def _run(
 
     started = time.time()
     check_files(out, sides.report, roots)
-    generation = _generation(deciding)
+    gallery = _state(deciding)
     if none_exists(roots):
         *others, last = [f"{printable(root)}: no such file or folder; check the path" for root in roots[:_NAMED]]
         for text in others:
@@ -178,10 +188,20 @@ def _run(
         more = len(roots) - _NAMED
         raise InputError(last + (f"; {more:,} more are not there either" if more > 0 else ""))
     check_folders(sides.folders(), roots)
-    recognizer = load_recognizer(looking, deciding, photos=_MANY)
+    # Without a ledger there is something to look at; then what is missing is said before anything is written.
+    recognizer = load_recognizer(looking, deciding, photos=_MANY, late=ledger_path(out).exists())
     threads.limit()
     options = StreamOptions(workers or threads.cores(), looking.read_side)
     with Ledger(ledger_path(out)) as ledger:
+
+        def begin() -> None:
+            keeps = not gallery.sealed if keep is None else keep
+            look = _look_facts(looking, recognizer) if keeps else None
+            facts = _facts(looking, recognizer, deciding, gallery.generation, sides)
+            changed = ledger.begin_pass(facts, look)
+            if not keeps and (forgotten := ledger.forget_looks()):
+                note(f"facepipe: the embeddings of {plural(forgotten, 'photo')} were deleted from {ledger.path}")
+            _say_why(changed, ledger)
 
         def missing() -> str | None:
             return all_gone(ledger, find_sources(roots, sides.folders()), roots, out)
@@ -189,7 +209,7 @@ def _run(
         if (problem := missing()) is not None:
             raise UsageError(problem)
         mark_folders(sides.folders())
-        _say_why(ledger.begin_pass(_facts(looking, recognizer, deciding, generation, sides)), ledger)
+        begin()
         sweep(out, sides.report, sides.folders(), started)
         try:
             with progress(count_sources(roots, sides.folders()), quiet) as show:
@@ -205,11 +225,11 @@ def _run(
                     if not told:
                         note(f"facepipe: {problem}; waiting for them")
                     continue
-                if (now := _generation(deciding)) != generation:
-                    generation, recognizer = now, load_recognizer(looking, deciding, photos=_MANY)
-                _say_why(ledger.begin_pass(_facts(looking, recognizer, deciding, generation, sides)), ledger)
+                if (now := _state(deciding)) != gallery:
+                    gallery, recognizer = now, load_recognizer(looking, deciding, photos=_MANY, late=True)
+                begin()
                 counts = _pass(recognizer, roots, ledger, options, sides, out, retry_failed=False)
-                if counts.fresh or counts.gone or counts.left:
+                if _is_new(counts):
                     _report(counts, out, quiet)
         except KeyboardInterrupt:
             note(f"facepipe: stopped; what was done is in {ledger.path}: run the same command again to go on")
@@ -234,21 +254,54 @@ def _pass(
 
     sources, asked = find_sources(roots, sides.folders()), sides.report is not None
     counts = run_batch(recognizer, sources, ledger, options, sides.build(), show, retry_failed, thumbnails=asked)
-    if counts.fresh or counts.gone or counts.left or retry_failed:
+    if _is_new(counts) or retry_failed:
         write_output(out, ledger.records())
         write_failures(out, ledger.failures())
         if sides.report is not None:
-            write_report(sides.report, ledger.records_with_thumbnails(), counts.seconds, counts.found - counts.resumed)
+            looked_at = counts.found - counts.resumed - counts.compared
+            write_report(sides.report, ledger.records_with_thumbnails(), counts.seconds, looked_at)
         ledger.finish_pass()
+    if ledger.damaged:
+        note(
+            f"facepipe: {ledger.path}: the faces of {plural(ledger.damaged, 'photo')} are damaged in it; they were found again"
+        )
     return counts
 
 
-def _generation(deciding: Deciding) -> int:
+def _is_new(counts: Counts) -> bool:
+    """Say whether a pass changed the results."""
+    return bool(counts.fresh or counts.compared or counts.gone or counts.left)
+
+
+@dataclass(frozen=True, slots=True)
+class _GalleryState:
+    """What of the gallery may change while a batch watches. generation: number of its last write. sealed: encrypted."""
+
+    generation: int
+    sealed: bool
+
+
+def _state(deciding: Deciding) -> _GalleryState:
     from facepipe.gallery.sealing import Secret
     from facepipe.gallery.store import Gallery
 
     with Gallery.open(deciding.gallery, Secret.from_environment()) as gallery:
-        return gallery.generation()
+        return _GalleryState(gallery.generation(), gallery.database.codec.sealed)
+
+
+def _look_facts(looking: Looking, recognizer: Recognizer) -> dict[str, Any]:
+    """Return everything that steps 1 and 2 depend on besides the photo; device and engine change rounding only."""
+    from facepipe import __version__
+    from facepipe.networks.registry import get_record
+
+    return {
+        "version": __version__,
+        "detector": get_record("mtcnn").fingerprint,
+        "model": recognizer.matcher.fingerprint,
+        "min_face": looking.min_face,
+        "min_score": looking.min_score,
+        "max_side": looking.max_side,
+    }
 
 
 def _facts(
@@ -284,8 +337,12 @@ _CHANGES = {
 }
 
 
+#: Facts that steps 1 and 2 depend on.
+_LOOKS = frozenset({"version", "model", "min_face", "min_score", "max_side"})
+
+
 def _say_why(changed: tuple[str, ...], ledger: Ledger) -> None:
-    """Say why photos that an earlier run did are looked at again."""
+    """Say why what an earlier run did is done again, and whether that means to look at the photos or only to compare their faces."""
     if not changed or not ledger.earlier():
         return
     told = [name for name in _CHANGES if name in changed]
@@ -294,7 +351,16 @@ def _say_why(changed: tuple[str, ...], ledger: Ledger) -> None:
     if "policy" in told and told[0] in ("version", "model", "gallery", "generation"):
         told.remove("policy")
     reasons = ", ".join(_CHANGES[name] for name in told)
-    note(f"facepipe: {reasons} since the earlier run: all photos are looked at again")
+    known, photos = ledger.known_looks()
+    if known:
+        whose = "all photos" if known == photos else plural(known, "photo")
+        others = "" if known == photos else ", all other photos are looked at again"
+        what = f"the faces of {whose} are compared again{others}"
+    elif not photos or not _LOOKS.isdisjoint(changed):
+        what = "all photos are looked at again"
+    else:
+        what = "all photos are looked at again, for their embeddings were not kept"
+    note(f"facepipe: {reasons} since the earlier run: {what}")
 
 
 def _report(counts: Counts, out: Path, quiet: bool) -> None:

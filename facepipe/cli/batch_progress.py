@@ -82,20 +82,26 @@ def faces_of(counts: Counts) -> str:
 
 
 def rate_of(counts: Counts) -> float:
-    """Return how many photos a second this run looked at; what an earlier run had done does not count."""
-    return counts.fresh / counts.seconds if counts.seconds else 0.0
+    """Return how many photos a second this run did; what an earlier run had done does not count."""
+    return (counts.fresh + counts.compared) / counts.seconds if counts.seconds else 0.0
 
 
 def summary(counts: Counts, out: Path) -> str:
     """Say in a few lines what came out."""
     speed = f" in {duration(counts.seconds)} ({rate_of(counts):.1f} a second)"
+    again = counts.resumed or counts.compared
     lines = [
-        f"{plural(counts.found, 'photo')}{'' if counts.resumed else speed}, {counts.failed:,} failed",
+        f"{plural(counts.found, 'photo')}{'' if again else speed}, {counts.failed:,} failed",
         faces_of(counts),
     ]
     if counts.resumed:
-        here = f", {counts.fresh:,} looked at now in {duration(counts.seconds)}" if counts.fresh else "; nothing is new"
+        looked_at = f"{counts.fresh:,} looked at" * bool(counts.fresh)
+        done = " and ".join(filter(None, (f"{counts.compared:,} compared again" * bool(counts.compared), looked_at)))
+        here = f", {done} now in {duration(counts.seconds)}" if done else "; nothing is new"
         lines.append(f"{plural(counts.resumed, 'photo')} {_were(counts.resumed)} done by an earlier run{here}")
+    elif counts.compared:
+        besides = f", {plural(counts.fresh, 'photo')} looked at" if counts.fresh else ""
+        lines.append(f"the faces of {plural(counts.compared, 'photo')} were compared again{besides}{speed}")
     if counts.reused:
         lines.append(
             f"{plural(counts.reused, 'photo')} had the same bytes as another and {_were(counts.reused)} not looked at again"

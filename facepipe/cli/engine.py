@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,10 +17,10 @@ from facepipe.cli.common import FiniteRange, device_option, gallery_option, mode
 
 if TYPE_CHECKING:
     from facepipe.gallery.store import Gallery
-    from facepipe.pipeline import Extractor, Recognizer
+    from facepipe.pipeline import Extracted, Extractor, Recognizer
     from facepipe.stages.detect import DetectOptions
     from facepipe.stages.match import Index
-    from facepipe.types import PhotoResult
+    from facepipe.types import Image, PhotoResult
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -183,14 +184,36 @@ def model_of(gallery: Gallery, wanted: str | None) -> str:
     )
 
 
-def load_recognizer(looking: Looking, deciding: Deciding, photos: int) -> Recognizer:
-    """Open the gallery and load everything that answers "who is this?"."""
+class LateExtractor:
+    """Loads detector and embedder when the first photo is to be looked at: where all faces are known, none is."""
+
+    def __init__(self, load: Callable[[], Extractor], photos: int) -> None:
+        """photos: how many `extract` should get at a time."""
+        self.photos = photos
+        self._load = load
+        self._loaded: Extractor | None = None
+        self._lock = Lock()
+
+    def extract(self, images: Sequence[Image]) -> list[Extracted]:
+        """See `Extractor.extract`. Errors: also those of `load_engines`."""
+        from facepipe import threads
+
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+        # This thread may have told the libraries its number when some of them were not loaded yet.
+        threads.limit()
+        return self._loaded.extract(images)
+
+
+def load_recognizer(looking: Looking, deciding: Deciding, photos: int, *, late: bool = False) -> Recognizer:
+    """Open the gallery and load everything that answers "who is this?"; late: the networks only when they are needed."""
     from facepipe.gallery.index import ExactIndex
     from facepipe.gallery.journal import logs_identify
     from facepipe.gallery.sealing import Secret
     from facepipe.gallery.store import Gallery
     from facepipe.networks.registry import get_record
-    from facepipe.pipeline import Recognizer, exact_index_on, matcher_for
+    from facepipe.pipeline import Recognizer, exact_index_on, matcher_for, photos_at_a_time
     from facepipe.policy import policy_for
 
     with Gallery.open(deciding.gallery, Secret.from_environment()) as gallery:
@@ -207,7 +230,8 @@ def load_recognizer(looking: Looking, deciding: Deciding, photos: int) -> Recogn
             top_k=deciding.top_k,
         )
         witness = partial(_log_results, gallery.folder) if logs_identify(gallery.database) else None
-    extractor = load_engines(model, looking, photos)
+    load = partial(load_engines, model, looking, photos)
+    extractor = LateExtractor(load, photos_at_a_time(looking.device)) if late else load()
     if isinstance(index, ExactIndex) and photos > FEW:
         index = exact_index_on(looking.device, snapshot) or index
     return Recognizer(extractor, matcher_for(snapshot, index), policy, witness)

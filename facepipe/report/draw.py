@@ -51,6 +51,22 @@ def draw_predictions(image: Image, predictions: Sequence[Prediction]) -> UInt8:
     return _drawn(image, [predictions[i].face for i in order], [texts[i] for i in order], [colours[i] for i in order])
 
 
+def drawn_alike(one: Record, other: Record) -> bool:
+    """Say whether `draw_predictions` draws the same for two answers about the same faces of a photo."""
+
+    def drawn(record: Record) -> list[tuple[str, list[str], int]]:
+        ranks = [
+            (f["status"] != "known", f["status"] == "unknown", -(f["similarity"] or -1.0)) for f in record["faces"]
+        ]
+        return [
+            (f["status"], _answer(f), sorted(ranks).index(rank)) for f, rank in zip(record["faces"], ranks, strict=True)
+        ]
+
+    shown = drawn(one)
+    # Where two faces have one rank, the rounding of the records may hide which of them comes first.
+    return shown == drawn(other) and len({rank for _, _, rank in shown}) == len(shown)
+
+
 def draw_faces(image: Image, faces: Sequence[Face]) -> UInt8:
     """Return the photo with each face framed and labelled with its score; uint8 (H, W, 3), the size of `image.rgb`."""
     return _drawn(image, faces, [[f"{face.score:.2f}"] for face in faces], [NEUTRAL] * len(faces))
@@ -144,13 +160,20 @@ def save_crops(folder: str | os.PathLike[str], image: Image, result: PhotoResult
     They are called `PHOTO-HASH-NUMBER-ANSWER.jpg`, the same in every run and never the same for two photos. Raises
     OutputError when the system refuses.
     """
-    files = []
-    for number, prediction in enumerate(result.predictions, 1):
-        answer = safe_name(prediction.person) if prediction.person is not None else str(prediction.status)
-        path = Path(folder) / f"{output_stem(result.path)}-{number:02d}-{answer}.jpg"
+    names = crop_names(result.path, [(str(prediction.status), prediction.person) for prediction in result.predictions])
+    files = [Path(folder) / name for name in names]
+    for path, prediction in zip(files, result.predictions, strict=True):
         write_image(path, crop_face(image, prediction.face))
-        files.append(path)
     return files
+
+
+def crop_names(path: str, answers: Sequence[tuple[str, str | None]]) -> list[str]:
+    """Return what the faces of a photo are called as files. answers: of each face its status and, if known, whose it is."""
+    stem = output_stem(path)
+    return [
+        f"{stem}-{number:02d}-{status if person is None else safe_name(person)}.jpg"
+        for number, (status, person) in enumerate(answers, 1)
+    ]
 
 
 # ---- edges ----
