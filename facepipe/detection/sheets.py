@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-#: Height and width of a full sheet.
-SIDE = 384
+#: Height and width of a full sheet: what a network of ten channels makes of it stays below 4 MiB, so on the heap (`batch.allocator`).
+SIDE = 320
 #: A sheet that is not full is cut to multiples of this.
 _STEP = 64
 
