@@ -115,7 +115,7 @@ def test_rnet_and_onet_by_opencv(count: int) -> None:
 
 def test_a_cascade_that_does_not_mix_sizes_says_so() -> None:
     with pytest.raises(ValueError, match="does not mix"):
-        OpenCvCascade().propose(noise(1, 12, 12, 3), np.array([[12, 12]]))
+        OpenCvCascade().propose(noise(1, 12, 12, 3), np.array([[0, 0, 0, 12, 12]]))
 
 
 def test_state_files_read_as_torch_reads_them() -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from facepipe.detection.quality import SIDE, sharpness
+from facepipe.detection.quality import CROP_SIDE, sharpness
 from facepipe.types import Detector, Face, Image
 
 #: So many faces that are small at the reduced size make a crowd.
@@ -64,9 +64,9 @@ def _seen_again(image: Image, faces: Sequence[Face]) -> tuple[Face, ...]:
 
 
 def _crop(image: Image, face: Face) -> np.ndarray:
-    """Cut the box, as far as it lies in the picture: float32 (SIDE, SIDE, 3)."""
+    """Cut the box, as far as it lies in the picture: float32 (CROP_SIDE, CROP_SIDE, 3)."""
     height, width = image.rgb.shape[:2]
     x1, y1, x2, y2 = (face.box * image.scale).astype(int)
     x1, y1 = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
     part = image.rgb[y1 : max(min(y2, height), y1 + 1), x1 : max(min(x2, width), x1 + 1)]
-    return cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return cv2.resize(part, (CROP_SIDE, CROP_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -15,7 +15,7 @@ _HEAD_INVERSE = np.linalg.pinv(_HEAD)
 
 
 #: Side of the crops that sharpness is measured on.
-SIDE = 112
+CROP_SIDE = 112
 
 
 def head_pose(landmarks: Float32) -> NDArray[np.float64]:

@@ -33,7 +33,7 @@ class CascadeNetworks(Protocol):
 
     @property
     def mixes_sizes(self) -> bool:
-        """Whether `propose` takes levels of different sizes, padded, in one batch."""
+        """Whether `propose` takes several levels, of any sizes, in one picture."""
         ...
 
     @property
@@ -41,10 +41,11 @@ class CascadeNetworks(Protocol):
         """Pixels of pyramid that one call of `propose` should get."""
         ...
 
-    def propose(self, levels: Float32, sizes: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
-        """PNet over pyramid levels (n, h, w, 3): face logits (n, h', w') and box offsets (n, 4, h', w').
+    def propose(self, pictures: Float32, places: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
+        """PNet over pyramid levels in pictures (n, h, w, 3): face logits (n, h', w') and box offsets (n, 4, h', w').
 
-        sizes: (n, 2) height and width of each level inside the padded batch, None when all fill it.
+        places: (levels, 5) where each level lies: its picture, y1, x1, y2, x2, the first corner even; None when each fills its
+        picture.
         """
         ...
 
@@ -85,17 +86,15 @@ class PNet(nn.Module):
         self.conv4_1 = nn.Conv2d(32, 2, 1)
         self.conv4_2 = nn.Conv2d(32, 4, 1)
 
-    def forward(self, x: Tensor, sizes: NDArray[np.int64] | None = None) -> tuple[Tensor, Tensor]:
-        """(n, 3, h, w) to face logits (n, h', w') and box offsets (n, 4, h', w')."""
+    def forward(self, x: Tensor, places: NDArray[np.int64] | None = None) -> tuple[Tensor, Tensor]:
+        """(n, 3, h, w) to face logits (n, h', w') and box offsets (n, 4, h', w'); places: see `CascadeNetworks.propose`."""
         x = self.prelu1(self.conv1(x))  # (n, 10, h-2, w-2)
-        if sizes is not None:
-            # The pooling rounds up: at an odd border it must see the level's last row alone, not the padding.
-            rows = torch.arange(x.shape[2], device=x.device)
-            columns = torch.arange(x.shape[3], device=x.device)
-            limits = torch.as_tensor(sizes, device=x.device) - 2
-            below = (rows >= limits[:, :1]).to(x.dtype) * _OUTSIDE
-            beyond = (columns >= limits[:, 1:]).to(x.dtype) * _OUTSIDE
-            x = x + below[:, None, :, None] + beyond[:, None, None, :]
+        # The pooling rounds up: at an odd border it must see the level's last row alone, not what lies beyond.
+        for picture, y1, x1, y2, x2 in [] if places is None else places.tolist():
+            if y2 % 2:
+                x[picture, :, y2 - 2, x1:x2] = _OUTSIDE
+            if x2 % 2:
+                x[picture, :, y1:y2, x2 - 2] = _OUTSIDE
         x = self.pool1(x)
         x = self.prelu2(self.conv2(x))
         x = self.prelu3(self.conv3(x))
@@ -210,16 +209,18 @@ class TorchCascade:
         # (n, h, w, 3) in memory is (n, 3, h, w) channels-last: no copy.
         return to_device(pictures, self.device).permute(0, 3, 1, 2)
 
-    def propose(self, levels: Float32, sizes: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
+    def propose(self, pictures: Float32, places: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
         """See `CascadeNetworks.propose`."""
 
         @torch.inference_mode()
         def run(start: int, stop: int) -> tuple[Float32, Float32]:
-            x, some = self._tensor(levels[start:stop]), None if sizes is None else sizes[start:stop]
-            return to_host(*self._pnet(x, some))  # type: ignore[return-value]
+            some = None
+            if places is not None:
+                some = places[(places[:, 0] >= start) & (places[:, 0] < stop)] - np.array([start, 0, 0, 0, 0])
+            return to_host(*self._pnet(self._tensor(pictures[start:stop]), some))  # type: ignore[return-value]
 
-        at_once = max(1, self.batch_pixels // (levels.shape[1] * levels.shape[2]))
-        logits, offsets = zip(*in_parts(run, len(levels), at_once), strict=True)
+        at_once = max(1, self.batch_pixels // (pictures.shape[1] * pictures.shape[2]))
+        logits, offsets = zip(*in_parts(run, len(pictures), at_once), strict=True)
         return np.concatenate(logits), np.concatenate(offsets)
 
     def _over_crops(

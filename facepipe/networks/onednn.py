@@ -132,7 +132,7 @@ def available() -> bool:
 class OneDnnCascade:
     """`CascadeNetworks` on the CPU."""
 
-    #: PNet stays in torch's layout: its levels have as many shapes as there are pictures, and oneDNN compiles for each.
+    #: PNet stays in torch's layout, in which it is as fast and the borders of its levels can be seen to.
     mixes_sizes = True
     batch_pixels = CPU_PIXELS
 
@@ -144,10 +144,10 @@ class OneDnnCascade:
         self._rnet = _CropNetwork(load_network(RNet(), "rnet", cpu), rough)
         self._onet = _CropNetwork(load_network(ONet(), "onet", cpu), rough)
 
-    def propose(self, levels: Float32, sizes: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
+    def propose(self, pictures: Float32, places: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
         """See `CascadeNetworks.propose`."""
         with torch.inference_mode():
-            logits, offsets = self._pnet(torch.from_numpy(levels).permute(0, 3, 1, 2), sizes)
+            logits, offsets = self._pnet(torch.from_numpy(pictures).permute(0, 3, 1, 2), places)
             return logits.numpy(), offsets.numpy()
 
     def refine(self, crops: Float32, least: float) -> tuple[Float32, Float32]:

@@ -31,11 +31,11 @@ class OpenCvCascade:
         self._rnet = OpenCvEngine(rnet_graph(weights["rnet"]))
         self._onet = OpenCvEngine(onet_graph(weights["onet"]))
 
-    def propose(self, levels: Float32, sizes: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
-        """See `CascadeNetworks.propose`; sizes must be None, since this form does not mix them."""
-        if sizes is not None:
-            raise ValueError("sizes: expected None, this cascade does not mix levels of different sizes")
-        out = self._pnet.run(levels.transpose(0, 3, 1, 2))[0]
+    def propose(self, pictures: Float32, places: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
+        """See `CascadeNetworks.propose`; places must be None, since this form does not mix sizes."""
+        if places is not None:
+            raise ValueError("places: expected None, this cascade does not mix levels of different sizes")
+        out = self._pnet.run(pictures.transpose(0, 3, 1, 2))[0]
         return out[:, 1] - out[:, 0], out[:, 2:]
 
     def refine(self, crops: Float32, least: float) -> tuple[Float32, Float32]:

@@ -1,14 +1,14 @@
 """Stage 1, detect: find the faces in pictures.
 
 An edge map says where a face can be at all; MTCNN's three networks confirm, refine the box, and give five landmarks. All pyramid
-levels and all crops of a picture are cut from one integral image, candidates are arrays throughout, and pictures of different
-sizes share their batches.
+levels and all crops of a picture are cut from one integral image, candidates are arrays throughout, and levels of different sizes
+lie on sheets of one size.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,15 +20,15 @@ from facepipe.detection.boxes import clip, contenders, nms, nms_contained, regre
 from facepipe.detection.closer import CLOSER, CloserLook
 from facepipe.detection.edges import EdgeMap, edge_map, looked_at
 from facepipe.detection.pyramid import crop_area, integral_image, pyramid_scales, resize_area
-from facepipe.detection.quality import SIDE, assess
+from facepipe.detection.quality import CROP_SIDE, assess
+from facepipe.detection.sheets import SIDE, lay_out, tiles
 from facepipe.types import Face, Float32, Image, Int64, UInt8
 
 if TYPE_CHECKING:
     from facepipe.networks.mtcnn import CascadeNetworks
 
 _CELL, _STRIDE = 12, 2
-#: A region that is more of its level than this is not cut out: levels of the same size share batches, and kernels are compiled for
-#: each size.
+#: A region that is more of its level than this is not cut out: levels of the same size share batches.
 _WORTH = 0.8
 #: The second looks at a face: size in sides of its box, and whether mirrored.
 _LOOKS = ((1.0, False), (1.0, True), (1.15, False))
@@ -94,12 +94,21 @@ class _Work:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Level:
-    """The part of one pyramid level that PNet is to look at; corner: where it lies in the level, in level pixels."""
+    """A part of a pyramid level that PNet is to look at; corner: where it lies in the level, x and y in level pixels."""
 
     image: int
     scale: float
     pixels: Float32
     corner: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    """Levels in pictures of one shape: count, height, width. places: int64 (levels, 3), picture, y and x of each corner."""
+
+    shape: tuple[int, int, int]
+    levels: list[_Level]
+    places: Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,8 +130,6 @@ class MtcnnDetector:
     """`Detector` over MTCNN's networks."""
 
     name = "mtcnn"
-    #: Levels are padded to multiples of this, so that pictures of different sizes share batches.
-    pad_to = 16
 
     def __init__(self, networks: CascadeNetworks, options: DetectOptions | None = None) -> None:
         self._networks = networks
@@ -196,47 +203,65 @@ class MtcnnDetector:
             yield _Level(index, scale, pixels, (region[0], region[1]))
 
     def _propose(self, works: Sequence[_Work]) -> _Candidates:
-        groups: dict[tuple[int, int], list[_Level]] = defaultdict(list)
-        for index, work in enumerate(works):
-            for level in self._levels(index, work):
-                height, width = level.pixels.shape[:2]
-                if self._networks.mixes_sizes:
-                    height, width = -(-height // self.pad_to) * self.pad_to, -(-width // self.pad_to) * self.pad_to
-                groups[height, width].append(level)
-        found: list[tuple[Float32, Float32, Int64, NDArray[np.float64]]] = []
-        for (height, width), levels in groups.items():
-            at_once = max(1, self._networks.batch_pixels // (height * width))
-            for start in range(0, len(levels), at_once):
-                found.append(self._propose_batch(levels[start : start + at_once]))
+        levels = [level for index, work in enumerate(works) for level in self._levels(index, work)]
+        batches = self._on_sheets(levels) if self._networks.mixes_sizes else self._by_size(levels)
+        found = [self._propose_batch(batch) for batch in batches]
         if not found:
             return _Candidates(_NO_BOXES, np.zeros(0, np.float32), np.zeros(0, np.int64))
         boxes, scores, image, scale = (np.concatenate([part[i] for part in found]) for i in range(4))
         return self._suppress_proposals(boxes, scores, image, scale, len(works))
 
-    def _propose_batch(self, levels: Sequence[_Level]) -> tuple[Float32, Float32, Int64, NDArray[np.float64]]:
-        sizes = np.array([level.pixels.shape[:2] for level in levels], np.int64)
-        height, width = sizes.max(axis=0)
-        batch = np.full((len(levels), height, width, 3), 127.5, np.float32)
-        for slot, level in zip(batch, levels, strict=True):
-            slot[: level.pixels.shape[0], : level.pixels.shape[1]] = level.pixels
-        _normalise(batch)
-        same = bool((sizes == sizes[0]).all())
-        logits, offsets = self._networks.propose(batch, None if same else sizes)
+    def _by_size(self, levels: Sequence[_Level]) -> Iterator[_Batch]:
+        """Yield batches of levels of the same size."""
+        groups: dict[tuple[int, int], list[_Level]] = defaultdict(list)
+        for level in levels:
+            groups[level.pixels.shape[0], level.pixels.shape[1]].append(level)
+        for (height, width), same in groups.items():
+            at_once = max(1, self._networks.batch_pixels // (height * width))
+            for start in range(0, len(same), at_once):
+                some = same[start : start + at_once]
+                yield _Batch((len(some), height, width), some, np.array([(n, 0, 0) for n in range(len(some))]))
+
+    def _on_sheets(self, levels: Sequence[_Level]) -> Iterator[_Batch]:
+        """Yield batches of sheets with levels of all sizes on them; what is larger than a sheet is cut to pieces."""
+        parts = [part for level in levels for part in _tiles(level)]
+        sheets = lay_out([(part.pixels.shape[0], part.pixels.shape[1]) for part in parts])
+        at_once = max(1, self._networks.batch_pixels // SIDE**2)
+        for start in range(0, len(sheets), at_once):
+            some = sheets[start : start + at_once]
+            shape = len(some), max(sheet.height for sheet in some), max(sheet.width for sheet in some)
+            on = [
+                (place.number, number, place.y, place.x) for number, sheet in enumerate(some) for place in sheet.places
+            ]
+            yield _Batch(shape, [parts[number] for number, *_ in on], np.array([place for _, *place in on]))
+
+    def _propose_batch(self, batch: _Batch) -> tuple[Float32, Float32, Int64, NDArray[np.float64]]:
+        count, height, width = batch.shape
+        pictures = np.full((count, height, width, 3), 127.5, np.float32)
+        # Which level each window belongs to; -1: none, it lies across a border.
+        owner = np.full((count, _cells(height), _cells(width)), -1, np.int64)
+        ends = np.array([level.pixels.shape[:2] for level in batch.levels], np.int64) + batch.places[:, 1:]
+        for number, (level, (picture, y1, x1), (y2, x2)) in enumerate(
+            zip(batch.levels, batch.places.tolist(), ends.tolist(), strict=True)
+        ):
+            pictures[picture, y1:y2, x1:x2] = level.pixels
+            owner[picture, y1 // _STRIDE : int(_cells(y2)), x1 // _STRIDE : int(_cells(x2))] = number
+        _normalise(pictures)
+        mixed = self._networks.mixes_sizes
+        logits, offsets = self._networks.propose(pictures, np.hstack([batch.places, ends]) if mixed else None)
         threshold = self.options.thresholds[0]
-        which, y, x = np.nonzero(logits >= np.log(threshold / (1 - threshold)))
-        if not same:
-            inside = (y < _cells(sizes[which, 0])) & (x < _cells(sizes[which, 1]))
-            which, y, x = which[inside], y[inside], x[inside]
-        scores = 1.0 / (1.0 + np.exp(-logits[which, y, x]))
-        corners = np.array([level.corner for level in levels], np.int64)[which]
-        scale = np.array([level.scale for level in levels])[which]
+        picture, y, x = np.nonzero((logits >= np.log(threshold / (1 - threshold))) & (owner >= 0))
+        which = owner[picture, y, x]
+        scores = 1.0 / (1.0 + np.exp(-logits[picture, y, x]))
+        corners = (np.array([level.corner for level in batch.levels]) - batch.places[:, :0:-1])[which]
+        scale = np.array([level.scale for level in batch.levels])[which]
         cell = np.stack([x, y], axis=1) * _STRIDE + corners
         # The cell's window in the picture, rounded down in float32 as in MTCNN's training code, then moved by the offsets.
         divisor = scale.astype(np.float32)[:, None]
         corner = np.floor((cell + 1).astype(np.float32) / divisor)
         boxes = np.concatenate([corner, np.floor((cell + _CELL).astype(np.float32) / divisor)], axis=1)
-        packed = np.concatenate([boxes, offsets[which, :, y, x]], axis=1).astype(np.float32)
-        image = np.array([level.image for level in levels], np.int64)[which]
+        packed = np.concatenate([boxes, offsets[picture, :, y, x]], axis=1).astype(np.float32)
+        image = np.array([level.image for level in batch.levels], np.int64)[which]
         return packed, scores.astype(np.float32), image, scale
 
     def _suppress_proposals(
@@ -371,7 +396,7 @@ class MtcnnDetector:
         count = np.full(len(rows), 1, np.int64)
         pixels = clip(to_pixels(boxes), count * work.width, count * work.height)
         pixels[:, 2:] = np.maximum(pixels[:, 2:], pixels[:, :2] + 1)
-        crops = crop_area(work.integral, pixels, SIDE)
+        crops = crop_area(work.integral, pixels, CROP_SIDE)
         shown = (boxes / work.scale).astype(np.float32)
         points = (landmarks[rows] / work.scale).astype(np.float32)
         qualities = assess(shown, points, crops, work.edges.density(boxes))
@@ -384,6 +409,14 @@ class MtcnnDetector:
 def _cells(length: Int64 | int) -> Int64:
     """Return how many windows PNet has along a level of this length."""
     return np.asarray(-(-(np.asarray(length, np.int64) - 2) // 2) - 4, np.int64)
+
+
+def _tiles(level: _Level) -> Iterator[_Level]:
+    """Cut a level into parts that fit a sheet: every window of it lies in exactly one."""
+    height, width = level.pixels.shape[:2]
+    for x1, y1, x2, y2 in tiles(height, width, _CELL - _STRIDE):
+        corner = level.corner[0] + x1, level.corner[1] + y1
+        yield replace(level, pixels=level.pixels[y1:y2, x1:x2], corner=corner)
 
 
 def _mirror(unit: Float32) -> Float32:
