@@ -35,6 +35,11 @@ def _bins(length: Int64 | int, count: int) -> tuple[Int64, Int64]:
     return index * lengths // count, -((-(index + 1) * lengths) // count)
 
 
+#: Rows of a level that are made at a time: what is needed in between stays in the cache of a core. All at once takes three times as
+#: long.
+_ROWS = 16
+
+
 def resize_area(
     integral: NDArray[np.int32], height: int, width: int, region: tuple[int, int, int, int] | None = None
 ) -> Float32:
@@ -45,15 +50,17 @@ def resize_area(
     x1, y1, x2, y2 = region or (0, 0, width, height)
     top, bottom = (edge[y1:y2] for edge in _bins(integral.shape[0] - 1, height))
     left, right = (edge[x1:x2] for edge in _bins(integral.shape[1] - 1, width))
-    # `take` on one axis after the other: twice as fast as fancy indexing.
-    rows = integral.take(bottom, axis=0)
-    rows -= integral.take(top, axis=0)
-    whole = rows.take(right, axis=1)
-    whole -= rows.take(left, axis=1)
-    sums: Float32 = whole.astype(np.float32)
     area = ((bottom - top)[:, None] * (right - left)[None, :]).astype(np.float32)
-    sums /= area[:, :, None]
-    return sums
+    level = np.empty((y2 - y1, x2 - x1, 3), np.float32)
+    for start in range(0, y2 - y1, _ROWS):
+        band = slice(start, start + _ROWS)
+        # `take` on one axis after the other: twice as fast as fancy indexing.
+        rows = integral.take(bottom[band], axis=0)
+        rows -= integral.take(top[band], axis=0)
+        sums = rows.take(right, axis=1)
+        sums -= rows.take(left, axis=1)
+        np.divide(sums, area[band, :, None], out=level[band], casting="same_kind")
+    return level
 
 
 #: Pixels of crops that are cut at a time: what is needed in between stays in the cache of a core, and is small beside the crops.
