@@ -34,14 +34,18 @@ def printable(text: str | os.PathLike[str]) -> str:
     text = os.fspath(text)
     if text.isascii() and text.isprintable():
         return text
-    return "".join(char if _is_seen(text, place) else json.dumps(char)[1:-1] for place, char in enumerate(text))
+    shown: list[str] = []
+    before = ""  # the character before, where that is shown as it is
+    for char, after in zip(text, [*text[1:], ""], strict=True):
+        seen = _is_seen(before, char, after)
+        shown.append(char if seen else json.dumps(char)[1:-1])
+        before = char if seen else ""
+    return "".join(shown)
 
 
-def _is_seen(text: str, place: int) -> bool:
-    char = text[place]
-    before, after = text[place - 1 : place], text[place + 1 : place + 2]
+def _is_seen(before: str, char: str, after: str) -> bool:
     if char in "\u200c\u200d":
-        return _takes_joiner(before) and _takes_joiner(after)
+        return _takes_joiner(before) and after != "\ufe0f" and _takes_joiner(after)
     if "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef":  # another shape of what stands before
         return before != "" and (unicodedata.category(before) == "So" or before >= "\u2e80")
     return char.isprintable() and char not in _BLANK

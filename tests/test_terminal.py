@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from facepipe.cli import main
@@ -65,7 +65,10 @@ def test_every_kind_of_blank_is_one_blank() -> None:
     assert new_name("\u00a0Ann\u00a0Lee\u2003") == "Ann Lee"
 
 
-@given(st.text())
+@given(st.text() | st.text("a字\u2603\ufe0f\u200d\u200b\u0915\U000115de\U000e0100"))
+@example("\U000115de\U000e0100")  # a letter that this Python does not know, and another shape of it
+@example("\u2603\u200d\ufe0f")
+@example("\ufe00\ufe00")
 def test_what_is_printable_is_one_line_and_json_reads_it_back(text: str) -> None:
     shown = printable(text)
     assert not set(shown) & {chr(n) for n in (*range(32), *range(127, 160))}
