@@ -1,6 +1,7 @@
 """Which of the usual script's faces of 40 pixels and more `facepipe` finds, with its defaults and with parts of them off.
 
-The script's boxes are not truth: `--sheet` shows every one that the defaults miss, so that somebody can look.
+The script's boxes are not truth: `--sheet` shows every one that the defaults miss, numbered, so that somebody can look, and
+`--no-face` takes the numbers of those that are no human face: what is found of the others is told as well.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=20, help="scenes scaled to 12 megapixels; they count as 200")
     parser.add_argument("--size", type=float, default=40.0, help="shorter side of the faces that count, in pixels")
     parser.add_argument("--sheet", type=Path, help="write a picture of the script's faces that the defaults miss")
+    parser.add_argument(
+        "--no-face", nargs="*", type=int, default=[], help="numbers on the sheet that are no human face"
+    )
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS)[:5])
     options = parser.parse_args()
     threads.limit()
@@ -59,6 +63,7 @@ def main() -> None:
     weighed = dict.fromkeys(ours, 0.0)
     faces_weighed = 0.0
     missed_faces: list[UInt8] = []
+    missed_weights: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         for kind, paths in _chosen(options, Path(folder)).items():
             weight = 200 / len(paths) if kind == "large" and paths else 1.0
@@ -87,9 +92,9 @@ def main() -> None:
                     missed_sure[way] += int((lost & (scores >= _SURE)).sum())
                     missed_small[way] += int((lost & tiny).sum())
                     if way == "defaults":
-                        missed_faces += [
-                            _chip(whole, box, score) for box, score in zip(boxes[lost], scores[lost], strict=True)
-                        ]
+                        for box, score in zip(boxes[lost], scores[lost], strict=True):
+                            missed_faces.append(_chip(whole, box, score, len(missed_faces)))
+                            missed_weights.append(weight)
             faces_weighed += faces * weight
             print(
                 f"{kind}: {len(paths)} photos, {faces} faces, {sure} of them sure ({_SURE}), {small} below the size at 1280 px"
@@ -104,6 +109,12 @@ def main() -> None:
     print(f"the mix, {faces_weighed:.0f} faces of the peer:")
     for way in ours:
         print(f"  {way:15s} {_percent(weighed[way], faces_weighed)} found")
+    if options.no_face:
+        none = sum(missed_weights[number] for number in options.no_face)
+        print(
+            f"of the {len(missed_faces)} that the defaults miss {len(options.no_face)} are no human face; of the others "
+            f"{_percent(weighed['defaults'] - none, faces_weighed - none)} found"
+        )
     if options.sheet and missed_faces:
         write_image(options.sheet, _sheet(missed_faces))
 
@@ -143,11 +154,11 @@ def _percent(missed: float, of: float) -> str:
     return f"{100 * (1 - missed / max(of, 1)):.2f} %"
 
 
-def _chip(image: Image, box: Float32, score: float) -> UInt8:
+def _chip(image: Image, box: Float32, score: float, number: int) -> UInt8:
     side = float((box[2:] - box[:2]).max()) * 1.8
     chip = cv2.getRectSubPix(image.rgb, (round(side), round(side)), tuple(((box[:2] + box[2:]) / 2).tolist()))
     chip = cv2.resize(chip, (160, 160), interpolation=cv2.INTER_AREA)
-    label = f"{score:.2f} {float((box[2:] - box[:2]).min()):.0f} px"
+    label = f"{number}: {score:.2f} {float((box[2:] - box[:2]).min()):.0f} px"
     return np.asarray(
         cv2.putText(chip, label, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 255, 0), 1, cv2.LINE_AA), np.uint8
     )
