@@ -11,7 +11,7 @@ import torch
 
 from benchlib import machine
 from facepipe import threads
-from facepipe.detection import edges
+from facepipe.detection import edges, levels
 from facepipe.errors import ImageError
 from facepipe.images import find_images, read_image
 from facepipe.networks.mtcnn import load_cascade
@@ -49,11 +49,11 @@ def main() -> None:
             faces += [f.quality.edge_density for f in detector.detect([image])[0] if f.quality.size >= 40]
             for scale in work.scales:
                 height, width = int(work.height * scale + 1), int(work.width * scale + 1)
-                rows, columns = int(detect._cells(height)), int(detect._cells(width))
+                rows, columns = int(levels.cells(height)), int(levels.cells(width))
                 whole, cells = whole + height * width, cells + rows * columns
                 for density in DENSITIES:
                     edges.MIN_DENSITY = density
-                    windows = work.edges.windows(scale, rows, columns, detect._CELL, detect._STRIDE)
+                    windows = work.edges.windows(scale, rows, columns, levels.CELL, levels.STRIDE)
                     kept["windows", density] += int(windows.sum())
                     kept["box", density] += bounding(windows)
                     kept["split", density] += split(windows)

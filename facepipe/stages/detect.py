@@ -7,8 +7,7 @@ lie on sheets of one size.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,15 +18,14 @@ from numpy.typing import NDArray
 from facepipe.detection.boxes import clip, contenders, nms, nms_contained, regress, square, to_pixels
 from facepipe.detection.closer import CLOSER, CloserLook
 from facepipe.detection.edges import EdgeMap, edge_map, looked_at
+from facepipe.detection.levels import CELL, STRIDE, Batch, Level, by_size, cells, on_sheets
 from facepipe.detection.pyramid import crop_area, integral_image, pyramid_scales, resize_area
 from facepipe.detection.quality import CROP_SIDE, assess
-from facepipe.detection.sheets import SIDE, lay_out, tiles
 from facepipe.types import Face, Float32, Image, Int64, UInt8
 
 if TYPE_CHECKING:
     from facepipe.networks.mtcnn import CascadeNetworks
 
-_CELL, _STRIDE = 12, 2
 #: A region that is more of its level than this is not cut out: levels of the same size share batches.
 _WORTH = 0.8
 #: The second looks at a face: size in sides of its box, and whether mirrored.
@@ -69,8 +67,8 @@ class DetectOptions:
         return cls(min_face, None, (0.6, 0.7, 0.7), edge_gate=False, second_look=False, true_border=False)
 
     def __post_init__(self) -> None:
-        if self.min_face < _CELL:
-            raise ValueError(f"min_face: expected {_CELL} pixels or more, got {self.min_face}")
+        if self.min_face < CELL:
+            raise ValueError(f"min_face: expected {CELL} pixels or more, got {self.min_face}")
         if not 0.0 < self.factor < 1.0:
             raise ValueError(f"factor: expected a value between 0 and 1, got {self.factor}")
         if not all(0.0 < threshold < 1.0 for threshold in self.thresholds):
@@ -90,25 +88,6 @@ class _Work:
     scales: list[float]
     finest: Float32 | None
     edges: EdgeMap
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Level:
-    """A part of a pyramid level that PNet is to look at; corner: where it lies in the level, x and y in level pixels."""
-
-    image: int
-    scale: float
-    pixels: Float32
-    corner: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Batch:
-    """Levels in pictures of one shape: count, height, width. places: int64 (levels, 3), picture, y and x of each corner."""
-
-    shape: tuple[int, int, int]
-    levels: list[_Level]
-    places: Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +139,7 @@ class MtcnnDetector:
         integral = integral_image(rgb)
         ratio = width / image.width
         smallest = self.options.min_face * max(min(1.0, ratio), self.options.factor)
-        scales = pyramid_scales(height, width, max(smallest, _CELL), self.options.factor, _CELL)
+        scales = pyramid_scales(height, width, max(smallest, CELL), self.options.factor, CELL)
         base = scales[0] if scales else 1.0
         finest = resize_area(integral, int(height * base + 1), int(width * base + 1))
         grey = np.ascontiguousarray(finest @ np.array([0.299, 0.587, 0.114], np.float32))
@@ -176,13 +155,13 @@ class MtcnnDetector:
 
     # -- first network: proposals -------------------------------------------------------------------------------------------
 
-    def _levels(self, index: int, work: _Work) -> Iterable[_Level]:
+    def _levels(self, index: int, work: _Work) -> Iterable[Level]:
         for number, scale in enumerate(work.scales):
             height, width = int(work.height * scale + 1), int(work.width * scale + 1)
             region: tuple[int, int, int, int] | None = (0, 0, width, height)
             if self.options.edge_gate:
-                rows, columns = int(_cells(height)), int(_cells(width))
-                region = looked_at(work.edges.windows(scale, rows, columns, _CELL, _STRIDE), _CELL, _STRIDE)
+                rows, columns = int(cells(height)), int(cells(width))
+                region = looked_at(work.edges.windows(scale, rows, columns, CELL, STRIDE), CELL, STRIDE)
                 if region is None:
                     continue
                 # A window at the border may be cut by the picture; what is left of it belongs to the level.
@@ -190,8 +169,8 @@ class MtcnnDetector:
                 region = (
                     x1,
                     y1,
-                    width if x2 >= width - _STRIDE else x2,
-                    height if y2 >= height - _STRIDE else y2,
+                    width if x2 >= width - STRIDE else x2,
+                    height if y2 >= height - STRIDE else y2,
                 )
                 if (region[2] - region[0]) * (region[3] - region[1]) > _WORTH * width * height:
                     region = (0, 0, width, height)
@@ -200,52 +179,29 @@ class MtcnnDetector:
                 pixels = work.finest[region[1] : region[3], region[0] : region[2]]
             else:
                 pixels = resize_area(work.integral, height, width, region)
-            yield _Level(index, scale, pixels, (region[0], region[1]))
+            yield Level(index, scale, pixels, (region[0], region[1]))
 
     def _propose(self, works: Sequence[_Work]) -> _Candidates:
         levels = [level for index, work in enumerate(works) for level in self._levels(index, work)]
-        batches = self._on_sheets(levels) if self._networks.mixes_sizes else self._by_size(levels)
+        laid_out = on_sheets if self._networks.mixes_sizes else by_size
+        batches = laid_out(levels, self._networks.batch_pixels)
         found = [self._propose_batch(batch) for batch in batches]
         if not found:
             return _Candidates(_NO_BOXES, np.zeros(0, np.float32), np.zeros(0, np.int64))
         boxes, scores, image, scale = (np.concatenate([part[i] for part in found]) for i in range(4))
         return self._suppress_proposals(boxes, scores, image, scale, len(works))
 
-    def _by_size(self, levels: Sequence[_Level]) -> Iterator[_Batch]:
-        """Yield batches of levels of the same size."""
-        groups: dict[tuple[int, int], list[_Level]] = defaultdict(list)
-        for level in levels:
-            groups[level.pixels.shape[0], level.pixels.shape[1]].append(level)
-        for (height, width), same in groups.items():
-            at_once = max(1, self._networks.batch_pixels // (height * width))
-            for start in range(0, len(same), at_once):
-                some = same[start : start + at_once]
-                yield _Batch((len(some), height, width), some, np.array([(n, 0, 0) for n in range(len(some))]))
-
-    def _on_sheets(self, levels: Sequence[_Level]) -> Iterator[_Batch]:
-        """Yield batches of sheets with levels of all sizes on them; what is larger than a sheet is cut to pieces."""
-        parts = [part for level in levels for part in _tiles(level)]
-        sheets = lay_out([(part.pixels.shape[0], part.pixels.shape[1]) for part in parts])
-        at_once = max(1, self._networks.batch_pixels // SIDE**2)
-        for start in range(0, len(sheets), at_once):
-            some = sheets[start : start + at_once]
-            shape = len(some), max(sheet.height for sheet in some), max(sheet.width for sheet in some)
-            on = [
-                (place.number, number, place.y, place.x) for number, sheet in enumerate(some) for place in sheet.places
-            ]
-            yield _Batch(shape, [parts[number] for number, *_ in on], np.array([place for _, *place in on]))
-
-    def _propose_batch(self, batch: _Batch) -> tuple[Float32, Float32, Int64, NDArray[np.float64]]:
+    def _propose_batch(self, batch: Batch) -> tuple[Float32, Float32, Int64, NDArray[np.float64]]:
         count, height, width = batch.shape
         pictures = np.full((count, height, width, 3), 127.5, np.float32)
         # Which level each window belongs to; -1: none, it lies across a border.
-        owner = np.full((count, _cells(height), _cells(width)), -1, np.int64)
+        owner = np.full((count, cells(height), cells(width)), -1, np.int64)
         ends = np.array([level.pixels.shape[:2] for level in batch.levels], np.int64) + batch.places[:, 1:]
         for number, (level, (picture, y1, x1), (y2, x2)) in enumerate(
             zip(batch.levels, batch.places.tolist(), ends.tolist(), strict=True)
         ):
             pictures[picture, y1:y2, x1:x2] = level.pixels
-            owner[picture, y1 // _STRIDE : int(_cells(y2)), x1 // _STRIDE : int(_cells(x2))] = number
+            owner[picture, y1 // STRIDE : int(cells(y2)), x1 // STRIDE : int(cells(x2))] = number
         _normalise(pictures)
         mixed = self._networks.mixes_sizes
         logits, offsets = self._networks.propose(pictures, np.hstack([batch.places, ends]) if mixed else None)
@@ -255,11 +211,11 @@ class MtcnnDetector:
         scores = 1.0 / (1.0 + np.exp(-logits[picture, y, x]))
         corners = (np.array([level.corner for level in batch.levels]) - batch.places[:, :0:-1])[which]
         scale = np.array([level.scale for level in batch.levels])[which]
-        cell = np.stack([x, y], axis=1) * _STRIDE + corners
+        cell = np.stack([x, y], axis=1) * STRIDE + corners
         # The cell's window in the picture, rounded down in float32 as in MTCNN's training code, then moved by the offsets.
         divisor = scale.astype(np.float32)[:, None]
         corner = np.floor((cell + 1).astype(np.float32) / divisor)
-        boxes = np.concatenate([corner, np.floor((cell + _CELL).astype(np.float32) / divisor)], axis=1)
+        boxes = np.concatenate([corner, np.floor((cell + CELL).astype(np.float32) / divisor)], axis=1)
         packed = np.concatenate([boxes, offsets[picture, :, y, x]], axis=1).astype(np.float32)
         image = np.array([level.image for level in batch.levels], np.int64)[which]
         return packed, scores.astype(np.float32), image, scale
@@ -404,19 +360,6 @@ class MtcnnDetector:
             Face(box, min(1.0, float(score)), point, quality)
             for box, score, point, quality in zip(shown, found.scores[rows], points, qualities, strict=True)
         )
-
-
-def _cells(length: Int64 | int) -> Int64:
-    """Return how many windows PNet has along a level of this length."""
-    return np.asarray(-(-(np.asarray(length, np.int64) - 2) // 2) - 4, np.int64)
-
-
-def _tiles(level: _Level) -> Iterator[_Level]:
-    """Cut a level into parts that fit a sheet: every window of it lies in exactly one."""
-    height, width = level.pixels.shape[:2]
-    for x1, y1, x2, y2 in tiles(height, width, _CELL - _STRIDE):
-        corner = level.corner[0] + x1, level.corner[1] + y1
-        yield replace(level, pixels=level.pixels[y1:y2, x1:x2], corner=corner)
 
 
 def _mirror(unit: Float32) -> Float32:
