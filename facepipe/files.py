@@ -171,7 +171,20 @@ def atomic_path(path: str | os.PathLike[str], *, private: bool = False, ours: bo
             temporary.replace(target)
             _sync(target.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        # On a file system that has become read-only this fails as well; what counts is why the writing did.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def is_gone(path: str | os.PathLike[str]) -> bool:
+    """Say whether nothing is there for certain: what may not be looked into is not gone. A link is there, wherever it leads."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _mark(target: Path) -> str:

@@ -304,3 +304,12 @@ def test_freed_memory_goes_back_where_the_c_library_can(monkeypatch: pytest.Monk
 def _resident() -> float:
     """Return this process's resident memory in MiB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_a_reader_that_gave_up_can_be_closed_after_the_ledger(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger") as ledger:
+        ledger.begin_pass({})
+        ledger.record([Entry(f"{n}.png", "1", str(n), n, "{}", False) for n in range(3)])
+        records = ledger.records()
+        assert next(records) == "{}"
+    records.close()  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -98,6 +99,31 @@ def test_side_outputs(tmp_path: Path, facepipe: Run) -> None:
     assert facepipe("photos", "--out", "r.jsonl", *options)[0] == 0
     assert len(list((tmp_path / "drawn").glob("*.jpg"))) == len(list((tmp_path / "crops").glob("*.jpg"))) == 1
     assert (tmp_path / "sorted/people/red/a.png").read_bytes() == (tmp_path / "photos/a.png").read_bytes()
+
+
+def test_output_folders_that_were_deleted_are_made_again(tmp_path: Path, facepipe: Run) -> None:
+    paint_many(tmp_path / "photos", 4)
+    options = ("--annotate", "drawn", "--crops", "crops", "--sort-into", "sorted")
+    facepipe("photos", "--out", "r.jsonl", *options)
+    before = {name: {*map(str, (tmp_path / name).rglob("*.*"))} for name in options[1::2]}
+    assert facepipe("photos", "--out", "r.jsonl", *options)[2] == ""
+    for name in before:
+        shutil.rmtree(tmp_path / name)
+    _, _, err = facepipe("photos", "--out", "r.jsonl", *options)
+    assert "or one of their folders changed" in err
+    assert {name: {*map(str, (tmp_path / name).rglob("*.*"))} for name in options[1::2]} == before
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_first_photo(
+    tmp_path: Path, facepipe: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint_many(tmp_path / "photos", 2)
+    (tmp_path / "locked").mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "locked" not in str(path) and access(path, mode))
+    code, _, err = facepipe("photos", "--out", "r.jsonl", "--report", "locked/deep/page.html")
+    assert code == 3 and "locked/deep/page.html: cannot be written; check the permissions of" in err
+    assert not (tmp_path / "r.jsonl").exists() and not (tmp_path / "r.jsonl.ledger").exists()
 
 
 def test_what_a_batch_wrote_is_no_photo(tmp_path: Path, facepipe: Run) -> None:
@@ -339,7 +365,7 @@ def test_what_is_compared_and_what_is_looked_at_is_said(tmp_path: Path, facepipe
     paint(tmp_path / "photos" / "new.png", "red", "blue")
     _, out, err = facepipe(*command, "--crops", "crops")
     assert err.splitlines() == [
-        "facepipe: --annotate, --crops, --sort-into, --sort-how or --report changed since the earlier run: "
+        "facepipe: --annotate, --crops, --sort-into, --sort-how, --report or one of their folders changed since the earlier run: "
         "the faces of 3 photos are compared again, all other photos are looked at again",
         "facepipe: r.jsonl.ledger: the faces of 1 photo are damaged in it; they were found again",
     ]

@@ -10,8 +10,8 @@ import PIL.Image
 import pytest
 
 from facepipe.cli import main
-from facepipe.errors import UsageError
-from facepipe.files import MARK, atomic_file, check_outputs, is_ours
+from facepipe.errors import OutputError, UsageError
+from facepipe.files import MARK, atomic_file, check_outputs, is_gone, is_ours
 from facepipe.gallery.store import Gallery
 from facepipe.images import read_image, write_image
 from facepipe.report.html import HtmlReport
@@ -153,3 +153,27 @@ def test_the_demo_does_not_draw_over_a_photo(
     for option in (["--sheet", "facepipe-demo.png"], ["--cache", "c.npz"], ["--cache", "list.csv"]):
         assert run("evaluate", "verify", "--pairs", "list.csv", "--images", ".", *option) == 2, option
     assert Path("list.csv").read_text() == "a,b,same\n"
+
+
+def test_what_may_not_be_looked_into_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    assert is_gone(tmp_path / "nothing") and is_gone(tmp_path / "link" / "deeper")
+    assert not is_gone(tmp_path) and not is_gone(tmp_path / "link")
+
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.lstat", refuse)
+    assert not is_gone(tmp_path / "nothing")
+
+
+def test_the_reason_is_told_when_nothing_can_be_tidied_up_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OutputError, match="Read-only file system"), atomic_file(tmp_path / "page.html") as file:
+        file.write(b"x")

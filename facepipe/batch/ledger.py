@@ -25,7 +25,7 @@ from facepipe.batch.looks import Earlier, Look, pack, unpack
 from facepipe.batch.schema import NEWEST, prepare
 from facepipe.batch.sources import MEMBER
 from facepipe.errors import InputError, OutputError
-from facepipe.files import printable
+from facepipe.files import is_gone, printable
 
 _SUFFIX = ".ledger"
 
@@ -190,7 +190,9 @@ class Ledger:
     def _rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
         """Yield the rows that a query finds."""
         with _sqlite_errors(self.path):
-            yield from self._db.execute(query, values)
+            # `yield from` would close the cursor of a reader that gave up, after the ledger itself.
+            for row in self._db.execute(query, values):  # noqa: UP028
+                yield row
 
     def close(self) -> None:
         """Close it; what was recorded stays."""
@@ -352,7 +354,7 @@ class Ledger:
         query = "SELECT name, pass FROM photo WHERE pass < ? AND NOT vanished AND stamp != ''"
         finished, gone, left = self._finished_pass(), [], 0
         for name, met in self._rows(query, self._pass):
-            if not os.path.lexists(_file_of(os.fsdecode(name))):
+            if is_gone(_file_of(os.fsdecode(name))):
                 gone.append((name,))
             elif met >= finished:
                 left += 1

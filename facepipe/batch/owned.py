@@ -9,7 +9,7 @@ from pathlib import Path
 from facepipe.batch.ledger import Ledger, ledger_path
 from facepipe.batch.outputs import failures_path
 from facepipe.batch.sources import Source
-from facepipe.errors import UsageError
+from facepipe.errors import OutputError, UsageError
 from facepipe.files import atomic_file, check_outputs, is_temporary, printable, remove_file, remove_strays
 from facepipe.images import OUTPUT_MARK, find_images, is_output
 from facepipe.wording import plural
@@ -20,6 +20,8 @@ def check_files(out: Path, report: Path | None, roots: Sequence[str]) -> None:
     if report is not None and os.path.realpath(report) in map(os.path.realpath, (out, ledger_path(out))):
         raise UsageError(f"{printable(report)}: is given for two outputs; choose another name for one of them")
     check_outputs((failures_path(out), report), roots)
+    if report is not None:
+        _check_writable(report)
     for root in roots:
         for path in (out, ledger_path(out)):
             if os.path.exists(path) and os.path.exists(root) and os.path.samefile(path, root):  # noqa: PTH110, PTH121
@@ -29,6 +31,13 @@ def check_files(out: Path, report: Path | None, roots: Sequence[str]) -> None:
             f"--out {printable(out)}: exists and was not written by a batch (no {ledger_path(out).name} beside it); "
             "choose another name, or delete it"
         )
+
+
+def _check_writable(path: Path) -> None:
+    """Raise OutputError when a file cannot be made: better before the first photo than after the last."""
+    folder = next(parent for parent in Path(os.path.realpath(path)).parents if parent.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{printable(path)}: cannot be written; check the permissions of {printable(folder)}")
 
 
 def check_folders(folders: Collection[Path], roots: Iterable[str]) -> None:
@@ -55,6 +64,11 @@ def mark_folders(folders: Iterable[Path]) -> None:
         if not is_output(os.fspath(folder)):
             with atomic_file(folder / OUTPUT_MARK) as file:
                 file.write(b"Written by facepipe batch, which does not search this folder for photos.\n")
+
+
+def mark_stamp(folder: Path) -> int:
+    """Return what tells a marked folder from another one that took its place."""
+    return (folder / OUTPUT_MARK).stat().st_mtime_ns
 
 
 def all_gone(ledger: Ledger, sources: Iterable[Source], roots: Sequence[str], out: Path) -> str | None:

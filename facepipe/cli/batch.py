@@ -129,12 +129,15 @@ class _Sides:
         self.annotate, self.crops, self.sort_into, self.sort_how = annotate, crops, sort_into, sort_how
         self.report = report
 
-    def facts(self) -> list[str | bool | None]:
-        """What of it a result must be made again for."""
+    def facts(self) -> list[str | int | None]:
+        """What of it a result must be made again for; a folder that was deleted and made anew is another one."""
+        from facepipe.batch.owned import mark_stamp
+
         folders = (self.annotate, self.crops, self.sort_into)
         how = None if self.sort_into is None else self.sort_how
         return [
             *(None if path is None else str(path.resolve()) for path in folders),
+            *(mark_stamp(path) for path in self.folders()),
             self.report is not None,
             how,
         ]
@@ -195,6 +198,7 @@ def _run(
     with Ledger(ledger_path(out)) as ledger:
 
         def begin() -> None:
+            mark_folders(sides.folders())
             keeps = not gallery.sealed if keep is None else keep
             look = _look_facts(looking, recognizer) if keeps else None
             facts = _facts(looking, recognizer, deciding, gallery.generation, sides)
@@ -208,7 +212,6 @@ def _run(
 
         if (problem := missing()) is not None:
             raise UsageError(problem)
-        mark_folders(sides.folders())
         begin()
         sweep(out, sides.report, sides.folders(), started)
         try:
@@ -333,7 +336,7 @@ _CHANGES = {
     "min_face": "--min-face changed",
     "min_score": "--min-score changed",
     "max_side": "--max-side changed",
-    "sides": "--annotate, --crops, --sort-into, --sort-how or --report changed",
+    "sides": "--annotate, --crops, --sort-into, --sort-how, --report or one of their folders changed",
 }
 
 

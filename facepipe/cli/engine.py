@@ -65,7 +65,7 @@ def detect_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=1280,
             show_default=True,
             envvar="FACEPIPE_MAX_SIDE",
-            help="Look at larger pictures reduced to this many pixels, at crowds up to twice as large; 0: never reduce.",
+            help="Look at larger pictures reduced to this many pixels, at crowds up to four times as large; 0: never.",
         ),
         device_option,
     )(called)

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from facepipe.errors import InputError, OutputError
-from facepipe.files import atomic_path, printable
+from facepipe.files import atomic_path, is_gone, printable
 from facepipe.report.names import safe_name
 from facepipe.report.records import as_record
 from facepipe.types import PhotoResult
@@ -89,7 +89,7 @@ class Sorter:
 
     def _is_dead(self, name: str, how: str, what: str) -> bool:
         place = self._folder / name
-        return how == "link" and _what(place, how) == what and not place.exists()
+        return how == "link" and _what(place, how) == what and is_gone(os.path.realpath(place))
 
     def _sort(
         self,
