@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from facepipe.stages.match import CUDA_PEOPLE, Index, Matcher, cuda_index
-from facepipe.stages.predict import predict
+from facepipe.match.cuda import CUDA_PEOPLE, cuda_index
+from facepipe.match.matcher import Index, Matcher
+from facepipe.predict.decision import predict
 from facepipe.types import Detector, Embedder, Embeddings, Face, Image, PhotoResult, Policy
 
 if TYPE_CHECKING:
-    from facepipe.detection.closer import CloserLook
+    from facepipe.detect.closer import CloserLook
+    from facepipe.detect.detector import DetectOptions, MtcnnDetector
     from facepipe.gallery.snapshot import GallerySnapshot
-    from facepipe.stages.detect import DetectOptions, MtcnnDetector
 
 
 #: Photos at a time that fill the networks' batches, and are still little in memory.
@@ -71,7 +72,7 @@ class Extractor:
 
         Errors: ImageError when a photo cannot be decoded again for a closer look.
         """
-        from facepipe.stages.embed import embed_faces
+        from facepipe.embed.faces import embed_faces
 
         faces = list(self.detector.detect(images))
 
@@ -160,15 +161,15 @@ def exact_index_on(device: str, snapshot: GallerySnapshot) -> Index | None:
     """Return exact search over a gallery's people on a graphics processor, None where the CPU is as good: see `cuda_index`."""
     if len(snapshot.persons) < CUDA_PEOPLE or not _is_cuda(device):
         return None
-    from facepipe.networks.devices import resolve_device
+    from facepipe.models.devices import resolve_device
 
     return cuda_index(snapshot.templates, resolve_device(device))
 
 
 def _is_cuda(device: str) -> bool:
     """Say whether a device (auto, cpu, cuda[:N]) is a graphics processor here; torch is asked only where it could be one."""
-    from facepipe.networks.devices import resolve_device
-    from facepipe.networks.engines import starts_without_torch
+    from facepipe.models.devices import resolve_device
+    from facepipe.models.engines import starts_without_torch
 
     return not starts_without_torch(device) and resolve_device(device).type == "cuda"
 
@@ -181,7 +182,7 @@ def load_extractor(
     quick: for a few photos. On the CPU both run without torch, whose import alone takes longer than those photos; the
     answers are the same to rounding. Where that is not possible it changes nothing.
     """
-    from facepipe.networks.registry import load_embedder
+    from facepipe.models.registry import load_embedder
 
     embedder = load_embedder(model, device, "quick" if quick else "auto")
     detector = load_detector(device, options, quick=quick)
@@ -195,14 +196,14 @@ def photos_at_a_time(device: str) -> int:
 
 def load_detector(device: str = "auto", options: DetectOptions | None = None, *, quick: bool = False) -> MtcnnDetector:
     """Load the detector alone; see `load_extractor`."""
-    from facepipe.networks.engines import starts_without_torch
-    from facepipe.stages.detect import MtcnnDetector
+    from facepipe.detect.detector import MtcnnDetector
+    from facepipe.models.engines import starts_without_torch
 
     if quick and starts_without_torch(device):
-        from facepipe.networks.opencv_cascade import OpenCvCascade
+        from facepipe.models.opencv_cascade import OpenCvCascade
 
         return MtcnnDetector(OpenCvCascade(), options)
-    from facepipe.networks.devices import resolve_device
-    from facepipe.networks.mtcnn import load_cascade
+    from facepipe.models.devices import resolve_device
+    from facepipe.models.mtcnn import load_cascade
 
     return MtcnnDetector(load_cascade(resolve_device(device)), options)

@@ -284,7 +284,7 @@ class Embedder(Protocol):
 
     @property
     def template(self) -> str:
-        """Name of the alignment template in `facepipe.alignment` that its chips are cut with."""
+        """Name of the alignment template in `facepipe.embed.alignment` that its chips are cut with."""
         ...
 
     def embed(self, chips: UInt8) -> Embeddings:

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from benchlib import import_facenet_pytorch, machine
-from facepipe.detection.boxes import iou
+from facepipe.detect.boxes import iou
+from facepipe.detect.detector import DetectOptions, MtcnnDetector
 from facepipe.errors import ImageError
 from facepipe.images import find_images, read_image
-from facepipe.networks.mtcnn import TorchCascade
-from facepipe.stages.detect import DetectOptions, MtcnnDetector
+from facepipe.models.mtcnn import TorchCascade
 from facepipe.types import Image
 
 

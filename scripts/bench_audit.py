@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from benchlib import machine
-from facepipe.gallery.audit import audit
+from facepipe.gallery.care.audit import audit
 from facepipe.gallery.enroll import Enroller, EnrollRules
 from facepipe.gallery.intake import EnrollStatus, collect_photos
 from facepipe.gallery.store import Gallery
-from facepipe.networks.registry import get_record
+from facepipe.models.registry import get_record
 from facepipe.pipeline import load_extractor
-from facepipe.policy import policy_for
+from facepipe.predict.policy import policy_for
 
 
 def main() -> None:

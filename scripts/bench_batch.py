@@ -132,8 +132,8 @@ def random_recognizer() -> Any:
     """Build the command's engines and a gallery of random people."""
     import numpy as np
 
+    from facepipe.match.matcher import Matcher
     from facepipe.pipeline import Recognizer, load_extractor
-    from facepipe.stages.match import Matcher
     from facepipe.types import Policy
 
     extractor = load_extractor("mini", os.environ.get("FACEPIPE_DEVICE", "cpu"))
@@ -148,12 +148,12 @@ def run_facepipe(paths: list[str], workers: int) -> dict[str, Any]:
     from facepipe import threads
 
     threads.prepare()
-    from facepipe.batch.job import run_batch
-    from facepipe.batch.ledger import Ledger
-    from facepipe.batch.outputs import write_output
-    from facepipe.batch.sources import find_sources
-    from facepipe.batch.stream import StreamOptions
+    from facepipe.catalog.job import run_batch
+    from facepipe.catalog.ledger import Ledger
+    from facepipe.catalog.sources import find_sources
+    from facepipe.catalog.stream import StreamOptions
     from facepipe.images import read_image
+    from facepipe.outputs.results import write_output
 
     recognizer = random_recognizer()
     threads.limit()

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from facepipe.cli.evaluate import embed, load_engines
-from facepipe.evaluation.calibration import NamedSearches, calibrate_gallery, weighted_ece
-from facepipe.evaluation.people import PeopleFaces, faces_of
-from facepipe.evaluation.protocols import PeopleSet, read_people, read_strangers
-from facepipe.evaluation.searching import fuse
+from facepipe.evaluate.calibration import NamedSearches, calibrate_gallery, weighted_ece
+from facepipe.evaluate.labelled import PeopleFaces, faces_of
+from facepipe.evaluate.protocols import PeopleSet, read_people, read_strangers
+from facepipe.evaluate.searching import fuse
 
 
 def main() -> None:

@@ -110,7 +110,7 @@ def prepare(faces: Path, root: Path) -> dict[str, list[str]]:
 
     from benchlib import import_facenet_pytorch
     from facepipe.gallery.store import Gallery, NewFace
-    from facepipe.networks.registry import get_record
+    from facepipe.models.registry import get_record
 
     scene = next(path for path in sorted((faces / "scenes").iterdir()) if path.suffix == ".jpg")
     picture = cv2.imread(str(scene))

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchlib import machine, spread
 from facepipe.gallery import people
-from facepipe.gallery.index import KINDS, ExactIndex, build_index, load_index
+from facepipe.gallery.index_file import KINDS, ExactIndex, build_index, load_index
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.gallery.vectors import refresh_cache
 

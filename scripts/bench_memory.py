@@ -29,11 +29,11 @@ def main() -> None:
     from bench_batch import random_recognizer
 
     from benchlib import machine, spread
-    from facepipe.batch.job import Counts, run_batch
-    from facepipe.batch.ledger import Ledger
-    from facepipe.batch.outputs import write_output, write_report
-    from facepipe.batch.sources import find_sources
-    from facepipe.batch.stream import StreamOptions
+    from facepipe.catalog.job import Counts, run_batch
+    from facepipe.catalog.ledger import Ledger
+    from facepipe.catalog.sources import find_sources
+    from facepipe.catalog.stream import StreamOptions
+    from facepipe.outputs.results import write_output, write_report
 
     print(machine())
     marks = [options.photos * share // 100 for share in (10, 25, 50, 75, 100)]

@@ -15,11 +15,11 @@ from bench_batch import import_face_recognition
 
 from benchlib import machine
 from facepipe import threads
-from facepipe.evaluation.measure import LabelledFolders, measure_people
-from facepipe.evaluation.photos import QUALITY, PhotoSet, embed_photos
-from facepipe.evaluation.protocols import SplitRule
+from facepipe.detect.detector import DetectOptions
+from facepipe.evaluate.measure import LabelledFolders, measure_people
+from facepipe.evaluate.photo_set import QUALITY, PhotoSet, embed_photos
+from facepipe.evaluate.protocols import SplitRule
 from facepipe.pipeline import load_extractor
-from facepipe.stages.detect import DetectOptions
 
 Embed = Callable[[Sequence[Path]], PhotoSet]
 

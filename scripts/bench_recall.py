@@ -21,10 +21,10 @@ from bench_batch import photos
 
 from benchlib import import_facenet_pytorch, machine
 from facepipe import threads
-from facepipe.detection.boxes import iou
+from facepipe.detect.boxes import iou
+from facepipe.detect.detector import DetectOptions, MtcnnDetector
 from facepipe.images import read_image, write_image
-from facepipe.networks.mtcnn import load_cascade
-from facepipe.stages.detect import DetectOptions, MtcnnDetector
+from facepipe.models.mtcnn import load_cascade
 from facepipe.types import Float32, Image, UInt8
 
 #: What is compared: the defaults, and the defaults with one part off.

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     from benchlib import machine
-    from facepipe.batch.outputs import write_output
+    from facepipe.outputs.results import write_output
 
     print(machine())
     rng = random.Random(options.seed)

@@ -106,7 +106,7 @@ def timed_networks(networks: Any, clock: Clock) -> Any:
 
 
 def timed_detector(networks: Any, options: Any, clock: Clock) -> Any:
-    from facepipe.stages.detect import MtcnnDetector
+    from facepipe.detect.detector import MtcnnDetector
 
     class Timed(MtcnnDetector):
         def _prepare(self, image: Any) -> Any:
@@ -144,12 +144,12 @@ class Bench:
         import numpy as np
         import torch
 
-        from facepipe.networks.embedders import NetworkEmbedder, _network
-        from facepipe.networks.engines import TorchEngine
-        from facepipe.networks.mtcnn import TorchCascade
-        from facepipe.networks.onednn import OneDnnCascade
-        from facepipe.networks.registry import get_record, read_weights
-        from facepipe.stages.match import Matcher
+        from facepipe.match.matcher import Matcher
+        from facepipe.models.embedders import NetworkEmbedder, _network
+        from facepipe.models.engines import TorchEngine
+        from facepipe.models.mtcnn import TorchCascade
+        from facepipe.models.onednn import OneDnnCascade
+        from facepipe.models.registry import get_record, read_weights
 
         cpu = torch.device("cpu")
         self.cascades = {
@@ -172,12 +172,12 @@ class Bench:
     def run(self, row: Row, paths: Sequence[str], out: Path) -> tuple[dict[str, float], float, list[Any]]:
         """Return CPU seconds by stage, wall seconds, and the faces of each photo."""
         from facepipe import threads
-        from facepipe.batch.ledger import Entry, Ledger
+        from facepipe.catalog.ledger import Entry, Ledger
+        from facepipe.detect.detector import DetectOptions
+        from facepipe.embed.faces import embed_faces
         from facepipe.images import content_hash, read_image_bytes
         from facepipe.pipeline import Extracted, Extractor, Recognizer
-        from facepipe.report.records import dumps, to_record
-        from facepipe.stages.detect import DetectOptions
-        from facepipe.stages.embed import embed_faces
+        from facepipe.records import dumps, to_record
         from facepipe.types import Policy
 
         threads.limit(row.threads)
@@ -289,7 +289,7 @@ def count(met: list[int], reference: Sequence[Any], found: Sequence[Any]) -> Non
     """Add the reference's faces of 40 px and more, those of them that were found, and all that were found."""
     import numpy as np
 
-    from facepipe.detection.boxes import iou
+    from facepipe.detect.boxes import iou
 
     for theirs, ours in zip(reference, found, strict=True):
         wanted = np.array([f.box for f in theirs if f.quality.size >= 40], np.float32).reshape(-1, 4)

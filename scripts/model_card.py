@@ -1,4 +1,4 @@
-"""Measures a model and writes its record's figures: facepipe/networks/calibration/NAME.json.
+"""Measures a model and writes its record's figures: facepipe/models/calibration/NAME.json.
 
 The folder of photos holds people/ (PERSON/enroll-*, probe-*), strangers/, portraits-cc0/, relatives/ (FAMILY/MEMBER) and
 lfw/ with pairs.txt.
@@ -18,18 +18,9 @@ import numpy as np
 
 from facepipe import __version__
 from facepipe.cli.evaluate import embed, load_engines
-from facepipe.evaluation.card import (
-    at_threshold,
-    identification_figures,
-    open_set_check,
-    people_population,
-    single_population,
-    size_statistics,
-    verification_figures,
-)
-from facepipe.evaluation.identify import evaluate_people
-from facepipe.evaluation.people import PeopleFaces, faces_of
-from facepipe.evaluation.protocols import (
+from facepipe.evaluate.identify import evaluate_people
+from facepipe.evaluate.labelled import PeopleFaces, faces_of
+from facepipe.evaluate.protocols import (
     PeopleSet,
     SplitRule,
     read_families,
@@ -38,10 +29,19 @@ from facepipe.evaluation.protocols import (
     read_strangers,
     splits,
 )
-from facepipe.evaluation.trials import run_trials
-from facepipe.evaluation.verify import evaluate_pairs
-from facepipe.networks.registry import get_record
-from facepipe.policy import STATISTICS, load_statistics
+from facepipe.evaluate.thresholds import (
+    at_threshold,
+    identification_figures,
+    open_set_check,
+    people_population,
+    single_population,
+    size_statistics,
+    verification_figures,
+)
+from facepipe.evaluate.trials import run_trials
+from facepipe.evaluate.verify import evaluate_pairs
+from facepipe.models.registry import get_record
+from facepipe.models.statistics import STATISTICS, load_statistics
 
 LIMITS = [
     "thresholds: from people in the wild and official portraits, each within itself; your people may differ: "

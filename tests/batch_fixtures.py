@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image as PillowImage
 
-from facepipe.batch.job import Counts, run_batch
-from facepipe.batch.ledger import Ledger, ledger_path
-from facepipe.batch.pictures import SideOutput
-from facepipe.batch.sources import find_sources
-from facepipe.batch.stream import StreamOptions
+from facepipe.catalog.job import Counts, run_batch
+from facepipe.catalog.ledger import Ledger, ledger_path
+from facepipe.catalog.pictures import SideOutput
+from facepipe.catalog.sources import find_sources
+from facepipe.catalog.stream import StreamOptions
+from facepipe.match.matcher import Matcher
 from facepipe.pipeline import Extractor, Recognizer
-from facepipe.stages.match import Matcher
 from facepipe.types import Detector, Policy
 from tests.fakes import COLOURS, FakeDetector, FakeEmbedder, picture
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe.evaluation.people import PeopleFaces, faces_of
-from facepipe.evaluation.photos import QUALITY, PhotoSet
-from facepipe.evaluation.protocols import PeopleSet
+from facepipe.evaluate.labelled import PeopleFaces, faces_of
+from facepipe.evaluate.photo_set import QUALITY, PhotoSet
+from facepipe.evaluate.protocols import PeopleSet
 from facepipe.images import write_image
 from facepipe.types import Float32
 from tests.fakes import COLOURS, picture

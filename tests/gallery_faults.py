@@ -26,11 +26,12 @@ from pathlib import Path
 import numpy as np
 
 from facepipe.errors import FacepipeError
-from facepipe.gallery import people, privacy, vectors
-from facepipe.gallery.check import check, repair
-from facepipe.gallery.index import INDEX_NAME, ExactIndex, build_index, load_index
+from facepipe.gallery import people, vectors
+from facepipe.gallery.care.check import check, repair
+from facepipe.gallery.codec import Secret
+from facepipe.gallery.index_file import INDEX_NAME, ExactIndex, build_index, load_index
+from facepipe.gallery.privacy import erasing as privacy
 from facepipe.gallery.reembed import move
-from facepipe.gallery.sealing import Secret
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.types import Float32
 

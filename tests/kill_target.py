@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from facepipe.batch.job import run_batch
-from facepipe.batch.ledger import Ledger, ledger_path
-from facepipe.batch.outputs import write_output
-from facepipe.batch.sides import Crops
-from facepipe.batch.sources import find_sources
-from facepipe.batch.stream import StreamOptions
+from facepipe.catalog.job import run_batch
+from facepipe.catalog.ledger import Ledger, ledger_path
+from facepipe.catalog.sources import find_sources
+from facepipe.catalog.stream import StreamOptions
+from facepipe.outputs.results import write_output
+from facepipe.outputs.sides import Crops
 from facepipe.types import Face, Image
 from tests.batch_fixtures import LOOKING, recognizer
 from tests.fakes import FakeDetector

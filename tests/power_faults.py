@@ -21,8 +21,8 @@ import numpy as np
 
 from facepipe.errors import FacepipeError
 from facepipe.gallery import people, vectors
-from facepipe.gallery.check import check
-from facepipe.gallery.portable import export_gallery, import_gallery
+from facepipe.gallery.care.check import check
+from facepipe.gallery.exchange.portable import export_gallery, import_gallery
 from facepipe.gallery.store import Gallery
 from tests.gallery_faults import WORK, Say, State, Work, _after_enroll, _batch, judge, make_template, state_of
 

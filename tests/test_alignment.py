@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facepipe.alignment import TEMPLATES, align, get_template, similarity_transforms
+from facepipe.embed.alignment import TEMPLATES, align, get_template, similarity_transforms
 from facepipe.errors import NoFaceError, UsageError
 from facepipe.types import Face, Image, Quality, UInt8
 

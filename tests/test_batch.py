@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facepipe.batch.job import Counts
-from facepipe.batch.ledger import Entry, Ledger, ledger_path
-from facepipe.batch.ordered import ordered_map
+from facepipe.catalog.job import Counts
+from facepipe.catalog.ledger import Entry, Ledger, ledger_path
+from facepipe.catalog.ordered import ordered_map
 from facepipe.errors import InputError, ModelError, OutputError
 from facepipe.types import Face, Image
 from tests.batch_fixtures import paint, paint_many, run
@@ -285,7 +285,7 @@ def test_as_many_workers_as_asked_for(tmp_path: Path) -> None:
 def test_freed_memory_goes_back_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from facepipe.batch import allocator
+    from facepipe.cli import allocator
 
     if sys.platform == "linux":
         before = _resident()

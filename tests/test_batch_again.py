@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facepipe.batch.job import Counts
-from facepipe.batch.ledger import Entry, Ledger, ledger_path
-from facepipe.batch.looks import Look, pack, unpack
-from facepipe.batch.schema import MIGRATIONS
-from facepipe.batch.sides import Annotated, Crops, Sorted
-from facepipe.batch.stream import Photo
+from facepipe.catalog.job import Counts
+from facepipe.catalog.ledger import Entry, Ledger, ledger_path
+from facepipe.catalog.looks import Look, pack, unpack
+from facepipe.catalog.schema import MIGRATIONS
+from facepipe.catalog.stream import Photo
+from facepipe.outputs.sides import Annotated, Crops, Sorted
 from facepipe.pipeline import Recognizer
 from facepipe.types import Face, Image, PhotoResult, Policy, Quality
 from tests.batch_fixtures import POLICY, paint, paint_many, recognizer, run
@@ -209,7 +209,7 @@ def test_faces_are_compared_in_the_chunks_of_a_batch_from_scratch(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last digits of a similarity may depend on what is searched with it."""
-    monkeypatch.setattr("facepipe.batch.stream.CHUNK_PIXELS", 20_000)
+    monkeypatch.setattr("facepipe.catalog.stream.CHUNK_PIXELS", 20_000)
     paint_many(folder.photos, 60, broken=(11,))
     chunks: dict[str, list[list[str]]] = {"one": [], "two": []}
     for key, seen in chunks.items():

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from facepipe.batch.job import Counts
+from facepipe.catalog.job import Counts
 from facepipe.cli import batch_progress
-from facepipe.wording import duration, plural
+from facepipe.text import duration, plural
 
 
 def counts(**values: float) -> Counts:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from facepipe.batch.sides import Annotated, Crops, Sorted
 from facepipe.images import read_image
+from facepipe.outputs.sides import Annotated, Crops, Sorted
 from tests.batch_fixtures import paint, run
 
 

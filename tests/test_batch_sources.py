@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from facepipe.batch.sources import Source, count_sources, find_sources
+from facepipe.catalog.sources import Source, count_sources, find_sources
 from facepipe.errors import ImageError, InputError
 from tests.batch_fixtures import paint, run
 

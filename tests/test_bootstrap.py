@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facepipe.evaluation import metrics
-from facepipe.evaluation.bootstrap import WeightedRates, band, bootstrap_verification, interval, person_weights
+from facepipe.evaluate import metrics
+from facepipe.evaluate.bootstrap import WeightedRates, band, bootstrap_verification, interval, person_weights
 
 SCORES = st.lists(st.integers(-8, 8).map(lambda i: i / 8), min_size=1, max_size=30)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facepipe.evaluation import bounds
+from facepipe.evaluate import bounds
 
 
 def test_no_error_in_n_is_the_rule_of_three() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facepipe.errors import UsageError
-from facepipe.evaluation.calibration import (
+from facepipe.evaluate.calibration import (
     NamedSearches,
     calibrate_gallery,
     choose_threshold,
@@ -22,7 +22,7 @@ from facepipe.evaluation.calibration import (
     weighted_ece,
     with_strangers,
 )
-from facepipe.evaluation.searching import fuse
+from facepipe.evaluate.searching import fuse
 from tests.evaluation_data import people_of, vectors_of
 
 

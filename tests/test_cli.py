@@ -254,7 +254,7 @@ def test_nothing_but_the_answer_reaches_stdout(
     """A native library that prints to descriptor 1 must not get into the answer."""
     import os
 
-    from facepipe.stages.detect import MtcnnDetector
+    from facepipe.detect.detector import MtcnnDetector
 
     detect = MtcnnDetector.detect
 

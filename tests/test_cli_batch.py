@@ -22,11 +22,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from facepipe.batch.ledger import Ledger
+from facepipe.catalog.ledger import Ledger
 from facepipe.cli import main
-from facepipe.files import atomic_path
-from facepipe.gallery.privacy import seal
-from facepipe.gallery.sealing import Secret
+from facepipe.files.atomic import atomic_path
+from facepipe.gallery.codec import Secret
+from facepipe.gallery.privacy.erasing import seal
 from facepipe.gallery.store import Gallery, NewFace
 from tests.batch_fixtures import paint, paint_many, recognizer
 from tests.fakes import FakeEmbedder
@@ -40,7 +40,7 @@ def facepipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
     embedder = FakeEmbedder()
     Gallery.create(tmp_path / "gallery", embedder.fingerprint, embedder.dim).close()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("facepipe.cli.engine.load_recognizer", lambda *_, **__: recognizer())
+    monkeypatch.setattr("facepipe.cli.options.load_recognizer", lambda *_, **__: recognizer())
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as raised:

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from facepipe.detection.closer import CROWD
+from facepipe.detect.closer import CROWD
+from facepipe.detect.detector import DetectOptions, MtcnnDetector
 from facepipe.images import encode_image, read_image_bytes
-from facepipe.networks.mtcnn import TorchCascade
-from facepipe.networks.registry import load_embedder
+from facepipe.models.mtcnn import TorchCascade
+from facepipe.models.registry import load_embedder
 from facepipe.pipeline import Extractor
-from facepipe.stages.detect import DetectOptions, MtcnnDetector
 from facepipe.types import Image
 from tests.fakes import FakeEmbedder
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from facepipe.csvread import read_csv, read_table
 from facepipe.errors import InputError
-from facepipe.evaluation.protocols import read_groups, read_pairs
+from facepipe.evaluate.protocols import read_groups, read_pairs
+from facepipe.files.csvread import read_csv, read_table
 from facepipe.gallery.intake import collect_photos
 
 READERS: dict[str, Callable[[Path], object]] = {

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from facepipe.detection.boxes import iou
+from facepipe.detect.boxes import iou
 from facepipe.images import read_image
-from facepipe.networks import transfer
-from facepipe.networks.mtcnn import TorchCascade
+from facepipe.match.cuda import TorchIndex
+from facepipe.match.matcher import Matcher
+from facepipe.models import transfer
+from facepipe.models.mtcnn import TorchCascade
 from facepipe.pipeline import Extracted, Recognizer, load_extractor
-from facepipe.stages.match import Matcher, TorchIndex
 from facepipe.types import Image, Policy
 
 pytestmark = [

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from facepipe.detection.boxes import iou
+from facepipe.detect.boxes import iou
+from facepipe.detect.detector import DetectOptions, MtcnnDetector
 from facepipe.images import read_image
-from facepipe.networks.mtcnn import TorchCascade
-from facepipe.stages.detect import DetectOptions, MtcnnDetector
+from facepipe.models.mtcnn import TorchCascade
 from facepipe.types import Image
 
 pytestmark = pytest.mark.models

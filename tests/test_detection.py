@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from facepipe.detection.boxes import clip, contenders, iou, nms, nms_contained, square, to_pixels
-from facepipe.detection.edges import edge_map, looked_at
-from facepipe.detection.pyramid import crop_area, integral_image, pyramid_scales, resize_area
-from facepipe.detection.quality import head_pose, sharpness
+from facepipe.detect.boxes import clip, contenders, iou, nms, nms_contained, square, to_pixels
+from facepipe.detect.edges import edge_map, looked_at
+from facepipe.detect.pyramid import crop_area, integral_image, pyramid_scales, resize_area
+from facepipe.detect.quality import head_pose, sharpness
 from facepipe.types import Float32
 
 PICTURES = arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3)))
@@ -171,7 +171,7 @@ def test_density_counts_edges_inside_the_box_only() -> None:
 
 def landmarks(yaw: float, pitch: float, roll: float) -> Float32:
     """Project a head that was turned by the given degrees (weak perspective)."""
-    from facepipe.detection import quality
+    from facepipe.detect import quality
 
     a, b, c = np.radians([yaw, pitch, roll])
     about_y = np.array([[np.cos(a), 0, -np.sin(a)], [0, 1, 0], [np.sin(a), 0, np.cos(a)]])

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from facepipe.errors import ModelError
-from facepipe.networks.dlib_reader import DlibNetwork, Layer, read_network
-from facepipe.networks.dlib_resnet import build
-from facepipe.networks.embedders import NetworkEmbedder
-from facepipe.networks.engines import TorchEngine
-from facepipe.networks.registry import get_record, locate, package_folder, read_weights
+from facepipe.models.dlib_reader import DlibNetwork, Layer, read_network
+from facepipe.models.dlib_resnet import build
+from facepipe.models.embedders import NetworkEmbedder
+from facepipe.models.engines import TorchEngine
+from facepipe.models.registry import get_record, locate, package_folder, read_weights
 from facepipe.types import Float32, Image, UInt8
 
 pytestmark = pytest.mark.skipif(

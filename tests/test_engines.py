@@ -12,16 +12,16 @@ import onnx
 import pytest
 import torch
 
-from facepipe.cli.engine import LateExtractor
+from facepipe.cli.options import LateExtractor
 from facepipe.errors import DeviceError, ModelError, UsageError
-from facepipe.networks import graphs, mini, mtcnn
-from facepipe.networks.dlib_plan import plan_of
-from facepipe.networks.dlib_reader import read_network
-from facepipe.networks.embedders import ENGINES
-from facepipe.networks.engines import OpenCvEngine, TorchEngine, starts_without_torch
-from facepipe.networks.opencv_cascade import OpenCvCascade
-from facepipe.networks.registry import get_record, is_here, load_embedder, locate, read_weights
-from facepipe.networks.state_file import read_state_file
+from facepipe.models import graphs, mini, mtcnn
+from facepipe.models.dlib_plan import plan_of
+from facepipe.models.dlib_reader import read_network
+from facepipe.models.embedders import ENGINES
+from facepipe.models.engines import OpenCvEngine, TorchEngine, starts_without_torch
+from facepipe.models.opencv_cascade import OpenCvCascade
+from facepipe.models.registry import get_record, is_here, load_embedder, locate, read_weights
+from facepipe.models.state_file import read_state_file
 from facepipe.pipeline import Extractor, load_extractor
 from facepipe.types import Float32, Image, UInt8
 from tests.fakes import FakeDetector, FakeEmbedder, picture
@@ -172,7 +172,7 @@ def test_a_graph_that_opencv_cannot_read_is_a_model_error() -> None:
 def test_the_quick_way_from_a_picture_to_a_vector_never_imports_torch() -> None:
     code = (
         "import sys; import numpy as np;"
-        "from facepipe.networks.registry import load_embedder; from facepipe.networks.opencv_cascade import OpenCvCascade;"
+        "from facepipe.models.registry import load_embedder; from facepipe.models.opencv_cascade import OpenCvCascade;"
         "OpenCvCascade().propose(np.zeros((1, 40, 40, 3), np.float32), None);"
         "load_embedder('mini', 'cpu', 'quick').embed(np.zeros((1, 112, 112, 3), np.uint8));"
         "print('torch' in sys.modules)"
@@ -208,7 +208,7 @@ def test_a_quick_extractor_loads_no_torch() -> None:
 def test_the_detectors_weights_are_checked_against_their_record(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from facepipe.networks import state_file
+    from facepipe.models import state_file
 
     record = get_record("mtcnn")
     changed = replace(record, files=(*record.files[:2], replace(record.files[2], sha256="0" * 64)))

@@ -15,9 +15,9 @@ from facepipe.cli import cli, evaluate
 from facepipe.errors import FacepipeError, UsageError
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import write_image
-from facepipe.networks.registry import get_record
+from facepipe.models.registry import get_record
 from facepipe.pipeline import Extractor
-from facepipe.policy import policy_for
+from facepipe.predict.policy import policy_for
 from tests.evaluation_data import paint_people, vectors_of
 from tests.fakes import FakeDetector, FakeEmbedder, picture
 

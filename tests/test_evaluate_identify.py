@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facepipe.errors import UsageError
-from facepipe.evaluation import metrics
-from facepipe.evaluation.identify import evaluate_people
-from facepipe.evaluation.identify_report import IdentificationReport
-from facepipe.evaluation.protocols import SplitRule, splits
-from facepipe.evaluation.searching import fuse, person_scores, quality_weight, rank_searches
-from facepipe.evaluation.trials import run_trials
+from facepipe.evaluate import metrics
+from facepipe.evaluate.identify import evaluate_people
+from facepipe.evaluate.identify_report import IdentificationReport
+from facepipe.evaluate.protocols import SplitRule, splits
+from facepipe.evaluate.searching import fuse, person_scores, quality_weight, rank_searches
+from facepipe.evaluate.trials import run_trials
 from tests.evaluation_data import people_of, vectors_of
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facepipe.evaluation.photos import QUALITY, PhotoSet
-from facepipe.evaluation.protocols import PairList
-from facepipe.evaluation.verify import evaluate_pairs, group_warning, rate_key, score_pairs
+from facepipe.evaluate.photo_set import QUALITY, PhotoSet
+from facepipe.evaluate.protocols import PairList
+from facepipe.evaluate.verify import evaluate_pairs, group_warning, rate_key, score_pairs
 from tests.evaluation_data import vectors_of
 
 
@@ -56,7 +56,7 @@ def test_the_report_agrees_with_scikit_learn() -> None:
 
 def test_the_threshold_of_a_fold_comes_from_the_others() -> None:
     """Brute force: the accuracy of each fold at the best threshold of the other four."""
-    from facepipe.evaluation import metrics
+    from facepipe.evaluate import metrics
 
     pairs, photos = sample(spread=1.3)
     report = evaluate_pairs(pairs, photos, replicates=100)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from facepipe.errors import InputError, UsageError
-from facepipe.evaluation.photos import choose_face, embed_photos
+from facepipe.evaluate.photo_set import choose_face, embed_photos
 from facepipe.images import write_image
 from facepipe.pipeline import Extractor
 from facepipe.types import Face, Image

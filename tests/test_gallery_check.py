@@ -11,9 +11,9 @@ import pytest
 
 from facepipe.errors import GalleryError
 from facepipe.gallery import people, vectors
-from facepipe.gallery.check import check, repair, salvage
-from facepipe.gallery.pages import leaf_rows
-from facepipe.gallery.sealing import Secret
+from facepipe.gallery.care.check import check, repair, salvage
+from facepipe.gallery.care.leaves import leaf_rows
+from facepipe.gallery.codec import Secret
 from facepipe.gallery.store import Gallery
 from tests.test_gallery_store import DIM, content, new
 

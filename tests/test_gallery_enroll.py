@@ -13,19 +13,19 @@ import click
 import numpy as np
 import pytest
 
-from facepipe.cli.engine import Looking
 from facepipe.cli.enroll import _exit_code, _opened, _seconds
+from facepipe.cli.options import Looking
+from facepipe.detect.selection import FaceRule, choose_faces
 from facepipe.errors import GalleryAccessError, GalleryMissingError, InputError, UsageError
 from facepipe.gallery import people
-from facepipe.gallery.audit import audit
+from facepipe.gallery.care.audit import audit
 from facepipe.gallery.chips import cut_chip, face_in_chip, open_chip
+from facepipe.gallery.codec import Secret
 from facepipe.gallery.enroll import Enroller, EnrollRules, QualityLimits
 from facepipe.gallery.intake import EnrollOutcome, EnrollStatus, Photo, collect_photos
-from facepipe.gallery.sealing import Secret
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import write_image
 from facepipe.pipeline import Extractor
-from facepipe.selection import FaceRule, choose_faces
 from facepipe.types import Quality
 from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
 from tests.test_gallery_store import unit

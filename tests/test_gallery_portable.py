@@ -11,18 +11,18 @@ import pytest
 
 from facepipe.errors import GalleryError, GalleryModelError, InputError, UsageError
 from facepipe.gallery import people, vectors
-from facepipe.gallery.anchors import add_anchor
-from facepipe.gallery.audit import audit, keep, without_kept
-from facepipe.gallery.audit_page import write_page
-from facepipe.gallery.check import check
+from facepipe.gallery.care.anchors import add_anchor
+from facepipe.gallery.care.audit import audit, keep, without_kept
+from facepipe.gallery.care.audit_page import write_page
+from facepipe.gallery.care.check import check
+from facepipe.gallery.care.contact_sheet import write_sheet
+from facepipe.gallery.codec import Secret
 from facepipe.gallery.enroll import Enroller, EnrollRules
+from facepipe.gallery.exchange.portable import export_gallery, import_gallery
 from facepipe.gallery.intake import EnrollStatus, Photo
 from facepipe.gallery.journal import journal_lines, log_identified
-from facepipe.gallery.portable import export_gallery, import_gallery
-from facepipe.gallery.privacy import erase
+from facepipe.gallery.privacy.erasing import erase
 from facepipe.gallery.reembed import move, reembed
-from facepipe.gallery.sealing import Secret
-from facepipe.gallery.sheet import write_sheet
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import read_image, write_image
 from facepipe.pipeline import Extractor

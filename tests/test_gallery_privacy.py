@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from facepipe.errors import GalleryError, InputError, UsageError
-from facepipe.gallery import people, privacy, vectors
-from facepipe.gallery.sealing import Secret, WrongKeyError
+from facepipe.gallery import people, vectors
+from facepipe.gallery.codec import Secret, WrongKeyError
+from facepipe.gallery.privacy import erasing as privacy
 from facepipe.gallery.store import Gallery, NewFace, StoredChip
 from tests.test_gallery_store import DIM, content, new, unit
 

@@ -7,7 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from facepipe.evaluation.card import (
+from facepipe.evaluate.impostors import ImpostorModel, Population, Tail, _pareto, bootstrap_models
+from facepipe.evaluate.thresholds import (
     Mated,
     open_set_check,
     people_population,
@@ -15,7 +16,6 @@ from facepipe.evaluation.card import (
     size_curve,
     size_statistics,
 )
-from facepipe.evaluation.impostors import ImpostorModel, Population, Tail, _pareto, bootstrap_models
 from tests.evaluation_data import people_of
 
 

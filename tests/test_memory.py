@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facepipe.memory import apart, room
+from facepipe.images.memory import apart, room
 
 
 @pytest.mark.parametrize(

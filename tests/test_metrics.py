@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facepipe.evaluation import metrics
+from facepipe.evaluate import metrics
 
 SCORES = st.lists(st.integers(-8, 8).map(lambda i: i / 8), min_size=1, max_size=40)
 

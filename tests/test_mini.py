@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from facepipe.embed.faces import embed_faces
 from facepipe.errors import DeviceError, ModelError
-from facepipe.networks.devices import resolve_device
-from facepipe.networks.embedders import NetworkEmbedder, build_embedder
-from facepipe.networks.engines import TorchEngine
-from facepipe.networks.mini import build
-from facepipe.networks.registry import get_record, load_embedder, read_weights
-from facepipe.stages.embed import embed_faces
+from facepipe.models.devices import resolve_device
+from facepipe.models.embedders import NetworkEmbedder, build_embedder
+from facepipe.models.engines import TorchEngine
+from facepipe.models.mini import build
+from facepipe.models.registry import get_record, load_embedder, read_weights
 from facepipe.types import Embedder, Face, Image, Quality, UInt8
 
 #: From the description of the weights: the pattern below gives a unit embedding that begins with these numbers.

@@ -20,8 +20,9 @@ import pytest
 
 from facepipe.cli.models import _Bar, models
 from facepipe.errors import FacepipeError, InputError, ModelError, UsageError
-from facepipe.networks import registry, store
-from facepipe.networks.registry import ModelFile, ModelRecord, get_record, load_embedder, locate
+from facepipe.models import install as store
+from facepipe.models import registry
+from facepipe.models.registry import ModelFile, ModelRecord, get_record, load_embedder, locate
 
 from .test_registry import tiny_onnx
 
@@ -266,7 +267,7 @@ def test_an_interrupted_pull_leaves_no_half_file_and_the_next_one_is_whole(
     code = (
         # A test run in the background inherits an ignored SIGINT, and so would the child.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from pathlib import Path; from facepipe.networks import registry;"
+        "from pathlib import Path; from facepipe.models import registry;"
         f"registry.RECORDS = Path({str(registry.RECORDS)!r}); from facepipe.cli import main;"
         f"main(['models', 'pull', 'sface', '--from', {server.url('slow')!r}])"
     )

@@ -11,10 +11,11 @@ import pytest
 
 from facepipe.cli import main
 from facepipe.errors import OutputError, UsageError
-from facepipe.files import MARK, atomic_file, check_outputs, is_gone, is_ours
+from facepipe.files.atomic import atomic_file, is_gone
+from facepipe.files.guard import MARK, check_outputs, is_ours, own_file
 from facepipe.gallery.store import Gallery
 from facepipe.images import read_image, write_image
-from facepipe.report.html import HtmlReport
+from facepipe.outputs.html import HtmlReport
 from tests.test_gallery_store import DIM, new
 
 GREY = np.full((24, 40, 3), 90, np.uint8)
@@ -112,7 +113,7 @@ def test_an_input_is_no_output_under_any_name(tmp_path: Path) -> None:
 def test_what_a_link_points_to_is_what_counts(tmp_path: Path) -> None:
     before = foreign(tmp_path / "photo.jpg")
     (tmp_path / "page.html").symlink_to(tmp_path / "photo.jpg")
-    with pytest.raises(UsageError, match="did not write"), atomic_file(tmp_path / "page.html", ours=True) as file:
+    with pytest.raises(UsageError, match="did not write"), own_file(tmp_path / "page.html") as file:
         file.write(b"page")
     assert (tmp_path / "photo.jpg").read_bytes() == before
 
@@ -125,8 +126,8 @@ def test_a_report_is_ours(tmp_path: Path) -> None:
 
 
 def test_a_list_of_failures_is_ours_by_its_columns(tmp_path: Path) -> None:
-    from facepipe.batch.outputs import failures_path, write_failures
-    from facepipe.batch.owned import check_files
+    from facepipe.outputs.owned import check_files
+    from facepipe.outputs.results import failures_path, write_failures
 
     out = tmp_path / "r.jsonl"
     write_failures(out, [("a.jpg", "is empty")])

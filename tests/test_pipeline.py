@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from facepipe.errors import GalleryModelError, ModelError
+from facepipe.match.matcher import Matcher
 from facepipe.pipeline import Extractor, Recognizer
-from facepipe.stages.match import Matcher
-from facepipe.stages.predict import predict
+from facepipe.predict.decision import predict
 from facepipe.types import Candidate, Embeddings, Policy, Status
 from tests.fakes import CrashingDetector, FakeDetector, FakeEmbedder, face_at, picture
 

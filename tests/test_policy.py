@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facepipe import policy
-from facepipe.card import card_lines
 from facepipe.errors import GalleryModelError, ModelError, UsageError
-from facepipe.networks.registry import get_record
-from facepipe.policy import load_statistics, policy_for
+from facepipe.models import statistics
+from facepipe.models.card import card_lines
+from facepipe.models.registry import get_record
+from facepipe.models.statistics import load_statistics
+from facepipe.predict.policy import policy_for
 
 MINI = get_record("mini")
 
@@ -93,8 +94,8 @@ def test_wrong_models_and_targets_are_refused() -> None:
 def test_statistics_of_other_weights_or_a_damaged_file_are_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = json.loads((policy.STATISTICS / "mini.json").read_text())
-    monkeypatch.setattr(policy, "STATISTICS", tmp_path)
+    values = json.loads((statistics.STATISTICS / "mini.json").read_text())
+    monkeypatch.setattr(statistics, "STATISTICS", tmp_path)
     assert load_statistics(MINI) is None
     (tmp_path / "mini.json").write_text(json.dumps({**values, "fingerprint": "mini-other"}))
     assert load_statistics(MINI) is None
@@ -108,6 +109,6 @@ def test_statistics_of_other_weights_or_a_damaged_file_are_not_used(
 
 
 def test_a_decision_loads_no_statistics_package() -> None:
-    code = "import sys, facepipe.policy; print(sorted({'sklearn', 'scipy', 'torch', 'matplotlib'} & set(sys.modules)))"
+    code = "import sys, facepipe.predict.policy; print(sorted({'sklearn', 'scipy', 'torch', 'matplotlib'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facepipe.errors import InputError, UsageError
-from facepipe.evaluation.protocols import (
+from facepipe.evaluate.protocols import (
     PeopleSet,
     SplitRule,
     read_families,

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-from facepipe.alignment import TEMPLATES
+from facepipe.embed.alignment import TEMPLATES
 from facepipe.errors import DeviceError, ModelError
-from facepipe.networks import inception
-from facepipe.networks.embedders import build_embedder
-from facepipe.networks.onnx_engine import OnnxEngine
-from facepipe.networks.registry import (
+from facepipe.models import inception
+from facepipe.models.embedders import build_embedder
+from facepipe.models.onnx_engine import OnnxEngine
+from facepipe.models.registry import (
     PINNED,
     ModelFile,
     builtin_records,
@@ -310,7 +310,7 @@ def test_without_onnxruntime_the_hint_names_the_extra(monkeypatch: pytest.Monkey
 
 def test_the_registry_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from facepipe.networks.registry import records, is_here; [is_here(r) for r in records()];"
+        "import sys; from facepipe.models.registry import records, is_here; [is_here(r) for r in records()];"
         "print(sorted({'torch', 'cv2', 'onnxruntime', 'requests', 'facenet_pytorch', 'dlib'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

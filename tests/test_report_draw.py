@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from facepipe.errors import UsageError
 from facepipe.images import read_image
-from facepipe.report import paint
-from facepipe.report.draw import crop_face, draw_edges, draw_faces, draw_predictions, drawn_alike, save_crops
-from facepipe.report.paint import STATUS_COLOURS, Rectangle, fitted, font, place_label
-from facepipe.report.records import to_record
+from facepipe.outputs import paint
+from facepipe.outputs.draw import crop_face, draw_edges, draw_faces, draw_predictions, drawn_alike, save_crops
+from facepipe.outputs.paint import STATUS_COLOURS, Rectangle, fitted, font, place_label
+from facepipe.records import to_record
 from facepipe.types import Candidate, Face, Image, PhotoResult, Prediction, Status, UInt8
 from tests.fakes import face_at
 

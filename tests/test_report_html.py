@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from facepipe.images import read_image
-from facepipe.report.html import HtmlReport, Limits, thumbnail
+from facepipe.outputs.html import HtmlReport, Limits, thumbnail
+from facepipe.text import duration
 from facepipe.types import Candidate, Image, PhotoResult, Prediction, Status, UInt8
-from facepipe.wording import duration
 from tests.fakes import face_at
 
 HOSTILE = (
@@ -146,7 +146,7 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
 
 
 def test_photos_without_pictures_and_records_are_taken(tmp_path: Path) -> None:
-    from facepipe.report.records import to_record
+    from facepipe.records import to_record
 
     with HtmlReport(tmp_path / "r.html") as report:
         report.add(to_record(photo("a.jpg", answer("Ada"))))

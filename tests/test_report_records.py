@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facepipe.errors import OutputError
-from facepipe.report.csvfile import COLUMNS, CsvWriter, write_csv, write_failures
-from facepipe.report.names import output_stem, safe_name
-from facepipe.report.parquet import write_parquet
-from facepipe.report.records import as_record, dumps, to_record, to_result
-from facepipe.report.table import percent, print_photos, summary
+from facepipe.outputs.csvfile import COLUMNS, CsvWriter, write_csv, write_failures
+from facepipe.outputs.names import output_stem, safe_name
+from facepipe.outputs.parquet import write_parquet
+from facepipe.outputs.table import percent, print_photos, summary
+from facepipe.records import as_record, dumps, to_record, to_result
 from facepipe.types import Candidate, Face, PhotoResult, Prediction, Quality, Status
 from tests.fakes import face_at
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from facepipe.errors import InputError, OutputError
-from facepipe.report.sorting import How, Sorter, folders_of
+from facepipe.outputs.sorting import How, Sorter, folders_of
 from facepipe.types import Candidate, PhotoResult, Prediction, Status
 from tests.fakes import face_at
 

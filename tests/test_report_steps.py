@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facepipe.report.paint import STATUS_COLOURS
-from facepipe.report.steps import StepRow, draw_steps
+from facepipe.outputs.paint import STATUS_COLOURS
+from facepipe.outputs.steps import StepRow, draw_steps
 from facepipe.types import Candidate, Image, Status, UInt8
 from tests.fakes import face_at
 

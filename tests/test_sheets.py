@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facepipe.detection.sheets import SIDE, lay_out, tiles
-from facepipe.networks.mtcnn import CascadeNetworks, TorchCascade, load_cascade
-from facepipe.stages.detect import DetectOptions, MtcnnDetector
+from facepipe.detect.detector import DetectOptions, MtcnnDetector
+from facepipe.detect.mosaics import SIDE, lay_out, tiles
+from facepipe.models.mtcnn import CascadeNetworks, TorchCascade, load_cascade
 from facepipe.types import Image
 
 CPU = torch.device("cpu")

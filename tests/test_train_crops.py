@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facepipe.alignment import align
+from facepipe.embed.alignment import align
 from facepipe.errors import InputError, UsageError
-from facepipe.evaluation.protocols import PairList
+from facepipe.evaluate.protocols import PairList
 from facepipe.images import encode_image
 from facepipe.types import Embeddings, Face, Image, UInt8
 from scripts.train.crops import CropsPlan, make_crops, read_patterns

@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from facepipe.errors import UsageError
-from facepipe.evaluation.protocols import PairList
+from facepipe.evaluate.protocols import PairList
 from facepipe.images import encode_image
-from facepipe.networks.mini import Architecture
+from facepipe.models.mini import Architecture
 from scripts.train import distill
 from scripts.train.augment import EFFECTS, Strength, _mask, augment, middle
 from scripts.train.data import TrainingSet, batches, held_out, held_out_photos
@@ -225,7 +225,7 @@ def test_targets_are_turned_into_the_space_of_a_student_that_starts_trained() ->
 
 def test_a_student_may_start_from_the_shipped_network(chips: np.ndarray) -> None:
     student = Student(DistillPlan(start="mini", norm="none"), 0, torch.device("cpu"))
-    from facepipe.networks.registry import load_embedder
+    from facepipe.models.registry import load_embedder
 
     vectors = distill.embed_chips(student.network, chips, torch.device("cpu"), torch.float32)
     assert (vectors * load_embedder("mini", "cpu").embed(chips).vectors).sum(axis=1).min() > 0.999

@@ -16,8 +16,8 @@ import torch
 from click.testing import CliRunner
 
 from facepipe.errors import FacepipeError, InputError, ModelError, UsageError
-from facepipe.networks import mini
-from facepipe.networks.registry import load_embedder
+from facepipe.models import mini
+from facepipe.models.registry import load_embedder
 from facepipe.types import Image
 from scripts.train import adapt, export, lastlayer
 from scripts.train.cli import cli
@@ -53,8 +53,8 @@ def test_what_is_exported_is_what_was_trained(data: tuple[Path, Path], tmp_path:
     x = (torch.from_numpy(chips).permute(0, 3, 1, 2).float() - 127.5) / 128
     with torch.no_grad():
         trained = torch.nn.functional.normalize(run.student.average.eval()(x)).numpy()
-    from facepipe.networks.registry import record_from_dict
-    from facepipe.networks.store import add_model
+    from facepipe.models.install import add_model
+    from facepipe.models.registry import record_from_dict
 
     add_model(record_from_dict(facts["record"]), tmp_path / "out" / "own.safetensors")
     assert (load_embedder("own", "cpu").embed(chips).vectors * trained).sum(axis=1).min() > 0.999
@@ -98,7 +98,7 @@ def test_the_threshold_comes_from_crops_not_trained_on_where_there_are_enough() 
 def test_formats_that_do_not_agree_are_not_exported() -> None:
     import safetensors.torch
 
-    from facepipe.networks.graphs import mini_graph
+    from facepipe.models.graphs import mini_graph
 
     torch.manual_seed(0)
     network = mini.Mini(TINY).eval()
@@ -323,7 +323,7 @@ def _photos(folder: Path, astronaut: Image, hopper: Image) -> Path:
 
 
 def test_the_pairs_of_held_out_people_are_what_evaluate_reads(tmp_path: Path) -> None:
-    from facepipe.evaluation.protocols import read_pairs
+    from facepipe.evaluate.protocols import read_pairs
 
     class Crops:
         metas: list[dict[str, Any]] = []  # noqa: RUF012 - filled below, once

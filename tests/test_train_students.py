@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from facepipe.errors import ModelError, UsageError
-from facepipe.networks.mini import Architecture, Mini, architecture_of, build
+from facepipe.models.mini import Architecture, Mini, architecture_of, build
 from scripts.train.students import ARCHITECTURES, folded, trainable
 
 TINY = Architecture(stem=8, groups=((1, 8), (2, 16), (1, 16)), neck=4, dim=8)
@@ -71,7 +71,7 @@ def test_a_trained_network_is_added_as_it_is_and_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from facepipe.cli.models import models
-    from facepipe.networks.registry import get_record, load_embedder
+    from facepipe.models.registry import get_record, load_embedder
 
     monkeypatch.setenv("FACEPIPE_MODELS", str(tmp_path / "models"))
     torch.manual_seed(0)

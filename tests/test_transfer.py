@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facepipe.networks.mtcnn import HALF_DOUBT, TorchCascade
-from facepipe.networks.transfer import fitting, in_parts, to_device, to_host
-from facepipe.stages import match
-from facepipe.stages.detect import DetectOptions, MtcnnDetector
-from facepipe.stages.match import CUDA_PEOPLE, TorchIndex, cuda_index
+from facepipe.detect.detector import DetectOptions, MtcnnDetector
+from facepipe.match import cuda
+from facepipe.match.cuda import CUDA_PEOPLE, TorchIndex, cuda_index
+from facepipe.models.mtcnn import HALF_DOUBT, TorchCascade
+from facepipe.models.transfer import fitting, in_parts, to_device, to_host
 from facepipe.types import Image
 from tests.test_onednn import crops
 
@@ -141,7 +141,7 @@ def test_the_search_moves_to_the_graphics_processor_only_where_it_pays(monkeypat
     templates = np.zeros((CUDA_PEOPLE, 1), np.float32)
     made = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (room, 1 << 40))
-    monkeypatch.setattr(match, "TorchIndex", lambda *arguments: made.append(arguments) or "index")
+    monkeypatch.setattr(cuda, "TorchIndex", lambda *arguments: made.append(arguments) or "index")
     room = 1 << 30
     assert cuda_index(templates, CPU) is None
     assert cuda_index(templates[1:], CUDA) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,48 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "facepipe"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = {"torch", "torchvision", "cv2", "faiss", "facenet_pytorch", "sklearn", "matplotlib", "pyarrow", "onnxruntime"}
+
+#: The floors of the house, from the ground up. A room imports what lies below it and what is in it, nothing beside or above it.
+FLOORS: tuple[frozenset[str], ...] = tuple(
+    map(
+        frozenset,
+        (
+            {"errors"},
+            {"text", "types", "threads"},
+            {"files", "records"},
+            {"images", "models"},
+            {"detect", "embed", "match", "predict"},
+            {"gallery", "catalog", "outputs", "evaluate"},
+            {"pipeline"},
+            {"cli", "__init__"},
+            {"__main__"},
+        ),
+    )
+)
+
+
+#: Modules that still reach up or sideways. The list only gets shorter.
+UNFINISHED = {
+    "catalog/job.py",
+    "catalog/pictures.py",
+    "catalog/stream.py",
+    "evaluate/photo_set.py",
+    "outputs/owned.py",
+    "outputs/sides.py",
+}
+
+
+def room_of(name: str) -> str:
+    """Return the room, a package or a module at the top, of a full module name."""
+    return [*name.split("."), "__init__"][1]
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {module_of(path) for path in MODULES}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -28,21 +71,41 @@ def imports_of(path: Path) -> set[str]:
     return names
 
 
+def modules_imported_by(path: Path) -> set[str]:
+    """Return the modules of facepipe that a module imports, packages that only hold them aside."""
+    found = {name for name in imports_of(path) if name in NAMES}
+    return {name for name in found if not any(other.startswith(name + ".") for other in found)} - {module_of(path)}
+
+
 def breaches(path: Path, forbidden: tuple[str, ...]) -> set[str]:
     return {name for name in imports_of(path) if any(name == f or name.startswith(f + ".") for f in forbidden)}
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "stages").glob("*.py")), ids=lambda p: p.stem)
-def test_stages_know_neither_each_other_nor_disk_nor_click(path: Path) -> None:
-    others = tuple(
-        f"facepipe.stages.{p.stem}" for p in (PACKAGE / "stages").glob("*.py") if p.stem not in {path.stem, "__init__"}
-    )
-    assert not breaches(path, (*others, "facepipe.gallery", "facepipe.cli", "facepipe.pipeline", "click", "sqlite3"))
+def test_every_room_has_a_floor() -> None:
+    rooms = {room_of(name) for name in NAMES}
+    floors = [room for floor in FLOORS for room in floor]
+    assert sorted(floors) == sorted(rooms)
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "gallery").glob("*.py")), ids=lambda p: p.stem)
-def test_the_gallery_does_not_know_the_stages(path: Path) -> None:
-    assert not breaches(path, ("facepipe.stages", "facepipe.pipeline", "facepipe.cli", "click"))
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_arrows_go_down(path: Path) -> None:
+    floor_of = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+    here = room_of(module_of(path))
+    wrong = [
+        name
+        for name in modules_imported_by(path)
+        if name != "facepipe" and room_of(name) != here and floor_of[room_of(name)] >= floor_of[here]
+    ]
+    assert bool(wrong) == (str(path.relative_to(PACKAGE)) in UNFINISHED), wrong
+
+
+@pytest.mark.xfail(strict=True, reason="registry and embedders, mtcnn and onednn")
+def test_there_are_no_circles() -> None:
+    arrows = {module_of(path): modules_imported_by(path) - {"facepipe"} for path in MODULES}
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from None
 
 
 @pytest.mark.parametrize(

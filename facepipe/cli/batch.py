@@ -13,15 +13,15 @@ import click
 
 from facepipe.cli.batch_progress import progress, summary
 from facepipe.cli.common import echo, note, quiet_option
-from facepipe.cli.engine import Deciding, Looking, recognition_options
+from facepipe.cli.options import Deciding, Looking, recognition_options
 from facepipe.cli.photos import FOLDER, list_options, listed, picture_options
-from facepipe.wording import plural
+from facepipe.text import plural
 
 if TYPE_CHECKING:
-    from facepipe.batch.job import Counts
-    from facepipe.batch.ledger import Ledger
-    from facepipe.batch.pictures import SideOutput
-    from facepipe.batch.stream import StreamOptions
+    from facepipe.catalog.job import Counts
+    from facepipe.catalog.ledger import Ledger
+    from facepipe.catalog.pictures import SideOutput
+    from facepipe.catalog.stream import StreamOptions
     from facepipe.pipeline import Recognizer
 
 #: A batch of few photos uses the engines for many as well: results do not change in their last digit as a folder grows.
@@ -96,9 +96,9 @@ def batch(
     Folders are searched recursively, archives (zip, tar) are read without unpacking. Stopped at any moment, the same command
     goes on where it was. Exit code 7 when some photos failed; they are in the results, and in NAME.failures.csv, with the reason.
     """
-    from facepipe.batch.outputs import check_suffix
     from facepipe.errors import UsageError
-    from facepipe.files import require_outside
+    from facepipe.files.guard import require_outside
+    from facepipe.outputs.results import check_suffix
 
     check_suffix(out)
     if not math.isfinite(every):
@@ -131,7 +131,7 @@ class _Sides:
 
     def facts(self) -> list[str | int | None]:
         """What of it a result must be made again for; a folder that was deleted and made anew is another one."""
-        from facepipe.batch.owned import mark_stamp
+        from facepipe.outputs.owned import mark_stamp
 
         folders = (self.annotate, self.crops, self.sort_into)
         how = None if self.sort_into is None else self.sort_how
@@ -147,7 +147,7 @@ class _Sides:
         return [path for path in (self.annotate, self.crops, self.sort_into) if path is not None]
 
     def build(self) -> list[SideOutput]:
-        from facepipe.batch.sides import Annotated, Crops, Sorted
+        from facepipe.outputs.sides import Annotated, Crops, Sorted
 
         sides: list[SideOutput] = []
         if self.annotate is not None:
@@ -173,13 +173,13 @@ def _run(
     from facepipe import threads
 
     threads.prepare()
-    from facepipe.batch.ledger import Ledger, ledger_path
-    from facepipe.batch.owned import all_gone, check_files, check_folders, mark_folders, named, sweep
-    from facepipe.batch.sources import count_sources, find_sources, none_exists
-    from facepipe.batch.stream import StreamOptions
-    from facepipe.cli.engine import load_recognizer
+    from facepipe.catalog.ledger import Ledger, ledger_path
+    from facepipe.catalog.sources import count_sources, find_sources, none_exists
+    from facepipe.catalog.stream import StreamOptions
+    from facepipe.cli.options import load_recognizer
     from facepipe.errors import ExitCode, InputError, UsageError
-    from facepipe.files import printable
+    from facepipe.outputs.owned import all_gone, check_files, check_folders, mark_folders, named, sweep
+    from facepipe.text import printable
 
     started = time.time()
     check_files(out, sides.report, roots)
@@ -251,9 +251,9 @@ def _pass(
     retry_failed: bool = True,
 ) -> Counts:
     """Go over the input once and bring the output up to date."""
-    from facepipe.batch.job import run_batch
-    from facepipe.batch.outputs import write_failures, write_output, write_report
-    from facepipe.batch.sources import find_sources
+    from facepipe.catalog.job import run_batch
+    from facepipe.catalog.sources import find_sources
+    from facepipe.outputs.results import write_failures, write_output, write_report
 
     sources, asked = find_sources(roots, sides.folders()), sides.report is not None
     counts = run_batch(recognizer, sources, ledger, options, sides.build(), show, retry_failed, thumbnails=asked)
@@ -285,7 +285,7 @@ class _GalleryState:
 
 
 def _state(deciding: Deciding) -> _GalleryState:
-    from facepipe.gallery.sealing import Secret
+    from facepipe.gallery.codec import Secret
     from facepipe.gallery.store import Gallery
 
     with Gallery.open(deciding.gallery, Secret.from_environment()) as gallery:
@@ -295,7 +295,7 @@ def _state(deciding: Deciding) -> _GalleryState:
 def _look_facts(looking: Looking, recognizer: Recognizer) -> dict[str, Any]:
     """Return everything that steps 1 and 2 depend on besides the photo; device and engine change rounding only."""
     from facepipe import __version__
-    from facepipe.networks.registry import get_record
+    from facepipe.models.registry import get_record
 
     return {
         "version": __version__,
@@ -367,7 +367,7 @@ def _say_why(changed: tuple[str, ...], ledger: Ledger) -> None:
 
 
 def _report(counts: Counts, out: Path, quiet: bool) -> None:
-    from facepipe.batch.outputs import failures_path
+    from facepipe.outputs.results import failures_path
 
     if counts.failed:
         note(f"facepipe: {plural(counts.failed, 'photo')} failed; {failures_path(out)} lists them with the reason")

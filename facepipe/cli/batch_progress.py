@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facepipe.cli.common import err_console, note
-from facepipe.wording import duration, plural
+from facepipe.text import duration, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from facepipe.batch.job import Counts
+    from facepipe.catalog.job import Counts
 
 Show = Callable[["Counts"], None]
 

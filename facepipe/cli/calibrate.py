@@ -11,7 +11,7 @@ import click
 from facepipe.cli.common import FiniteRange, device_option, echo, gallery_option, json_option, note, quiet_option
 
 if TYPE_CHECKING:
-    from facepipe.networks.registry import ModelRecord
+    from facepipe.models.registry import ModelRecord
 
 
 @click.command()
@@ -59,11 +59,11 @@ def calibrate(
     Measured on your strangers and on enrolled people among themselves. A target that so few people cannot support is
     refused, with the number needed.
     """
-    from facepipe.evaluation.calibration import calibrate_gallery
-    from facepipe.files import check_outputs
-    from facepipe.gallery.sealing import Secret
+    from facepipe.evaluate.calibration import calibrate_gallery
+    from facepipe.files.guard import check_outputs
+    from facepipe.gallery.codec import Secret
     from facepipe.gallery.store import Gallery
-    from facepipe.networks.registry import records
+    from facepipe.models.registry import records
 
     check_outputs((cache,), gallery=gallery)
     with Gallery.open(gallery, Secret.from_environment()) as opened:
@@ -106,7 +106,8 @@ def calibrate(
 
 def _of_record(record: ModelRecord | None, people: int, fpir: float) -> tuple[float, float | None]:
     """Return the margin of a model's record, and its threshold for a gallery of this size where it was measured for the FPIR."""
-    from facepipe.policy import load_statistics, policy_for
+    from facepipe.models.statistics import load_statistics
+    from facepipe.predict.policy import policy_for
 
     if record is None:
         return 0.0, None
@@ -154,8 +155,8 @@ def _embed_strangers(
         return []
     from facepipe.cli.evaluate import embed, load_engines
     from facepipe.errors import GalleryModelError
-    from facepipe.evaluation.people import faces_of
-    from facepipe.evaluation.protocols import read_strangers
+    from facepipe.evaluate.labelled import faces_of
+    from facepipe.evaluate.protocols import read_strangers
 
     if model is None:
         raise GalleryModelError(

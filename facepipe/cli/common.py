@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from facepipe.errors import ExitCode, FacepipeError
-from facepipe.files import printable
+from facepipe.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

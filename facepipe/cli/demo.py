@@ -14,9 +14,9 @@ import click
 from facepipe.cli.common import device_option, echo, json_option, note, out_console
 
 if TYPE_CHECKING:
-    from facepipe.demo import DemoPicture
+    from facepipe.images.samples import DemoPicture
+    from facepipe.outputs.steps import StepRow
     from facepipe.pipeline import Extracted, Extractor, Recognizer
-    from facepipe.report.steps import StepRow
     from facepipe.types import PhotoResult
 
 
@@ -37,12 +37,12 @@ _SHOWN = {2: ("Collins turned", "Hopper dark", "flower"), 1: ("Hopper blurred",)
 def demo(out: Path, as_json: bool, device: str) -> int:
     """Enrol two public-domain portraits, recognise altered copies of them, and draw what each step does."""
     started = time.perf_counter()
-    from facepipe.demo import PEOPLE, portraits, probes
     from facepipe.errors import ExitCode
-    from facepipe.files import check_outputs
+    from facepipe.files.guard import check_outputs
     from facepipe.images import write_image
+    from facepipe.images.samples import PEOPLE, portraits, probes
+    from facepipe.outputs.steps import draw_steps
     from facepipe.pipeline import load_extractor
-    from facepipe.report.steps import draw_steps
 
     check_outputs((out,))
     extractor = load_extractor("mini", device)
@@ -82,9 +82,9 @@ def demo(out: Path, as_json: bool, device: str) -> int:
 
 def _enrol(folder: Path, extractor: Extractor, people: dict[str, Extracted]) -> Recognizer:
     from facepipe.gallery.store import Gallery, NewFace
-    from facepipe.networks.registry import get_record
+    from facepipe.models.registry import get_record
     from facepipe.pipeline import Recognizer, matcher_for
-    from facepipe.policy import policy_for
+    from facepipe.predict.policy import policy_for
 
     embedder = extractor.embedder
     with Gallery.create(folder / "gallery", embedder.fingerprint, embedder.dim) as gallery:
@@ -93,9 +93,9 @@ def _enrol(folder: Path, extractor: Extractor, people: dict[str, Extracted]) -> 
 
 
 def _steps(title: str, extractor: Extractor, photo: Extracted, result: PhotoResult) -> StepRow:
-    from facepipe.alignment import align
-    from facepipe.report.steps import StepRow
-    from facepipe.stages.detect import MtcnnDetector
+    from facepipe.detect.detector import MtcnnDetector
+    from facepipe.embed.alignment import align
+    from facepipe.outputs.steps import StepRow
 
     detector = extractor.detector
     assert isinstance(detector, MtcnnDetector)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facepipe.cli.common import cell, echo, json_option, note, out_console
-from facepipe.cli.engine import FEW, Looking, detect_options
+from facepipe.cli.options import FEW, Looking, detect_options
 
 if TYPE_CHECKING:
     from facepipe.types import Face
@@ -34,12 +34,13 @@ def detect(
     """Find the faces in pictures: boxes, landmarks, and how usable each face is."""
     from facepipe import threads
     from facepipe.errors import ExitCode, InputError, UsageError
-    from facepipe.files import check_outputs, make_folder
+    from facepipe.files.atomic import make_folder
+    from facepipe.files.guard import check_outputs
     from facepipe.images import read_image, write_image
+    from facepipe.outputs.draw import draw_edges, draw_faces
+    from facepipe.outputs.names import output_stem
     from facepipe.pipeline import load_detector
-    from facepipe.report.draw import draw_edges, draw_faces
-    from facepipe.report.names import output_stem
-    from facepipe.report.records import dumps, face_record
+    from facepipe.records import dumps, face_record
 
     if edges and len(images) > 1:
         raise UsageError("--edges takes one picture at a time")

@@ -71,7 +71,7 @@ def _hardware() -> dict[str, Any]:
     import faiss
     import torch
 
-    from facepipe.networks.devices import network_dtype
+    from facepipe.models.devices import network_dtype
 
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -90,9 +90,9 @@ def _hardware() -> dict[str, Any]:
 
 def _auto() -> dict[str, str]:
     """Say what `--device auto` would use for each step."""
-    from facepipe.networks.devices import network_dtype, resolve_device
-    from facepipe.networks.mtcnn import TorchCascade, load_cascade
-    from facepipe.stages.match import CUDA_PEOPLE
+    from facepipe.match.cuda import CUDA_PEOPLE
+    from facepipe.models.devices import network_dtype, resolve_device
+    from facepipe.models.mtcnn import TorchCascade, load_cascade
 
     device = resolve_device("auto")
     cascade = load_cascade(device)
@@ -109,7 +109,7 @@ def _auto() -> dict[str, str]:
 def _models() -> list[dict[str, str]]:
     """Check each model that is on this machine against its recorded hash."""
     from facepipe.errors import ModelError
-    from facepipe.networks.registry import is_here, read_weights, records
+    from facepipe.models.registry import is_here, read_weights, records
 
     states = []
     for record in records():
@@ -126,7 +126,7 @@ def _models() -> list[dict[str, str]]:
 
 def _gallery(folder: Path) -> dict[str, Any]:
     from facepipe.errors import GalleryAccessError, GalleryError, GalleryMissingError, InputError
-    from facepipe.gallery.sealing import WrongKeyError
+    from facepipe.gallery.codec import WrongKeyError
     from facepipe.gallery.store import Gallery
 
     facts: dict[str, Any] = {"folder": str(folder)}

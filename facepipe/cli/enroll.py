@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facepipe.cli.common import cell, echo, err_console, gallery_option, model_option, note, out_console, quiet_option
-from facepipe.cli.engine import Looking, detect_options, load_engines, model_of
-from facepipe.wording import plural
+from facepipe.cli.options import Looking, detect_options, load_engines, model_of
+from facepipe.text import plural
 
 if TYPE_CHECKING:
+    from facepipe.detect.selection import FaceRule
     from facepipe.gallery.intake import EnrollOutcome
     from facepipe.gallery.store import Gallery
     from facepipe.pipeline import Extractor
-    from facepipe.selection import FaceRule
 
 _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 
@@ -67,8 +67,8 @@ def enroll(
     from facepipe.gallery.enroll import Enroller, EnrollRules
     from facepipe.gallery.intake import collect_photos
     from facepipe.gallery.likeness import unlike_limit
-    from facepipe.networks.registry import get_record
-    from facepipe.policy import policy_for
+    from facepipe.models.registry import get_record
+    from facepipe.predict.policy import policy_for
 
     collected, astray = collect_photos(photos, name)
     seconds = _seconds(retain)
@@ -115,7 +115,7 @@ def _opened(
 ) -> Iterator[tuple[Gallery, Extractor, str]]:
     """Open the gallery, or one that its first face will make; yield it with its engines and the name of its embedder."""
     from facepipe.errors import GalleryMissingError
-    from facepipe.gallery.sealing import Secret
+    from facepipe.gallery.codec import Secret
     from facepipe.gallery.store import FutureGallery, Gallery, require_place
 
     secret = Secret.from_environment()

@@ -26,9 +26,9 @@ from facepipe.cli.common import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from facepipe.evaluation.identify_report import IdentificationReport
-    from facepipe.evaluation.photos import PhotoSet
-    from facepipe.evaluation.verify import VerificationReport
+    from facepipe.evaluate.identify_report import IdentificationReport
+    from facepipe.evaluate.photo_set import PhotoSet
+    from facepipe.evaluate.verify import VerificationReport
     from facepipe.pipeline import Extractor
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -101,15 +101,15 @@ def verify(pairs_file: Path, images: Path, face: str, measuring: Measuring) -> N
     A photo in which no face is found counts against the model: its genuine pairs are misses at every threshold, and any of
     its pairs is a wrong decision in the accuracy. Its impostor pairs are left out of FAR.
     """
-    from facepipe.evaluation.measure import measure_pairs
-    from facepipe.evaluation.tables import verification_tables
+    from facepipe.evaluate.measure import measure_pairs
+    from facepipe.evaluate.tables import verification_tables
 
     _check_outputs(measuring, (pairs_file,))
     report = measure_pairs(
         pairs_file, images, lambda paths: measuring.embed(paths, face), measuring.replicates, measuring.seed
     )
     if measuring.sheet:
-        from facepipe.evaluation.sheet import verification_sheet
+        from facepipe.evaluate.sheet import verification_sheet
 
         verification_sheet(report, measuring.sheet, f"{measuring.model} on {pairs_file}")
     _answer(report, verification_tables(report), (row.warning for row in report.groups), measuring)
@@ -155,9 +155,9 @@ def identify(
     A search by an enrolled person misses (FNIR) when another name comes first, the score is below the threshold, no face
     is found, or the person could not be enrolled. A stranger's photo without a face is left out of FPIR.
     """
-    from facepipe.evaluation.measure import LabelledFolders, measure_people
-    from facepipe.evaluation.protocols import SplitRule
-    from facepipe.evaluation.tables import identification_tables
+    from facepipe.evaluate.measure import LabelledFolders, measure_people
+    from facepipe.evaluate.protocols import SplitRule
+    from facepipe.evaluate.tables import identification_tables
 
     _check_outputs(measuring, () if groups_file is None else (groups_file,))
     if repeats is None:
@@ -170,7 +170,7 @@ def identify(
         measuring.replicates,
     )
     if measuring.sheet:
-        from facepipe.evaluation.sheet import identification_sheet
+        from facepipe.evaluate.sheet import identification_sheet
 
         identification_sheet(report, measuring.sheet, f"{measuring.model} on {people}")
     rows = (*report.sources, *((report.relatives,) if report.relatives else ()), *report.groups)
@@ -202,8 +202,8 @@ def _answer(
 
 def load_engines(model: str, device: str, min_face: int) -> tuple[Extractor, str]:
     """Load detector and embedder; the text names what else changes an embedding, for the cache."""
+    from facepipe.detect.detector import DetectOptions
     from facepipe.pipeline import load_extractor
-    from facepipe.stages.detect import DetectOptions
 
     options = DetectOptions(min_face=min_face)
     return load_extractor(model, device, options), repr(options)
@@ -213,7 +213,7 @@ def embed(
     paths: Sequence[Path], extractor: Extractor, rule: str, cache: Path | None, options: str, quiet: bool
 ) -> PhotoSet:
     """Embed photos with a progress bar on a terminal; say how many failed."""
-    from facepipe.evaluation.photos import embed_photos
+    from facepipe.evaluate.photo_set import embed_photos
 
     with _progress(len(set(paths)), quiet) as advance:
         photos = embed_photos(paths, extractor, rule, cache, advance, options)
@@ -240,11 +240,11 @@ def _progress(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
 
 
 def _check_outputs(measuring: Measuring, inputs: Sequence[Path]) -> None:
-    from facepipe.files import check_outputs
+    from facepipe.files.guard import check_outputs
 
     sheet = measuring.sheet
     check_outputs((sheet, measuring.cache), inputs)
     if sheet:
-        from facepipe.evaluation.sheet import check_sheet
+        from facepipe.evaluate.sheet import check_sheet
 
         check_sheet(sheet)

@@ -20,12 +20,12 @@ from facepipe.cli.common import (
     quiet_option,
 )
 from facepipe.cli.gallery_people import echo_json, open_database, table
-from facepipe.wording import plural
+from facepipe.text import plural
 
 if TYPE_CHECKING:
-    from facepipe.gallery.audit import AuditReport
+    from facepipe.detect.selection import FaceRule
+    from facepipe.gallery.care.audit import AuditReport
     from facepipe.gallery.database import Database
-    from facepipe.selection import FaceRule
 
 
 @click.command()
@@ -44,10 +44,10 @@ def audit(
 
     Each face is compared with the mean of its person's other faces and with everybody else; the largest doubts come first.
     """
-    from facepipe.files import check_outputs
-    from facepipe.gallery.audit import audit as run_audit
-    from facepipe.gallery.audit import keep, without_kept
-    from facepipe.gallery.index import load_index
+    from facepipe.files.guard import check_outputs
+    from facepipe.gallery.care.audit import audit as run_audit
+    from facepipe.gallery.care.audit import keep, without_kept
+    from facepipe.gallery.index_file import load_index
     from facepipe.gallery.vectors import load_snapshot
 
     check_outputs((page,), gallery=gallery)
@@ -59,7 +59,7 @@ def audit(
         report = run_audit(snapshot, limit, load_index(database, snapshot, note))
         report = without_kept(report, database, snapshot)
         if page is not None:
-            from facepipe.gallery.audit_page import write_page
+            from facepipe.gallery.care.audit_page import write_page
 
             write_page(page, database, snapshot, report)
             note(f"{page}: written; it shows faces, keep it as carefully as the gallery")
@@ -72,8 +72,8 @@ def audit(
 def _threshold(database: Database) -> float:
     """Return the threshold of the gallery's own model."""
     from facepipe.errors import UsageError
-    from facepipe.networks.registry import records
-    from facepipe.policy import policy_for
+    from facepipe.models.registry import records
+    from facepipe.predict.policy import policy_for
 
     for record in records():
         if record.kind == "embedder" and record.fingerprint == database.fingerprint:
@@ -125,8 +125,8 @@ def check(gallery: Path, mend: bool, sources: bool, as_json: bool) -> int:
     Exit code 5 when something is wrong, or when --repair could not mend it without loss.
     """
     from facepipe.errors import ExitCode
-    from facepipe.gallery.check import check as run_check
-    from facepipe.gallery.check import repair
+    from facepipe.gallery.care.check import check as run_check
+    from facepipe.gallery.care.check import repair
 
     with open_database(gallery, accept_loss=True) as database:
         findings = run_check(database, sources=sources)
@@ -154,8 +154,8 @@ def check(gallery: Path, mend: bool, sources: bool, as_json: bool) -> int:
 def salvage(into: Path, gallery: Path, as_json: bool) -> int:
     """Carry every intact face of a damaged gallery into a new one in the folder INTO. Exit code 7 when some are lost."""
     from facepipe.errors import ExitCode
-    from facepipe.files import require_outside
-    from facepipe.gallery.check import salvage as run_salvage
+    from facepipe.files.guard import require_outside
+    from facepipe.gallery.care.check import salvage as run_salvage
 
     require_outside(gallery, into)
     found = run_salvage(gallery, into)
@@ -174,7 +174,7 @@ def salvage(into: Path, gallery: Path, as_json: bool) -> int:
 @json_option
 def compact(gallery: Path, as_json: bool) -> None:
     """Forget expired faces, give back free space, leave no bytes of what was removed."""
-    from facepipe.gallery.privacy import compact as run_compact
+    from facepipe.gallery.privacy.erasing import compact as run_compact
 
     with open_database(gallery) as database:
         before, after = run_compact(database)
@@ -203,7 +203,7 @@ def index(kind: str, min_recall: float, gallery: Path, as_json: bool) -> None:
     Search is exact until you choose otherwise. pq: 4-bit codes, 17 to 47 times faster, 60 bytes a person. ivf, hnsw: for
     comparison. Every kind is re-ranked exactly; `--kind exact` takes the index away.
     """
-    from facepipe.gallery.index import build_index
+    from facepipe.gallery.index_file import build_index
 
     with open_database(gallery) as database:
         report = build_index(database, kind, min_recall)
@@ -237,14 +237,14 @@ def not_person(
     name: str, images: tuple[Path, ...], rule: FaceRule, gallery: Path, device: str, as_json: bool, quiet: bool
 ) -> int:
     """Say that the face in IMAGES is not NAME: whoever is more like it than like NAME is not called NAME again."""
-    from facepipe.cli.engine import Looking, load_engines, model_of
+    from facepipe.cli.options import Looking, load_engines, model_of
+    from facepipe.detect.selection import require_faces
     from facepipe.errors import ExitCode, FacepipeError
-    from facepipe.gallery.anchors import add_anchor
+    from facepipe.gallery.care.anchors import add_anchor
     from facepipe.gallery.enroll import enrolled_faces
     from facepipe.gallery.people import require_person
     from facepipe.gallery.store import Gallery
     from facepipe.images import content_hash, read_bytes, read_image_bytes
-    from facepipe.selection import require_faces
 
     looking = Looking(device=device)
     done: list[dict[str, Any]] = []
@@ -299,7 +299,7 @@ def reembed(model: str, drop_missing: bool, gallery: Path, device: str, as_json:
     """
     from facepipe.gallery.reembed import ReembedReport
     from facepipe.gallery.reembed import reembed as run_reembed
-    from facepipe.networks.registry import load_embedder
+    from facepipe.models.registry import load_embedder
 
     embedder = load_embedder(model, device)
     console = err_console()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facepipe.cli.common import cell, echo, gallery_option, json_option, note, out_console, quiet_option
-from facepipe.wording import plural
+from facepipe.text import plural
 
 if TYPE_CHECKING:
     from facepipe.gallery.database import Database
@@ -83,7 +83,7 @@ def list_people(gallery: Path, as_json: bool) -> None:
 @json_option
 def show(name: str | None, sheet: Path | None, gallery: Path, as_json: bool) -> None:
     """Show a person's faces: ids, photos, sizes. Without NAME: the gallery, its calibration and what that promises."""
-    from facepipe.files import check_outputs
+    from facepipe.files.guard import check_outputs
     from facepipe.gallery.people import faces_of
 
     check_outputs((sheet,), gallery=gallery)
@@ -93,7 +93,7 @@ def show(name: str | None, sheet: Path | None, gallery: Path, as_json: bool) -> 
     with open_database(gallery) as database:
         faces = faces_of(database, name)
         if sheet is not None:
-            from facepipe.gallery.sheet import write_sheet
+            from facepipe.gallery.care.contact_sheet import write_sheet
 
             check_outputs((sheet,), (face.source for face in faces if face.source is not None))
             missing = write_sheet(database, faces, sheet)

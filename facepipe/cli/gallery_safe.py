@@ -11,11 +11,10 @@ import click
 
 from facepipe.cli.common import echo, gallery_option, json_option, note, quiet_option
 from facepipe.cli.gallery_people import echo_json, open_database, table
-from facepipe.files import printable
-from facepipe.wording import plural
+from facepipe.text import plural, printable
 
 if TYPE_CHECKING:
-    from facepipe.gallery.sealing import Secret
+    from facepipe.gallery.codec import Secret
 
 
 @click.command()
@@ -30,8 +29,8 @@ def erase(name: str, yes: bool, gallery: Path, as_json: bool) -> int:
     backups, and freed blocks of the disk.
     """
     from facepipe.errors import ExitCode, UsageError
-    from facepipe.gallery.privacy import erase as run_erase
-    from facepipe.gallery.privacy import known_as
+    from facepipe.gallery.privacy.erasing import erase as run_erase
+    from facepipe.gallery.privacy.erasing import known_as
 
     with open_database(gallery) as database:
         known_as(database, name)
@@ -68,7 +67,7 @@ def seal(key_file: Path | None, gallery: Path, as_json: bool, quiet: bool) -> No
 
     Commands find the key in FACEPIPE_PASSPHRASE or FACEPIPE_KEY_FILE. Without it nothing opens: keep it safe.
     """
-    from facepipe.gallery.privacy import seal as run_seal
+    from facepipe.gallery.privacy.erasing import seal as run_seal
 
     with open_database(gallery) as database:
         run_seal(database, _new_secret(key_file))
@@ -80,7 +79,7 @@ def seal(key_file: Path | None, gallery: Path, as_json: bool, quiet: bool) -> No
 
 
 def _new_secret(key_file: Path | None) -> Secret:
-    from facepipe.gallery.sealing import Secret
+    from facepipe.gallery.codec import Secret
 
     if key_file is not None:
         return Secret.key_file(key_file)
@@ -96,7 +95,7 @@ def _new_secret(key_file: Path | None) -> Secret:
 @quiet_option
 def unseal(gallery: Path, as_json: bool, quiet: bool) -> None:
     """Store names, paths, vectors and chips without encryption again."""
-    from facepipe.gallery.privacy import unseal as run_unseal
+    from facepipe.gallery.privacy.erasing import unseal as run_unseal
 
     with open_database(gallery) as database:
         run_unseal(database)
@@ -159,8 +158,8 @@ def _details(entry: dict[str, Any]) -> str:
 @quiet_option
 def export_file(path: Path, chips: bool, gallery: Path, as_json: bool, quiet: bool) -> None:
     """Write the gallery to one file that others can read: .parquet or .sqlite."""
-    from facepipe.files import check_outputs
-    from facepipe.gallery.portable import export_gallery
+    from facepipe.files.guard import check_outputs
+    from facepipe.gallery.exchange.portable import export_gallery
 
     check_outputs((path,), gallery=gallery)
     with open_database(gallery) as database:
@@ -180,7 +179,7 @@ def export_file(path: Path, chips: bool, gallery: Path, as_json: bool, quiet: bo
 @json_option
 def import_file(path: Path, gallery: Path, as_json: bool) -> None:
     """Add the faces of an exported file; vectors of another model are refused."""
-    from facepipe.gallery.portable import import_gallery
+    from facepipe.gallery.exchange.portable import import_gallery
 
     added, there = import_gallery(gallery, path)
     if as_json:

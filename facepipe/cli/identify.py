@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from facepipe.cli.common import echo, note, out_console, quiet_option
-from facepipe.cli.engine import Deciding, Looking, recognition_options
+from facepipe.cli.options import Deciding, Looking, recognition_options
 from facepipe.cli.photos import list_options, listed, picture_options
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def identify(
     quiet: bool,
 ) -> int:
     """Say who is in pictures: known, unknown or ambiguous, for each face. `-` reads one picture from stdin."""
-    from facepipe.batch.sources import is_archive
-    from facepipe.cli.engine import load_recognizer
+    from facepipe.catalog.sources import is_archive
+    from facepipe.cli.options import load_recognizer
     from facepipe.errors import ExitCode, UsageError
-    from facepipe.files import require_outside
+    from facepipe.files.guard import require_outside
 
     require_outside(deciding.gallery, annotate, crops)
     styles = [name for name, chosen in (("json", as_json), ("jsonl", jsonl), ("csv", csv)) if chosen]
@@ -101,10 +101,10 @@ def _results(recognizer: Recognizer, paths: list[str], looking: Looking) -> Iter
 
 
 def _write_pictures(image: Image, result: PhotoResult, annotate: Path | None, crops: Path | None) -> None:
-    from facepipe.files import make_folder
+    from facepipe.files.atomic import make_folder
     from facepipe.images import write_image
-    from facepipe.report.draw import draw_predictions, save_crops
-    from facepipe.report.names import output_stem
+    from facepipe.outputs.draw import draw_predictions, save_crops
+    from facepipe.outputs.names import output_stem
 
     if annotate:
         make_folder(annotate)
@@ -114,19 +114,19 @@ def _write_pictures(image: Image, result: PhotoResult, annotate: Path | None, cr
 
 
 def _print_table(results: Sequence[PhotoResult]) -> None:
-    from facepipe.report.table import print_photos
+    from facepipe.outputs.table import print_photos
 
     print_photos(out_console(), results)
 
 
 def _print_json(results: Sequence[PhotoResult]) -> None:
-    from facepipe.report.records import dumps, to_record
+    from facepipe.records import dumps, to_record
 
     echo(dumps([to_record(result) for result in results], indent=2))
 
 
 def _print_lines(results: Sequence[PhotoResult]) -> None:
-    from facepipe.report.records import dumps, to_record
+    from facepipe.records import dumps, to_record
 
     for result in results:
         echo(dumps(to_record(result)))
@@ -135,7 +135,7 @@ def _print_lines(results: Sequence[PhotoResult]) -> None:
 def _print_csv(results: Sequence[PhotoResult]) -> None:
     import io
 
-    from facepipe.report.csvfile import CsvWriter
+    from facepipe.outputs.csvfile import CsvWriter
 
     text = io.StringIO()
     writer = CsvWriter(text)

@@ -14,8 +14,8 @@ from facepipe.cli.common import FiniteRange, cell, echo, err_console, json_optio
 from facepipe.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from facepipe.networks.registry import ModelRecord
-    from facepipe.policy import ModelStatistics
+    from facepipe.models.registry import ModelRecord
+    from facepipe.models.statistics import ModelStatistics
 
 SCHEMA_VERSION = 1
 
@@ -27,7 +27,7 @@ def models() -> None:
 
 def _facts(record: ModelRecord) -> dict[str, Any]:
     """Return a record and its state as JSON values."""
-    from facepipe.networks.registry import is_here, locate
+    from facepipe.models.registry import is_here, locate
 
     here = is_here(record)
     facts = record.as_dict()
@@ -41,7 +41,7 @@ def _facts(record: ModelRecord) -> dict[str, Any]:
 
 def _statistics(record: ModelRecord) -> ModelStatistics | None:
     """Return what facepipe's own scripts/model_card measured for an embedder, None when nothing was."""
-    from facepipe.policy import load_statistics
+    from facepipe.models.statistics import load_statistics
 
     return load_statistics(record) if record.kind == "embedder" else None
 
@@ -59,7 +59,7 @@ def _lfw(record: ModelRecord) -> str:
 @json_option
 def list_command(as_json: bool) -> None:
     """List all known networks: which are on this machine, their licences and accuracy."""
-    from facepipe.networks.registry import is_here, records
+    from facepipe.models.registry import is_here, records
 
     known = records()
     if as_json:
@@ -98,7 +98,7 @@ def list_command(as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show everything that is recorded about one network."""
-    from facepipe.networks.registry import get_record
+    from facepipe.models.registry import get_record
 
     record = get_record(name)
     facts = _facts(record)
@@ -126,7 +126,7 @@ def show(name: str, as_json: bool) -> None:
         ("fingerprint", facts["fingerprint"]),
     ]
     if (statistics := _statistics(record)) is not None:
-        from facepipe.card import card_lines
+        from facepipe.models.card import card_lines
 
         first, *others = card_lines(statistics)
         rows += [("model card", first), *(("", line) for line in others)]
@@ -160,8 +160,8 @@ def pull(name: str, source: str | None, accept_licence: bool, accept_sha256: str
 
     Weights whose licence restricts use are fetched only when you accept it. FACEPIPE_OFFLINE=1 forbids any connection.
     """
-    from facepipe.networks.registry import get_record
-    from facepipe.networks.store import pull as fetch
+    from facepipe.models.install import pull as fetch
+    from facepipe.models.registry import get_record
 
     record = get_record(name)
     if record.licence.consent and not accept_licence:
@@ -236,8 +236,8 @@ class _Bar:
 @json_option
 def verify(names: tuple[str, ...], as_json: bool) -> None:
     """Check the files of the networks on this machine against their recorded hashes; all of them, or those named."""
-    from facepipe.networks.registry import get_record, records
-    from facepipe.networks.store import verify_model
+    from facepipe.models.install import verify_model
+    from facepipe.models.registry import get_record, records
 
     chosen = [get_record(name) for name in names] if names else records()
     results = [(record.name, *verify_model(record)) for record in chosen]
@@ -304,9 +304,9 @@ def add(
 
     FILE is an ONNX network, or the .safetensors file of a network that was trained with this project's recipe.
     """
-    from facepipe.alignment import get_template
-    from facepipe.networks.registry import Licence, ModelFile, ModelRecord
-    from facepipe.networks.store import add_model
+    from facepipe.embed.alignment import get_template
+    from facepipe.models.install import add_model
+    from facepipe.models.registry import Licence, ModelFile, ModelRecord
 
     trained_here = file.suffix == ".safetensors"
     template = template or ("arcface112" if trained_here else None)
@@ -343,6 +343,6 @@ def add(
 @click.argument("name")
 def remove(name: str) -> None:
     """Remove a network that was fetched or added."""
-    from facepipe.networks.store import remove_model
+    from facepipe.models.install import remove_model
 
     echo(f"removed {remove_model(name)}")

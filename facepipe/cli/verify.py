@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from facepipe.cli.common import FiniteRange, echo, json_option
-from facepipe.cli.engine import Looking, detect_options
+from facepipe.cli.options import Looking, detect_options
 
 if TYPE_CHECKING:
-    from facepipe.selection import FaceRule
+    from facepipe.detect.selection import FaceRule
 
 
 @click.command()
@@ -45,11 +45,11 @@ def verify(
     looking: Looking,
 ) -> int:
     """Say whether two photos show the same person: exit code 0 when they do, 1 when they do not."""
-    from facepipe.cli.engine import load_engines
+    from facepipe.cli.options import load_engines
+    from facepipe.detect.selection import require_faces
     from facepipe.images import read_image
-    from facepipe.networks.registry import get_record
-    from facepipe.policy import policy_for
-    from facepipe.selection import require_faces
+    from facepipe.models.registry import get_record
+    from facepipe.predict.policy import policy_for
 
     limit = policy_for(get_record(model), 1, threshold=threshold).threshold
     images = [read_image(path, max_side=looking.read_side) for path in (first, second)]

@@ -30,11 +30,11 @@ from facepipe.errors import (
     GalleryExistsError,
     GalleryMissingError,
 )
+from facepipe.gallery.codec import Codec, PlainCodec, SealedCodec, Secret, unwrap_key
 from facepipe.gallery.disk import connect, disk_error, sqlite_errors, sync_folder, write_empty
 from facepipe.gallery.lock import WriterLock
 from facepipe.gallery.rows import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest
 from facepipe.gallery.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_version
-from facepipe.gallery.sealing import Codec, PlainCodec, SealedCodec, Secret, unwrap_key
 
 DATABASE_NAME = "faces.sqlite"
 #: Holds the generation of the last write, outside the database: SQLite takes a damaged WAL for a shorter one, in silence.

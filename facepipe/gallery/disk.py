@@ -10,17 +10,11 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from facepipe.errors import (
-    GalleryAccessError,
-    GalleryDamagedError,
-    GalleryError,
-    GalleryFullError,
-    GalleryLockedError,
-)
+from facepipe.errors import GalleryAccessError, GalleryDamagedError, GalleryError, GalleryFullError, GalleryLockedError
+from facepipe.gallery.codec import Secret, wrap_key
 from facepipe.gallery.lock import UnwritableError
 from facepipe.gallery.rows import checksum
 from facepipe.gallery.schema import APPLICATION_ID, migrate
-from facepipe.gallery.sealing import Secret, wrap_key
 
 _PAGE_SIZE = 8192
 

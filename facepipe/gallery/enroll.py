@@ -16,16 +16,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from facepipe.detect.selection import FaceRule, choose_faces
 from facepipe.errors import FacepipeError, InputError
-from facepipe.files import printable
 from facepipe.gallery.chips import cut_chip
 from facepipe.gallery.intake import GOOD, EnrollOutcome, EnrollStatus, Photo
 from facepipe.gallery.likeness import Known, Likeness
 from facepipe.gallery.people import find_person
-from facepipe.gallery.privacy import finish_scrub, forget_expired
+from facepipe.gallery.privacy.erasing import finish_scrub, forget_expired
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import content_hash, read_bytes, read_image_bytes
-from facepipe.selection import FaceRule, choose_faces
+from facepipe.text import printable
 from facepipe.types import SURE_SCORE, Embeddings, Face, Image
 
 #: Photos that are read, embedded and committed together.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from facepipe.csvread import read_csv
 from facepipe.errors import InputError, UsageError
+from facepipe.files.csvread import read_csv
 from facepipe.gallery.rows import new_name
 from facepipe.images import IMAGE_SUFFIXES, find_images
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from facepipe.errors import UsageError
-from facepipe.files import printable
 from facepipe.gallery.database import DATABASE_NAME, Database
 from facepipe.gallery.rows import new_name, normal_name
+from facepipe.text import printable
 
 
 @dataclass(frozen=True, slots=True)

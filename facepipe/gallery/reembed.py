@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from facepipe.alignment import align
+from facepipe.embed.alignment import align
 from facepipe.errors import GalleryError, InputError, NoFaceError
 from facepipe.gallery.chips import face_in_chip, open_chip
 from facepipe.gallery.database import Database
-from facepipe.gallery.index import drop_index
+from facepipe.gallery.index_file import drop_index
 from facepipe.gallery.people import drop_faces, touch
 from facepipe.gallery.rows import vector_checksum
 from facepipe.gallery.store import StoredChip

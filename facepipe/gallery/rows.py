@@ -8,7 +8,7 @@ import zlib
 from typing import Any
 
 from facepipe.errors import UsageError
-from facepipe.files import printable
+from facepipe.text import printable
 
 CRC_OF_PERSON = "checksum(id, name, name_key, created, changed)"
 CRC_OF_FACE = (

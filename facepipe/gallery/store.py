@@ -22,10 +22,10 @@ import numpy as np
 
 from facepipe.errors import GalleryAccessError, GalleryExistsError, GalleryModelError
 from facepipe.gallery import people
+from facepipe.gallery.codec import Secret
 from facepipe.gallery.database import Database
-from facepipe.gallery.index import ExactIndex, RefinedIndex, load_index
+from facepipe.gallery.index_file import ExactIndex, RefinedIndex, load_index
 from facepipe.gallery.rows import vector_checksum
-from facepipe.gallery.sealing import Secret
 from facepipe.gallery.snapshot import GallerySnapshot
 from facepipe.gallery.vectors import load_snapshot
 from facepipe.types import UNIT_TOLERANCE, Face, Float32

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from facepipe.errors import InputError
-from facepipe.files import printable
+from facepipe.text import printable
 
 #: What a folder is searched for. A file that is named itself is read whatever it is called.
 IMAGE_SUFFIXES = frozenset(

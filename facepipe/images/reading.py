@@ -36,8 +36,8 @@ import PIL._imaging
 import PIL.Image
 
 from facepipe.errors import ImageError, InputError, UsageError
-from facepipe.files import printable
 from facepipe.images.colours import to_rgb
+from facepipe.text import printable
 from facepipe.types import Image, UInt8
 
 DEFAULT_MAX_PIXELS = 200_000_000

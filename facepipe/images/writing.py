@@ -10,7 +10,8 @@ import numpy as np
 import PIL.Image
 
 from facepipe.errors import OutputError
-from facepipe.files import MARK, atomic_path, printable
+from facepipe.files.guard import MARK, own_path
+from facepipe.text import printable
 from facepipe.types import UInt8
 
 _TIFF_SOFTWARE = 0x0131
@@ -37,7 +38,7 @@ def write_image(path: str | os.PathLike[str], rgb: UInt8, *, private: bool = Fal
     if kind is None:
         raise OutputError(f"{printable(path)}: unknown picture suffix; use one of {', '.join(_WRITTEN)}")
     data = encode_image(rgb, kind, mark=True)
-    with atomic_path(path, private=private, ours=True) as temporary:
+    with own_path(path, private=private) as temporary:
         temporary.write_bytes(data)
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from facepipe.errors import ModelError, UsageError
-from facepipe.evaluation import metrics
-from facepipe.evaluation.bounds import clopper_pearson
-from facepipe.files import atomic_file
-from facepipe.networks.devices import resolve_device
-from facepipe.networks.mini import Mini
+from facepipe.evaluate import metrics
+from facepipe.evaluate.bounds import clopper_pearson
+from facepipe.files.atomic import atomic_file
+from facepipe.models.devices import resolve_device
+from facepipe.models.mini import Mini
 from facepipe.types import Int64, UInt8
 from scripts.train.data import held_out_photos, plain_chips
 from scripts.train.distill import embed_chips, load_start, turned_to
@@ -81,7 +81,7 @@ def run_adapt(
 
 def decision_of(start: str) -> tuple[float, float]:
     """Return threshold and margin of the network that is adapted; those of mini for a file of weights."""
-    from facepipe.networks.registry import get_record
+    from facepipe.models.registry import get_record
 
     return get_record("mini" if start.endswith(".safetensors") else start).decision()
 

@@ -313,7 +313,7 @@ def _forbidden(plan: CropsPlan, out: Path, mapper: Map, say: Say) -> Forbidden |
                 vectors += [crop.embedding for crop in photo.crops if crop.embedding is not None]
         if not vectors:
             raise InputError(f"{', '.join(map(str, plan.forbidden))}: no face found in the forbidden photos")
-        from facepipe.files import atomic_file
+        from facepipe.files.atomic import atomic_file
 
         with atomic_file(path) as file:
             np.savez(file, photos=np.asarray(photos), hashes=np.stack(hashes), vectors=np.stack(vectors))

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from facepipe.errors import InputError, UsageError
-from facepipe.files import atomic_file
-from facepipe.networks.devices import network_dtype, resolve_device
-from facepipe.networks.mini import Mini, build
+from facepipe.files.atomic import atomic_file
+from facepipe.models.devices import network_dtype, resolve_device
+from facepipe.models.mini import Mini, build
 from facepipe.types import Float32, Int64, UInt8
 from scripts.train.augment import Strength, middle
 from scripts.train.data import Batch, TrainingSet, batches, held_out, held_out_photos, normalised, plain_chips
@@ -166,7 +166,7 @@ def load_start(start: str) -> Mini:
             return build(safetensors.torch.load_file(start))
         except (OSError, SafetensorError, ValueError, RuntimeError) as error:
             raise InputError(f"{start}: not weights that a student can start from ({error})") from error
-    from facepipe.networks.registry import get_record, read_weights
+    from facepipe.models.registry import get_record, read_weights
 
     record = get_record(start)
     if record.network != "mini":

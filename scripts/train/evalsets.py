@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe.alignment import align, similarity_transforms
+from facepipe.embed.alignment import align, similarity_transforms
 from facepipe.errors import ImageError
-from facepipe.evaluation import metrics
-from facepipe.evaluation.photos import choose_face
-from facepipe.evaluation.protocols import PairList, read_pairs
-from facepipe.files import atomic_file
+from facepipe.evaluate import metrics
+from facepipe.evaluate.photo_set import choose_face
+from facepipe.evaluate.protocols import PairList, read_pairs
+from facepipe.files.atomic import atomic_file
 from facepipe.images import read_image
 from facepipe.types import Detector, Float32, Int64, UInt8
 from scripts.train.faces import CROP

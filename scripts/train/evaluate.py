@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from facepipe.errors import FacepipeError
-from facepipe.files import atomic_file
+from facepipe.files.atomic import atomic_file
 from scripts.train.shards import CropSet
 
 #: Most pairs of one person, and pairs of different people for each of them.

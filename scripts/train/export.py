@@ -15,13 +15,13 @@ import safetensors.torch
 import torch
 
 from facepipe.errors import InputError, ModelError
-from facepipe.evaluation import metrics
-from facepipe.files import atomic_file
-from facepipe.networks import mini
-from facepipe.networks.engines import TorchEngine
-from facepipe.networks.graphs import mini_graph
-from facepipe.networks.onnx_engine import OnnxEngine
-from facepipe.networks.registry import Licence, ModelFile, ModelRecord
+from facepipe.evaluate import metrics
+from facepipe.files.atomic import atomic_file
+from facepipe.models import mini
+from facepipe.models.engines import TorchEngine
+from facepipe.models.graphs import mini_graph
+from facepipe.models.onnx_engine import OnnxEngine
+from facepipe.models.registry import Licence, ModelFile, ModelRecord
 from facepipe.types import Float32, UInt8
 from scripts.train.distill import DistillPlan
 from scripts.train.runlog import read_log

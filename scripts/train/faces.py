@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from facepipe.alignment import TEMPLATES, Template, align, similarity_transforms
+from facepipe.embed.alignment import TEMPLATES, Template, align, similarity_transforms
 from facepipe.errors import ImageError, NoFaceError
 from facepipe.images import content_hash, encode_image, read_image_bytes
 from facepipe.types import Detector, Embedder, Face, Float32, Image, UInt8
@@ -181,7 +181,7 @@ def start_worker(device: str, model: str | None, options: CropOptions) -> None:
 
 def detect_options(options: CropOptions) -> Any:
     """Return the detector's options that belong to these."""
-    from facepipe.stages.detect import DetectOptions
+    from facepipe.detect.detector import DetectOptions
 
     return DetectOptions(min_face=options.min_size, max_side=options.max_side)
 

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from facepipe.evaluation import metrics
-from facepipe.networks.mini import Mini
+from facepipe.evaluate import metrics
+from facepipe.models.mini import Mini
 from facepipe.types import Float32, Int64, UInt8
 from scripts.train.data import normalised
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from facepipe.files import atomic_file
+from facepipe.files.atomic import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

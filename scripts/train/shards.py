@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from facepipe.errors import InputError
-from facepipe.files import atomic_file
+from facepipe.files.atomic import atomic_file
 from facepipe.types import Int64, UInt8
 
 #: Side of a crop, and of the border around the 112x112 chip in its middle.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facepipe.errors import UsageError
-from facepipe.files import atomic_file
+from facepipe.files.atomic import atomic_file
 from scripts.train.lock import owned
 from scripts.train.shards import CropSet, read_json, write_json
 
@@ -33,7 +33,7 @@ def plan_of(options: Options) -> tuple[DistillPlan, Machine]:
     """Return what is learnt and where it runs. Without --workers one process makes batches, on a GPU all cores but one."""
     import os
 
-    from facepipe.networks.devices import resolve_device
+    from facepipe.models.devices import resolve_device
     from scripts.train.distill import DistillPlan, Machine
 
     plan = {name: options[name] for name in _OF_PLAN}
@@ -158,8 +158,8 @@ def run_export(
     decision: Decision | None = None,
 ) -> dict[str, Any]:
     """Step 4; the card is written with the reports that there are."""
-    from facepipe.networks.registry import record_from_dict
-    from facepipe.networks.store import add_model
+    from facepipe.models.install import add_model
+    from facepipe.models.registry import record_from_dict
     from scripts.train.data import plain_chips
     from scripts.train.export import export
 

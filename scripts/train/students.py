@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from facepipe.networks.mini import Architecture, Mini
+from facepipe.models.mini import Architecture, Mini
 
 #: The candidates of the architecture comparison; `v0` is the network that facepipe shipped first.
 ARCHITECTURES: dict[str, Architecture] = {

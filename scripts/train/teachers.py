@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from facepipe.alignment import TEMPLATES, Template, align
+from facepipe.embed.alignment import TEMPLATES, Template, align
 from facepipe.errors import InputError, ModelError, UsageError
 from facepipe.types import Embedder, Face, Float32, Image, Quality, UInt8
 from scripts.train.faces import CROP
@@ -191,7 +191,7 @@ def load_teacher(text: str, device: str = "auto") -> Teacher:
             raise UsageError(f"teacher {name!r}: no description; write {beside} like those in {DESCRIPTIONS}")
         teacher = OnnxTeacher(name, path, read_description(description))
     else:
-        from facepipe.networks.registry import get_record, load_embedder
+        from facepipe.models.registry import get_record, load_embedder
 
         licence = get_record(name).licence
         teacher = PackageTeacher(load_embedder(name, device), f"weights {licence.weights}; data: {licence.data}")

@@ -1,0 +1,204 @@
+"""Where the photos of a batch come from: files, folders, patterns, lists, and archives that are read without unpacking."""
+
+from __future__ import annotations
+
+import glob
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from facepipe.errors import ImageError, InputError
+from facepipe.images import IMAGE_SUFFIXES, find_images, is_output, max_pixels, natural_key, read_bytes
+from facepipe.text import printable
+
+_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_ARCHIVE_ERRORS = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+)
+#: A file of more bytes for each allowed pixel holds no picture within the limit.
+_MAX_BYTES_PER_PIXEL = 8
+#: Stands between an archive and its member in a photo's name: photos.zip!2019/a.jpg
+MEMBER = "!"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A photo that is to be read.
+
+    name: what it is called in results, unique in a batch. stamp: changes when its content may have changed; empty: nobody knows.
+    path: the file, None for a member of an archive. problem: why it cannot be read. load: returns its bytes, raises InputError.
+    streamed: `load` works only until the next source is drawn, and only in the thread that draws it.
+    """
+
+    name: str
+    stamp: str
+    path: Path | None
+    load: Callable[[], bytes]
+    streamed: bool = False
+    problem: str | None = None
+
+
+def find_sources(roots: Iterable[str], own: Collection[Path] = ()) -> Iterator[Source]:
+    """Yield the photos of files, folders (recursively, natural order), patterns and archives; each path once.
+
+    A root that does not exist, a folder that may not be listed and an archive that is damaged are yielded as sources with a
+    problem, in their place: a batch goes on and lists what failed. Folders that a batch wrote are searched only where they
+    are roots. own: the folders that this batch writes; what lies in them is no photo, however it is named.
+    """
+    written = {os.path.realpath(folder) for folder in own}
+    seen: set[str] = set()
+    for root in roots:
+        pattern = not os.path.lexists(root)
+        for path in _expanded(root):
+            if (written and _lies_in(path, written)) or (pattern and _is_written(path, root)):
+                continue
+            if is_archive(path) and Path(path).is_file():
+                found = _members(path)
+            else:
+                found = _files(path)
+            for source in found:
+                if source.name not in seen:
+                    seen.add(source.name)
+                    yield source
+
+
+def none_exists(roots: Iterable[str]) -> bool:
+    """Say whether not one root is there; a pattern is when it finds something."""
+    return not any(os.path.lexists(path) for root in roots for path in _expanded(root))
+
+
+def count_sources(roots: Iterable[str], own: Collection[Path] = ()) -> int:
+    """Return how many photos there will be, for a progress bar: members of a tar, which must be read to be counted, are left out."""
+    counted = (root for root in roots if not root.lower().endswith(_TAR_SUFFIXES))
+    return sum(1 for _ in find_sources(counted, own))
+
+
+def _lies_in(path: str, folders: set[str]) -> bool:
+    """Say whether a name, its folders' links followed, is one of the folders or in one."""
+    head, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
+    here = Path(os.path.realpath(head), name)
+    return any(str(place) in folders for place in (here, *here.parents))
+
+
+def _is_written(path: str, pattern: str) -> bool:
+    """Say whether what a pattern found was written by a batch: a marked folder lies below the part without wildcards."""
+    fixed = []
+    for part in Path(pattern).parts:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    below = Path(path).parts[len(fixed) :]
+    return any(is_output(os.path.join("", *fixed, *below[:count])) for count in range(1, len(below) + 1))  # noqa: PTH118
+
+
+def is_archive(path: str) -> bool:
+    """Say whether a name is that of a zip or tar archive."""
+    return path.lower().endswith((".zip", *_TAR_SUFFIXES))
+
+
+def _expanded(root: str) -> Iterable[str]:
+    """Expand a pattern that the shell left alone; a name that exists is no pattern."""
+    if os.path.lexists(root) or not glob.has_magic(root):
+        return (root,)
+    return sorted(glob.iglob(root, recursive=True), key=natural_key) or (root,)  # noqa: PTH207 - keeps the name as given
+
+
+def _files(root: str) -> Iterator[Source]:
+    problems: list[InputError] = []
+    for path in find_images([root], on_error=problems.append, skip=is_output):
+        yield from _failed(problems)
+        yield file_source(path)
+    yield from _failed(problems)
+
+
+def _failed(problems: list[InputError]) -> Iterator[Source]:
+    for problem in problems:
+        text = str(problem)
+        yield _broken(text.split(": ", 1)[0], text)
+    problems.clear()
+
+
+def _broken(name: str, problem: str) -> Source:
+    def load() -> bytes:
+        """Fail with the reason that is known already."""
+        raise InputError(problem)
+
+    return Source(name, "", None, load, problem=problem)
+
+
+def file_source(path: Path) -> Source:
+    """Return a file as a source; one that has vanished fails when it is loaded."""
+    try:
+        info = path.stat()
+        stamp = f"{info.st_size}:{info.st_mtime_ns}"
+    except OSError:
+        stamp = ""
+    return Source(str(path), stamp, path, lambda: read_bytes(path)[1])
+
+
+# ---- archives ----
+
+
+def _members(path: str) -> Iterator[Source]:
+    """Yield the pictures in an archive, in the order in which they are stored."""
+    try:
+        yield from _zip_members(path) if path.lower().endswith(".zip") else _tar_members(path)
+    except _ARCHIVE_ERRORS as error:
+        yield _broken(path, f"{printable(path)}: the archive is damaged ({printable(str(error))}); copy it again")
+
+
+def _is_picture(name: str) -> bool:
+    file = name.rsplit("/", 1)[-1]
+    return not file.startswith(".") and "__MACOSX/" not in name and Path(file).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _zip_members(path: str) -> Iterator[Source]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if not info.is_dir() and _is_picture(info.filename):
+                name = f"{path}{MEMBER}{info.filename}"
+                load = _loader(name, lambda info=info: archive.open(info))  # type: ignore[misc]
+                yield Source(name, f"{info.file_size}:{info.CRC:08x}", None, load, streamed=True)
+
+
+def _tar_members(path: str) -> Iterator[Source]:
+    changed = Path(path).stat().st_mtime_ns
+    with tarfile.open(path, "r|*") as archive:
+        for member in archive:
+            if member.isfile() and _is_picture(member.name):
+                name = f"{path}{MEMBER}{member.name}"
+                load = _loader(name, lambda member=member: archive.extractfile(member))  # type: ignore[misc]
+                yield Source(name, f"{member.size}:{member.mtime}:{changed}", None, load, streamed=True)
+
+
+def _loader(name: str, open_member: Callable[[], IO[bytes] | None]) -> Callable[[], bytes]:
+    def load() -> bytes:
+        """Unpack the member, never more bytes than a picture within the limit can have; InputError otherwise."""
+        limit = max(64 << 20, max_pixels() * _MAX_BYTES_PER_PIXEL)
+        try:
+            file = open_member()
+            assert file is not None  # only links and folders of a tar have none
+            with file:
+                data = file.read(limit + 1)
+        except _ARCHIVE_ERRORS as error:
+            raise InputError(
+                f"{printable(name)}: cannot be unpacked ({printable(str(error))}); test the archive"
+            ) from error
+        if len(data) > limit:
+            raise ImageError(
+                f"{printable(name)}: has more than {limit:,} bytes; raise FACEPIPE_MAX_PIXELS if you trust it"
+            )
+        return data
+
+    return load

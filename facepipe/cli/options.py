@@ -1,0 +1,251 @@
+"""What the commands that look at photos share: their options, and the engines that these build."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from facepipe.cli.common import FiniteRange, device_option, gallery_option, model_option, note
+
+if TYPE_CHECKING:
+    from facepipe.detect.detector import DetectOptions
+    from facepipe.gallery.store import Gallery
+    from facepipe.match.matcher import Index
+    from facepipe.pipeline import Extracted, Extractor, Recognizer
+    from facepipe.types import Image, PhotoResult
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    def decorate(command: _F) -> _F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def detect_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--min-face`, `--min-score`, `--max-side`, `--device`, given to the command as `looking`."""
+
+    @functools.wraps(command)
+    def called(**values: Any) -> Any:
+        looking = Looking(**{name: values.pop(name) for name in Looking.__dataclass_fields__})
+        return command(looking=looking, **values)
+
+    return _stack(
+        click.option(
+            "--min-face",
+            type=click.IntRange(min=12),
+            default=40,
+            show_default=True,
+            envvar="FACEPIPE_MIN_FACE",
+            help="Smallest face, in pixels; see README, Limits, for pictures larger than --max-side.",
+        ),
+        click.option(
+            "--min-score",
+            type=FiniteRange(0.0, 1.0),
+            default=0.4,
+            show_default=True,
+            envvar="FACEPIPE_MIN_SCORE",
+            help="Least score of a face. Below 0.7 there are covered and blurred faces, and some things that are none.",
+        ),
+        click.option(
+            "--max-side",
+            type=click.IntRange(min=0),
+            default=1280,
+            show_default=True,
+            envvar="FACEPIPE_MAX_SIDE",
+            help="Look at larger pictures reduced to this many pixels, at crowds up to four times as large; 0: never.",
+        ),
+        device_option,
+    )(called)
+
+
+def decision_options(command: _F) -> _F:
+    """`--gallery`, `--model`, `--threshold`, `--margin`, `--top-k`, `--repeat`: how to compare and decide."""
+    return _stack(
+        gallery_option,
+        model_option,
+        click.option(
+            "--threshold",
+            type=FiniteRange(-1.0, 1.0),
+            default=None,
+            envvar="FACEPIPE_THRESHOLD",
+            help="Cosine at which a face counts as known; default: the gallery's calibration, or the model's record.",
+        ),
+        click.option(
+            "--margin",
+            type=FiniteRange(0.0, 2.0),
+            default=None,
+            envvar="FACEPIPE_MARGIN",
+            help="How far the best person must lead the second; closer is ambiguous.",
+        ),
+        click.option(
+            "--top-k",
+            type=click.IntRange(min=1),
+            default=3,
+            show_default=True,
+            envvar="FACEPIPE_TOP_K",
+            help="Candidates shown for each face.",
+        ),
+        click.option(
+            "--repeat",
+            is_flag=True,
+            envvar="FACEPIPE_REPEAT",
+            help="Let one person be named more than once in a photo (collages, mirrors).",
+        ),
+    )(command)
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """The options of `detect_options`."""
+
+    min_face: int = 40
+    min_score: float = 0.4
+    max_side: int = 1280
+    device: str = "auto"
+
+    def options(self) -> DetectOptions:
+        """Return them as the detector takes them."""
+        from facepipe.detect.detector import DetectOptions
+
+        return DetectOptions(min_face=self.min_face, max_side=self.read_side, min_score=self.min_score)
+
+    @property
+    def read_side(self) -> int | None:
+        """How far a picture may be reduced while it is decoded: None, not at all."""
+        return self.max_side or None
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """The options of `decision_options`."""
+
+    gallery: Path
+    model: str | None
+    threshold: float | None
+    margin: float | None
+    top_k: int
+    repeat: bool
+
+
+def recognition_options(command: _F) -> Callable[..., Any]:
+    """`detect_options` and `decision_options`, given to the command as `looking` and `deciding`."""
+
+    @functools.wraps(command)
+    def called(**values: Any) -> Any:
+        deciding = Deciding(**{name: values.pop(name) for name in Deciding.__dataclass_fields__})
+        return command(deciding=deciding, **values)
+
+    return decision_options(detect_options(called))
+
+
+#: Up to so many photos are done sooner by the engines that start without torch.
+FEW = 8
+
+
+def load_engines(model: str, looking: Looking, photos: int) -> Extractor:
+    """Load detector and embedder for these options; for a few photos, those that start fast."""
+    from facepipe import threads
+
+    threads.prepare(threads.wanted())
+    from facepipe.pipeline import load_extractor
+
+    extractor = load_extractor(model, looking.device, looking.options(), quick=photos <= FEW)
+    threads.limit(threads.wanted())
+    return extractor
+
+
+def model_of(gallery: Gallery, wanted: str | None) -> str:
+    """Return the embedder that a gallery was made with; GalleryModelError when another one was asked for."""
+    from facepipe.errors import GalleryModelError
+    from facepipe.models.registry import get_record, records
+
+    if wanted is not None:
+        gallery.require_model(get_record(wanted).fingerprint)
+        return wanted
+    for record in records():
+        if record.kind == "embedder" and record.fingerprint == gallery.fingerprint:
+            return record.name
+    raise GalleryModelError(
+        f"{gallery.folder}: made by {gallery.fingerprint}, and no model on this machine is that one; "
+        "see `facepipe models list`, or move the gallery with `facepipe gallery reembed --model NAME`"
+    )
+
+
+class LateExtractor:
+    """Loads detector and embedder when the first photo is to be looked at: where all faces are known, none is."""
+
+    def __init__(self, load: Callable[[], Extractor], photos: int) -> None:
+        """photos: how many `extract` should get at a time."""
+        self.photos = photos
+        self._load = load
+        self._loaded: Extractor | None = None
+        self._lock = Lock()
+
+    def extract(self, images: Sequence[Image]) -> list[Extracted]:
+        """See `Extractor.extract`. Errors: also those of `load_engines`."""
+        from facepipe import threads
+
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+        # This thread may have told the libraries its number when some of them were not loaded yet.
+        threads.limit()
+        return self._loaded.extract(images)
+
+
+def load_recognizer(looking: Looking, deciding: Deciding, photos: int, *, late: bool = False) -> Recognizer:
+    """Open the gallery and load everything that answers "who is this?"; late: the networks only when they are needed."""
+    from facepipe.gallery.codec import Secret
+    from facepipe.gallery.index_file import ExactIndex
+    from facepipe.gallery.journal import logs_identify
+    from facepipe.gallery.store import Gallery
+    from facepipe.models.registry import get_record
+    from facepipe.pipeline import Recognizer, exact_index_on, matcher_for, photos_at_a_time
+    from facepipe.predict.policy import policy_for
+
+    with Gallery.open(deciding.gallery, Secret.from_environment()) as gallery:
+        model = model_of(gallery, deciding.model)
+        snapshot = gallery.snapshot()
+        index: Index = gallery.index(snapshot, note)
+        policy = policy_for(
+            get_record(model),
+            len(snapshot.persons),
+            gallery.calibration(),
+            threshold=deciding.threshold,
+            margin=deciding.margin,
+            exclusive=not deciding.repeat,
+            top_k=deciding.top_k,
+        )
+        witness = partial(_log_results, gallery.folder) if logs_identify(gallery.database) else None
+    load = partial(load_engines, model, looking, photos)
+    extractor = LateExtractor(load, photos_at_a_time(looking.device)) if late else load()
+    if isinstance(index, ExactIndex) and photos > FEW:
+        index = exact_index_on(looking.device, snapshot) or index
+    return Recognizer(extractor, matcher_for(snapshot, index), policy, witness)
+
+
+def _log_results(folder: Path, results: Sequence[PhotoResult]) -> None:
+    """Write into the gallery's journal who was recognised; its owner asked for that."""
+    from facepipe.gallery.database import Database
+    from facepipe.gallery.journal import log_identified
+
+    people = [prediction.person for result in results for prediction in result.predictions]
+    names = Counter(name for name in people if name is not None)
+    database = Database.open(folder)
+    try:
+        log_identified(database, names, people.count(None))
+    finally:
+        database.close()

@@ -1,0 +1,203 @@
+"""Each photo of an evaluation is read, detected and embedded once; a cache file carries the result to the next run."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facepipe.errors import ImageError, InputError
+from facepipe.files.guard import own_file, require_free
+from facepipe.images import read_image
+from facepipe.types import Face, Float32, Image
+
+if TYPE_CHECKING:
+    from facepipe.pipeline import Extractor
+
+Progress = Callable[[int], None]
+
+#: Columns of `PhotoSet.quality`.
+QUALITY = ("score", "size", "sharpness", "yaw", "pitch", "roll", "edge_density")
+_BATCH = 16
+_LAYOUT = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PhotoSet:
+    """One face of each photo.
+
+    vectors: float32 (n, d), unit; zeros where `found` is false. found: bool (n,). boxes: float32 (n, 4), displayed
+    pixels. quality: float32 (n, 7), columns QUALITY. failures: for each photo without a vector the reason.
+    """
+
+    paths: tuple[Path, ...]
+    vectors: Float32
+    found: NDArray[np.bool_]
+    boxes: Float32
+    quality: Float32
+    failures: dict[Path, str]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, rows: Sequence[int]) -> PhotoSet:
+        """Return some of the photos, in this order."""
+        paths = tuple(self.paths[row] for row in rows)
+        chosen = np.asarray(rows, np.int64)
+        return PhotoSet(
+            paths,
+            self.vectors[chosen],
+            self.found[chosen],
+            self.boxes[chosen],
+            self.quality[chosen],
+            {path: self.failures[path] for path in paths if path in self.failures},
+            self.fingerprint,
+        )
+
+
+def choose_face(image: Image, faces: Sequence[Face], rule: str) -> int | None:
+    """Return the position of the face that the photo is about, None without a face.
+
+    rule "largest": the greatest box area. "centre": the box whose middle is nearest to the picture's middle (LFW, whose
+    pictures are centred on the person). A doubtful face counts only where no other is there.
+    """
+    if not faces:
+        return None
+    places = [place for place, face in enumerate(faces) if not face.doubtful] or list(range(len(faces)))
+    boxes = np.stack([faces[place].box for place in places])
+    if rule == "centre":
+        middles = (boxes[:, :2] + boxes[:, 2:]) / 2.0
+        return places[int(np.argmin(np.linalg.norm(middles - np.array([image.width, image.height]) / 2.0, axis=1)))]
+    if rule == "largest":
+        return places[int(np.argmax((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])))]
+    raise ValueError(f"choose_face: expected largest or centre, got {rule}")
+
+
+def embed_photos(
+    paths: Sequence[Path],
+    extractor: Extractor,
+    rule: str = "largest",
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    options: str = "",
+    max_side: int | None = 1280,
+) -> PhotoSet:
+    """Embed the chosen face of each photo.
+
+    cache: an .npz file that is read when it is there and written when something was added; a row counts while the
+    photo's size and time of change, the embedder, the detector and `options` are the same. progress: called with the number of
+    photos just done. max_side: larger photos may be reduced while they are decoded.
+    A photo that cannot be read or has no face is a failure to enrol, never an error. UsageError when `cache` is a file
+    that facepipe did not write.
+    """
+    if cache:
+        require_free(cache)
+    embedder = extractor.embedder
+    key = f"{_LAYOUT}|{embedder.fingerprint}|{extractor.detector.name}|{options}|{rule}"
+    known = _load(cache, key) if cache else {}
+    rows: dict[str, _Row] = {}
+    waiting: list[tuple[Path, str]] = []
+    for path in dict.fromkeys(paths):
+        name = _identity(path)
+        if name in known:
+            rows[name] = known[name]
+        else:
+            waiting.append((path, name))
+    if progress and rows:
+        progress(len(rows))
+    for start in range(0, len(waiting), _BATCH):
+        part = waiting[start : start + _BATCH]
+        rows.update(_embed(part, extractor, rule, max_side))
+        if progress:
+            progress(len(part))
+    if cache and waiting:
+        _save(cache, key, {**known, **rows}, embedder.dim)
+    chosen = [rows[_identity(path)] for path in paths]
+    return PhotoSet(
+        tuple(paths),
+        _stack([row.vector for row in chosen], embedder.dim),
+        np.asarray([not row.reason for row in chosen], np.bool_),
+        _stack([row.box for row in chosen], 4),
+        _stack([row.quality for row in chosen], len(QUALITY)),
+        {path: row.reason for path, row in zip(paths, chosen, strict=True) if row.reason},
+        embedder.fingerprint,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Row:
+    vector: Float32
+    box: Float32
+    quality: Float32
+    reason: str
+
+
+def _identity(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+
+
+def _embed(part: Sequence[tuple[Path, str]], extractor: Extractor, rule: str, max_side: int | None) -> dict[str, _Row]:
+    rows: dict[str, _Row] = {}
+    images: list[tuple[str, Image]] = []
+    for path, name in part:
+        try:
+            images.append((name, read_image(path, max_side=max_side)))
+        except ImageError as error:
+            rows[name] = _failed(extractor.embedder.dim, f"unreadable: {error}")
+    for (name, image), out in zip(images, extractor.extract([image for _, image in images]), strict=True):
+        at = choose_face(image, out.faces, rule)
+        if at is None:
+            rows[name] = _failed(extractor.embedder.dim, "no face found")
+            continue
+        face = out.faces[at]
+        q = face.quality
+        measured = [face.score, q.size, q.sharpness, q.yaw, q.pitch, q.roll, q.edge_density]
+        rows[name] = _Row(out.embeddings.vectors[at], face.box, np.asarray(measured, np.float32), "")
+    return rows
+
+
+def _failed(dim: int, reason: str) -> _Row:
+    return _Row(np.zeros(dim, np.float32), np.zeros(4, np.float32), np.zeros(len(QUALITY), np.float32), reason)
+
+
+def _stack(rows: list[Float32], width: int) -> Float32:
+    return np.stack(rows).astype(np.float32) if rows else np.zeros((0, width), np.float32)
+
+
+def _load(cache: Path, key: str) -> dict[str, _Row]:
+    """Return the rows of a cache file; none when it is missing, damaged or made by another model: it is only a cache."""
+    try:
+        with np.load(cache, allow_pickle=False) as stored:
+            if str(stored["key"]) != key:
+                return {}
+            columns: list[Any] = [stored[name] for name in ("names", "vectors", "boxes", "quality", "reasons")]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}
+    return {
+        str(name): _Row(vector, box, quality, str(reason))
+        for name, vector, box, quality, reason in zip(*columns, strict=True)
+    }
+
+
+def _save(cache: Path, key: str, rows: dict[str, _Row], dim: int) -> None:
+    """Write whole or not at all."""
+    with own_file(cache) as file:
+        np.savez(
+            file,
+            key=np.asarray(key),
+            names=np.asarray(list(rows)),
+            vectors=_stack([row.vector for row in rows.values()], dim),
+            boxes=_stack([row.box for row in rows.values()], 4),
+            quality=_stack([row.quality for row in rows.values()], len(QUALITY)),
+            reasons=np.asarray([row.reason for row in rows.values()]),
+        )

@@ -1,0 +1,133 @@
+"""The sheet itself, and what panels have in common. Genuine or enrolled is blue, impostor or stranger is red, everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from facepipe.errors import InputError, UsageError
+from facepipe.evaluate.metrics import Float64
+from facepipe.files.guard import MARK, own_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, RED, GREY, INK = "#1f6f9f", "#cf4a4a", "#8a8f98", "#22262b"
+TONES = ("#cf4a4a", "#e08e45", "#a05195", "#6b705c", "#b5838d")
+_WORDS = "#555b63"
+#: Keeps a label readable on lines and bars.
+BEHIND: Any = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.0}
+_STYLE: Any = {
+    "font.size": 9.5,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.grid": True,
+    "grid.color": "#e6e8eb",
+    "grid.linewidth": 0.8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+}
+
+
+def check_sheet(out: Path) -> None:
+    """Refuse a sheet that could not be written, before any photo is read: UsageError or InputError."""
+    if out.suffix.lower() not in {".png", ".svg", ".pdf"}:
+        raise UsageError(f"{out}: a sheet is .png, .svg or .pdf")
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"{out}: there is no folder {out.parent}; make it, or write the sheet elsewhere")
+
+
+class sheet_figure:  # noqa: N801 (a context manager that reads like a function)
+    """Set up the sheet; on leaving without an error, write it to a neighbour file and rename."""
+
+    def __init__(self, out: Path, title: str, line: str, rows: int) -> None:
+        check_sheet(out)
+        self._out, self._title, self._line, self._rows = out, title, line, rows
+
+    def __enter__(self) -> tuple[Figure, Any]:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self._context = mpl.rc_context(_STYLE)
+        self._context.__enter__()
+        heights = [1.55] * (self._rows - 2) + [0.85, 0.85]
+        self._sheet = Figure(figsize=(16.5, 1.5 + 3.0 * sum(heights) / 1.28), dpi=110, facecolor="white")
+        FigureCanvasAgg(self._sheet)
+        tall = self._sheet.get_size_inches()[1]
+        self._sheet.text(0.035, 1 - 0.35 / tall, self._title, fontsize=17, fontweight="bold", color=INK, va="center")
+        self._sheet.text(0.035, 1 - 0.72 / tall, self._line, fontsize=10.5, color=_WORDS, va="center")
+        grid = self._sheet.add_gridspec(
+            self._rows, 12, height_ratios=heights, left=0.06, right=0.985, top=1 - 1.25 / tall, bottom=0.35 / tall,
+            hspace=0.36, wspace=1.7,
+        )  # fmt: skip
+        return self._sheet, grid
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        try:
+            if kind is None:
+                suffix = self._out.suffix[1:].lower()
+                with own_path(self._out) as temporary:
+                    remark = {"Software" if suffix == "png" else "Creator": MARK}
+                    self._sheet.savefig(temporary, format=suffix, metadata=remark)
+        finally:
+            self._context.__exit__(None, None, None)
+
+
+def percent_axis(axis: Any, log: bool = False) -> None:
+    """Label an axis of shares 0..1 in percent."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g} %"))
+    if log:
+        axis.set_minor_formatter(NullFormatter())
+
+
+def histogram(axes: Axes, series: Sequence[tuple[Float64, str, str]]) -> None:
+    """Draw how scores are distributed; series: (scores, colour, name)."""
+    edges = np.linspace(-0.4, 1.0, 71)
+    for values, colour, name in series:
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            count, _ = np.histogram(finite, edges)
+            share = count / len(finite)
+            axes.stairs(share, edges, fill=True, color=colour, alpha=0.28)
+            axes.stairs(share, edges, color=colour, linewidth=1.4, label=name)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.grid(visible=False)
+    axes.legend(loc="upper left", ncols=2, fontsize=8.5, borderaxespad=0.0, columnspacing=1.2)
+    axes.set_xlim(-0.4, 1.0)
+    axes.set_ylim(0, axes.get_ylim()[1] * (1.1 + 0.09 * ((len(series) + 1) // 2)))
+
+
+def threshold_line(axes: Axes, value: float, name: str) -> None:
+    """Mark a score by a dashed line with its name written along it."""
+    axes.axvline(value, ymax=0.74, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.annotate(
+        f"{name}: {value:.2f} ", (value, 0.74), xycoords=("data", "axes fraction"), rotation=90, fontsize=8.5,
+        ha="right", va="top", color=INK, bbox=BEHIND,
+    )  # fmt: skip
+
+
+def too_few(axes: Axes, title: str, *lines: str) -> None:
+    """Say in place of a panel why it cannot be drawn."""
+    axes.set_title(title)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_facecolor("#f5f6f7")
+    axes.text(
+        0.5, 0.5, "\n".join(lines), transform=axes.transAxes, ha="center", va="center", color=_WORDS, linespacing=1.7
+    )

@@ -1,0 +1,161 @@
+"""Open-set identification as searches: in each repetition some people are enrolled, and everybody searches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facepipe.evaluate.labelled import PeopleFaces
+from facepipe.evaluate.metrics import Float64
+from facepipe.evaluate.protocols import Split
+from facepipe.evaluate.searching import FUSIONS, Index, Searches, join, person_scores, rank_searches
+from facepipe.types import Float32
+
+#: No family has as many members: numbers the relatives apart.
+_FAMILY = 10_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trials:
+    """The searches of all repetitions, for each fusion, and what the gallery-size curve needs.
+
+    probe_photos, rivals: for each search of the default fusion the probe's photo and person, and an enrolled photo of
+    the person who came first. galleries: for each repetition the scores of the default fusion, (probes, enrolled), each
+    probe's column, and whether it has a face. boxes: for each photo that of its face.
+    """
+
+    searches: dict[str, Searches]
+    galleries: list[tuple[Float64, Index, NDArray[np.bool_]]]
+    enrolled: int
+    not_enrollable: int
+    failed_probes: int
+    units: int
+    probe_photos: list[tuple[Path, str]]
+    rivals: list[Path]
+    boxes: dict[Path, Float32]
+
+    def group_names(self, groups: Mapping[str, str]) -> list[str]:
+        """Return the group of each search: looked up by the photo's path, its last two parts, its name, then the person."""
+        return [
+            next(
+                (groups[key] for key in (str(path), f"{person}/{path.name}", path.name, person) if key in groups),
+                "(none)",
+            )
+            for path, person in self.probe_photos
+        ]
+
+
+def run_trials(
+    known: PeopleFaces,
+    splits: Sequence[Split],
+    strangers: Sequence[tuple[str, PeopleFaces]],
+    families: Sequence[PeopleFaces] = (),
+    seed: int = 0,
+) -> tuple[Trials, Searches | None]:
+    """Search every probe of every split; families: sets of relatives, of whom one is enrolled and the others search.
+
+    A family is tried on its own: its enrolled member joins the gallery of the split, so the gallery grows by one.
+    The second value holds the relatives' searches (None without families).
+    """
+    sources = ("enrolled", "not enrolled", *(name for name, _ in strangers))
+    units = len(known.people) + sum(len(s.people) for _, s in strangers)
+    vectors, found, quality = known.photos.vectors, known.photos.found, known.photos.quality
+    parts: dict[str, list[Searches]] = {fusion: [] for fusion in FUSIONS}
+    relatives: list[Searches] = []
+    galleries = []
+    photos: list[tuple[Path, str]] = []
+    rivals: list[Path] = []
+    outside = [photo for _, s in strangers for photo in s.named_photos(range(len(s.photos)))]
+    generator = np.random.default_rng(seed)
+    failed_people: set[int] = set()
+    for trial, split in enumerate(splits):
+        column = np.full(len(known.people), -1, np.int64)
+        column[list(split.enrolled)] = np.arange(len(split.enrolled))
+        gallery = known.rows(split.gallery)
+        gallery = gallery[found[gallery]]
+        probes = known.rows(split.probes)
+        failed_people |= set(split.enrolled) - set(known.owner[gallery].tolist())
+        tried = _probes(known, probes, column[known.owner[probes]], [s for _, s in strangers])
+        owners = column[known.owner[gallery]]
+        photos += [*known.named_photos(probes), *outside]
+        for fusion in FUSIONS:
+            scores = person_scores(
+                tried.vectors, vectors[gallery], owners, len(split.enrolled), fusion, quality[gallery]
+            )
+            parts[fusion].append(
+                rank_searches(scores, tried.found, tried.mates, tried.unit, tried.source, sources, trial)
+            )
+            if fusion == FUSIONS[0]:
+                face = {int(owners[i]): known.photos.paths[row] for i, row in reversed(list(enumerate(gallery)))}
+                rivals += [face.get(int(column_), Path()) for column_ in parts[fusion][-1].best]
+                galleries.append((np.where(tried.found[:, None], scores, -np.inf), tried.mates, tried.found))
+        for number, family in enumerate(families):
+            one = _search_relatives(family, number, vectors[gallery], owners, len(split.enrolled), generator, trial)
+            if one is not None:
+                relatives.append(one)
+    boxes = {
+        path: box
+        for s in (known, *(s for _, s in strangers))
+        for path, box in zip(s.photos.paths, s.photos.boxes, strict=True)
+    }
+    joined = {fusion: join(list_) for fusion, list_ in parts.items()}
+    failed = int((~found).sum()) + sum(int((~s.photos.found).sum()) for _, s in strangers)
+    trials = Trials(
+        joined, galleries, len(splits[0].enrolled), len(failed_people), failed, units, photos, rivals, boxes
+    )
+    return trials, join(relatives) if relatives else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Probes:
+    """All that searches in one repetition: vectors (n, d), found (n,), and mates, unit and source as in `rank_searches`."""
+
+    vectors: Float32
+    found: NDArray[np.bool_]
+    mates: Index
+    unit: Index
+    source: Index
+
+
+def _probes(known: PeopleFaces, rows: Index, mates: Index, strangers: Sequence[PeopleFaces]) -> _Probes:
+    """Put the probes of known people (rows of `known`, each with its person's column or -1) before all photos of strangers."""
+    starts = np.cumsum([len(known.people), *(len(s.people) for s in strangers)])
+    return _Probes(
+        np.concatenate([known.photos.vectors[rows], *(s.photos.vectors for s in strangers)]),
+        np.concatenate([known.photos.found[rows], *(s.photos.found for s in strangers)]),
+        np.concatenate([mates, *(np.full(len(s.photos), -1) for s in strangers)]),
+        np.concatenate([known.owner[rows], *(s.owner + start for start, s in zip(starts, strangers, strict=False))]),
+        np.concatenate([np.where(mates >= 0, 0, 1), *(np.full(len(s.photos), 2 + i) for i, s in enumerate(strangers))]),
+    )
+
+
+def _search_relatives(
+    family: PeopleFaces,
+    number: int,
+    gallery: Float32,
+    owners: Index,
+    people: int,
+    generator: np.random.Generator,
+    trial: int,
+) -> Searches | None:
+    """Enrol one member of a family (up to three photos) and search with the photos of all others."""
+    member = int(generator.integers(len(family.people)))
+    own = np.flatnonzero((family.owner == member) & family.photos.found)[:3]
+    others = np.flatnonzero((family.owner != member) & family.photos.found)
+    if not len(own) or not len(others):
+        return None
+    scores = person_scores(
+        family.photos.vectors[others],
+        np.concatenate([gallery, family.photos.vectors[own]]),
+        np.concatenate([owners, np.full(len(own), people, np.int64)]),
+        people + 1,
+        FUSIONS[0],
+    )
+    stranger = np.full(len(others), -1, np.int64)
+    there = np.ones(len(others), np.bool_)
+    units = family.owner[others] + number * _FAMILY
+    return rank_searches(scores, there, stranger, units, np.zeros(len(others), np.int64), ("relatives",), trial)

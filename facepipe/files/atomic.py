@@ -1,0 +1,121 @@
+"""Files written whole or not at all: a temporary file beside the target, fsync, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from facepipe.errors import OutputError
+from facepipe.text import printable
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; what is written there takes the place of `path` when the block ends well.
+
+    When the block raises, the temporary file is removed and `path` keeps what it had. A symbolic link stays a link: its
+    target is replaced. A device or pipe (`/dev/stdout`) cannot be renamed over and is yielded itself. Missing parent
+    folders are made. private: only its owner may read it, from its first byte on. Raises OutputError when the system
+    refuses. `guard.own_path` replaces nothing but what facepipe wrote.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        if target.is_dir():
+            raise OutputError(f"{printable(path)}: is a folder; name a file to write")
+        with as_output_error(path):
+            yield target
+        return
+    # A name of its own length limit: the target's name may already be as long as the file system allows.
+    temporary = target.parent / f".{_mark(target)}{secrets.token_hex(4)}.tmp"
+    try:
+        with as_output_error(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if private:
+                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            yield temporary
+            _sync(temporary)
+            temporary.replace(target)
+            _sync(target.parent)
+    finally:
+        # On a file system that has become read-only this fails as well; what counts is why the writing did.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def is_gone(path: str | os.PathLike[str]) -> bool:
+    """Say whether nothing is there for certain: what may not be looked into is not gone. A link is there, wherever it leads."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _mark(target: Path) -> str:
+    """Return what the names of all temporary files for a target begin with."""
+    return hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]
+
+
+def remove_strays(path: str | os.PathLike[str]) -> None:
+    """Remove what killed writers of `path` left beside it. Only for those who know that nobody is writing it now."""
+    target = Path(os.path.realpath(path))
+    for temporary in target.parent.glob(f".{_mark(target)}*.tmp"):
+        if is_temporary(temporary.name):
+            temporary.unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Say whether a file's name is one that `atomic_path` gives to unfinished files."""
+    return re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Yield a binary file that becomes `path` when the block ends well (see `atomic_path`)."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def as_output_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system refuses in the block into an OutputError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"{printable(path)}: cannot be written ({reason}); choose a place with room and permission"
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or a folder's listing to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder and those above it, unless it is there. Raises OutputError when the system refuses."""
+    with as_output_error(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+
+
+def remove_file(path: str | os.PathLike[str]) -> None:
+    """Remove a file; one that is not there is removed already. Raises OutputError when the system refuses."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{printable(path)}: cannot be removed ({error.strerror}); check the folder's permissions"
+        ) from error

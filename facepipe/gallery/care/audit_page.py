@@ -1,0 +1,143 @@
+"""The audit as one HTML page without scripts: chips side by side, largest doubts first, and the command that mends each."""
+
+from __future__ import annotations
+
+import base64
+import html
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from facepipe.files.guard import MARK, own_path
+from facepipe.gallery.care.audit import AuditReport, Doubt
+from facepipe.gallery.care.contact_sheet import face_picture
+from facepipe.gallery.database import Database
+from facepipe.gallery.people import FaceRecord, faces_of
+from facepipe.gallery.snapshot import GallerySnapshot
+from facepipe.images import encode_image
+from facepipe.text import printable
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #ddd; --soft: #5c6068; --plate: #f1f1ef; --bad: #a00000 }
+@media (prefers-color-scheme: dark) { :root { --line: #333842; --soft: #a3a9b5; --plate: #23272f; --bad: #ff8a80 } }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; background: Canvas }
+table { border-collapse: collapse; width: 100% } td { padding: .9rem 1rem .7rem 0; text-align: left; vertical-align: top }
+tr { border-top: 1px solid var(--line) } td.faces { white-space: nowrap; width: 1% } td.number { color: var(--soft); width: 1% }
+img, .none { width: 120px; height: 120px; border-radius: 8px; display: block; object-fit: cover }
+.none { background: var(--plate); color: var(--soft); display: grid; place-items: center; font-size: 12px }
+figure { display: inline-block; margin: 0 .6rem 0 0; vertical-align: top; white-space: normal; width: 120px }
+figcaption { font-size: 12px; color: var(--soft); overflow-wrap: anywhere }
+code { background: var(--plate); padding: .15rem .4rem; border-radius: 4px; display: inline-block; margin-top: .4rem }
+code { overflow-wrap: anywhere }
+.bad { color: var(--bad) }
+@media (max-width: 46rem) {
+  .doubts td { display: block; width: auto !important; padding: .3rem 0 } .doubts tr { display: block; padding: .5rem 0 }
+  td.number { display: none !important } figure, img, .none { width: 29vw } img, .none { height: 29vw }
+}
+"""
+
+
+def write_page(
+    path: Path, database: Database, snapshot: GallerySnapshot, report: AuditReport, limit: int = 100
+) -> None:
+    """Write the page with the first `limit` doubts. It shows faces: only its owner may read it."""
+    pictures = _Pictures(database, snapshot)
+    rows = [_doubt_row(pictures, number, doubt) for number, doubt in enumerate(report.doubts[:limit], 1)]
+    alike = [
+        f"<tr><td>{_escape(a.first)}</td><td>{_escape(a.second)}</td><td>{a.similarity:.2f}</td></tr>"
+        for a in report.alike[:limit]
+    ]
+    few = [f"<tr><td>{_escape(name)}</td><td>{count}</td></tr>" for name, count in report.few[:limit]]
+    test = report.leave_one_out
+    body = f"""<h1>Audit of {_escape(str(database.folder))}</h1>
+<p>{report.people} people, {report.faces} faces, threshold {report.threshold:.2f}.
+Leave one out: of {test.faces} faces {test.right} are recognised, {test.wrong} are taken for somebody else,
+{test.unknown} for nobody.</p>
+<h2>Doubtful faces ({len(report.doubts)})</h2>
+<p>From left to right: the face in doubt, the most typical face of its person, the nearest face of the other person.</p>
+<table class="doubts">{"".join(rows)}</table>
+<h2>People who look alike ({len(report.alike)})</h2><table>{"".join(alike)}</table>
+<h2>People with few photos ({len(report.few)})</h2><table>{"".join(few)}</table>"""
+    head = (
+        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="generator" content="{MARK}"><title>Gallery audit</title>'
+    )
+    page = f'<!doctype html><html lang="en">{head}<style>{_STYLE}</style>{body}</html>\n'
+    with own_path(path, private=True) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _escape(text: str) -> str:
+    """Return text for HTML, with escapes for what nobody can see."""
+    return html.escape(printable(text))
+
+
+class _Pictures:
+    """Finds the pictures that a doubt is shown with."""
+
+    def __init__(self, database: Database, snapshot: GallerySnapshot) -> None:
+        self._database = database
+        self._snapshot = snapshot
+        self._rows = {name: row for row, name in enumerate(snapshot.persons)}
+        self._records: dict[str, dict[int, FaceRecord]] = {}
+        self._place = {face_id: row for row, face_id in enumerate(snapshot.face_ids.tolist())}
+
+    def figure(self, person: str, face_id: int | None, caption: str) -> str:
+        """Return a face with its caption."""
+        picture = None
+        if face_id is not None:
+            if person not in self._records:
+                self._records[person] = {face.id: face for face in faces_of(self._database, person)}
+            record = self._records[person].get(face_id)
+            picture = None if record is None else face_picture(self._database, record)
+        if picture is None:
+            shown = '<span class="none">no chip, no photo</span>'
+        else:
+            shown = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(encode_image(picture)).decode()}">'
+        return f"<figure>{shown}<figcaption>{_escape(caption)}</figcaption></figure>"
+
+    def nearest(self, person: str, to_face: int) -> int | None:
+        """Return the face of a person that is nearest to a face."""
+        vector = self._snapshot.vectors[self._place[to_face]]
+        return self._best(person, vector, without=to_face)
+
+    def typical(self, person: str, without: int) -> int | None:
+        """Return the face of a person that is nearest to the person's mean."""
+        return self._best(person, self._snapshot.templates[self._rows[person]], without)
+
+    def _best(self, person: str, vector: np.ndarray, without: int) -> int | None:
+        if person not in self._rows:
+            return None
+        rows = self._snapshot.faces_of(self._rows[person])
+        rows = rows[self._snapshot.face_ids[rows] != without]
+        if not len(rows):
+            return None
+        return int(self._snapshot.face_ids[rows[np.argmax(self._snapshot.vectors[rows] @ vector)]])
+
+
+def _doubt_row(pictures: _Pictures, number: int, doubt: Doubt) -> str:
+    own = "its only face" if doubt.own is None else f"like {doubt.person} {doubt.own:.2f}"
+    other = f"like {doubt.other_person} {doubt.other:.2f}" if doubt.other_person else "like nobody else"
+    name, rival = shlex.quote(doubt.person), shlex.quote(doubt.other_person)
+    mend = (
+        f"facepipe gallery split {name} {doubt.face_id} --into {rival}"
+        if doubt.mislabelled
+        else f"facepipe gallery remove {name} --face {doubt.face_id}"
+    )
+    figures = (
+        pictures.figure(doubt.person, doubt.face_id, f"face {doubt.face_id} of {doubt.person}")
+        + pictures.figure(doubt.person, pictures.typical(doubt.person, doubt.face_id), doubt.person)
+        + (
+            pictures.figure(doubt.other_person, pictures.nearest(doubt.other_person, doubt.face_id), doubt.other_person)
+            if doubt.other_person
+            else ""
+        )
+    )
+    mark = ' class="bad"' if doubt.mislabelled else ""
+    return (
+        f'<tr><td class="number">{number}</td><td class="faces">{figures}</td>'
+        f"<td><b{mark}>{_escape(own)}, {_escape(other)}</b>"
+        f"<br><code>{_escape(mend)}</code>"
+        f"<br>or, if it is right: <code>facepipe gallery audit --keep {doubt.face_id}</code></td></tr>\n"
+    )

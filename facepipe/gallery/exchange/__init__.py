@@ -1,0 +1,1 @@
+"""A gallery as one file that others can read, and back again."""

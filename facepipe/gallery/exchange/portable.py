@@ -1,0 +1,220 @@
+"""A gallery as one file that others can read: Parquet or SQLite, no pickle; and back again.
+
+One row for each face: person, source, content (first 16 bytes of the photo's SHA-256), ordinal, box, score, landmarks,
+quality, times, vector, and on request the chip. The model's fingerprint stands beside them, and import refuses another.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facepipe.errors import GalleryError, GalleryModelError, InputError, UsageError
+from facepipe.files.guard import MARK, own_path, require_outside
+from facepipe.gallery.codec import Secret
+from facepipe.gallery.database import Database
+from facepipe.gallery.store import Gallery, NewFace, StoredChip
+from facepipe.types import UNIT_TOLERANCE, Face, Quality
+
+FORMAT = "facepipe gallery 1"
+SUFFIXES = (".parquet", ".sqlite")
+_CHUNK = 8192
+#: Column -> SQLite type; `vector` and `landmarks` are little-endian float32 there, lists of floats in Parquet.
+_COLUMNS = {
+    "person": "TEXT NOT NULL",
+    "source": "TEXT",
+    "content": "BLOB",
+    "ordinal": "INTEGER NOT NULL",
+    "x1": "REAL",
+    "y1": "REAL",
+    "x2": "REAL",
+    "y2": "REAL",
+    "score": "REAL",
+    "landmarks": "BLOB",
+    "size": "REAL",
+    "sharpness": "REAL",
+    "yaw": "REAL",
+    "pitch": "REAL",
+    "roll": "REAL",
+    "edge_density": "REAL",
+    "enrolled": "REAL NOT NULL",
+    "expires": "REAL",
+    "vector": "BLOB NOT NULL",
+    "chip": "BLOB",
+    "chip_x": "REAL",
+    "chip_y": "REAL",
+    "chip_scale": "REAL",
+}
+
+
+def export_gallery(database: Database, path: Path, *, chips: bool = False) -> int:
+    """Write all faces to `path`, unsealed, whole or not at all, for its owner alone; return how many.
+
+    The suffix chooses the format. UsageError for another suffix and for a place in the gallery's own folder.
+    """
+    require_outside(database.folder, path)
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path}: unknown suffix: name it .parquet or .sqlite")
+    facts = {"writer": MARK, "format": FORMAT, "fingerprint": database.fingerprint, "dim": str(database.dim)}
+    write = _write_parquet if path.suffix == ".parquet" else _write_sqlite
+    with database.read(), own_path(path, private=True) as temporary:
+        return write(temporary, facts, _rows(database, chips), database.dim)
+
+
+def _rows(database: Database, chips: bool) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield rows in chunks, in the order of `_COLUMNS`."""
+    codec = database.codec
+    names = {row[0]: codec.open_text(row[1]) for row in database.connection.execute("SELECT id, name FROM person")}
+    chip = "c.data, c.x, c.y, c.scale" if chips else "NULL, NULL, NULL, NULL"
+    cursor = database.connection.execute(
+        "SELECT f.person_id, f.source, f.content, f.ordinal, f.x1, f.y1, f.x2, f.y2, f.score, f.landmarks, f.size,"
+        f" f.sharpness, f.yaw, f.pitch, f.roll, f.edge_density, f.enrolled, f.expires, v.data, {chip} FROM face f"
+        " JOIN vector v ON v.face_id = f.id LEFT JOIN chip c ON c.face_id = f.id ORDER BY f.id"
+    )
+    while rows := cursor.fetchmany(_CHUNK):
+        yield [
+            (
+                names[row[0]],
+                None if row[1] is None else codec.open_text(row[1]),
+                None if row[2] is None else codec.unlookup(row[2]),
+                *row[3:18],
+                codec.open(row[18]),
+                None if row[19] is None else codec.open(row[19]),
+                *row[20:],
+            )
+            for row in rows
+        ]
+
+
+def _write_sqlite(path: Path, facts: dict[str, str], chunks: Iterator[list[tuple[Any, ...]]], dim: int) -> int:
+    count = 0
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
+        connection.execute(f"CREATE TABLE face ({', '.join(f'{name} {kind}' for name, kind in _COLUMNS.items())})")
+        marks = ", ".join("?" * len(_COLUMNS))
+        for rows in chunks:
+            connection.executemany(f"INSERT INTO face VALUES ({marks})", rows)
+            count += len(rows)
+        connection.commit()
+    return count
+
+
+def _write_parquet(path: Path, facts: dict[str, str], chunks: Iterator[list[tuple[Any, ...]]], dim: int) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"TEXT": pa.string(), "INTEGER": pa.int64(), "REAL": pa.float64(), "BLOB": pa.binary()}
+    fields = {name: kinds[kind.split()[0]] for name, kind in _COLUMNS.items()}
+    fields |= {"vector": pa.list_(pa.float32(), dim), "landmarks": pa.list_(pa.float32())}
+    schema = pa.schema(list(fields.items()), metadata={f"facepipe_{key}": value for key, value in facts.items()})
+    count = 0
+    with pq.ParquetWriter(path, schema) as writer:
+        for rows in chunks:
+            columns: dict[str, Any] = dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
+            flat = np.frombuffer(b"".join(columns["vector"]), np.float32)
+            columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), dim)
+            columns["landmarks"] = [None if b is None else np.frombuffer(b, np.float32) for b in columns["landmarks"]]
+            writer.write_table(pa.table(columns, schema=schema))
+            count += len(rows)
+    return count
+
+
+def import_gallery(folder: Path, path: Path, secret: Secret | None = None) -> tuple[int, int]:
+    """Add the faces of an exported file to the gallery in `folder`, made when missing, in one transaction.
+
+    Returns how many were added, and how many were there before. GalleryModelError when the vectors are another model's,
+    InputError when the file is none of ours or is damaged.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; check the path")
+    facts, rows = _read_parquet(path) if path.suffix == ".parquet" else _read_sqlite(path)
+    if facts.get("format") != FORMAT:
+        raise InputError(f"{path}: not an exported gallery: make one with facepipe gallery export")
+    exists = (folder / "faces.sqlite").exists()
+    opener = (
+        Gallery.open(folder, secret)
+        if exists
+        else Gallery.create_or_open(folder, facts["fingerprint"], int(facts["dim"]), secret)
+    )
+    with opener as gallery:
+        if facts["fingerprint"] != gallery.fingerprint:
+            raise GalleryModelError(
+                f"{path}: holds vectors of {facts['fingerprint']}, the gallery {folder} those of {gallery.fingerprint}: "
+                "import it into a gallery of its own and move that with facepipe gallery reembed"
+            )
+        faces = [_new_face(path, gallery.dim, row) for row in rows]
+        ids = gallery.add(faces, "import")
+    added = sum(face_id is not None for face_id in ids)
+    return added, len(ids) - added
+
+
+def _read_sqlite(path: Path) -> tuple[dict[str, str], list[tuple[Any, ...]]]:
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            facts = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+            if facts.get("format") != FORMAT:
+                return facts, []
+            return facts, connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM face").fetchall()
+    except sqlite3.Error as error:
+        raise InputError(f"{path}: cannot be read as an exported gallery ({error})") from error
+
+
+def _read_parquet(path: Path) -> tuple[dict[str, str], list[tuple[Any, ...]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+        metadata = table.schema.metadata or {}
+        facts = {
+            key.decode().removeprefix("facepipe_"): value.decode()
+            for key, value in metadata.items()
+            if key.startswith(b"facepipe_")
+        }
+        if facts.get("format") != FORMAT:
+            return facts, []
+        columns = {name: table[name].to_pylist() for name in _COLUMNS if name not in {"vector", "landmarks"}}
+        flat = table["vector"].combine_chunks()
+        vectors = flat.values.to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(table), -1)
+        columns["vector"] = [vector.tobytes() for vector in vectors]
+        columns["landmarks"] = [
+            None if points is None else np.array(points, np.float32).tobytes()
+            for points in table["landmarks"].to_pylist()
+        ]
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as an exported gallery ({error})") from error
+    return facts, list(zip(*(columns[name] for name in _COLUMNS), strict=True))
+
+
+def _new_face(path: Path, dim: int, row: tuple[Any, ...]) -> NewFace:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    vector = np.frombuffer(values["vector"], np.float32)
+    if vector.shape != (dim,) or not abs(float(np.linalg.norm(vector)) - 1.0) <= UNIT_TOLERANCE:
+        raise GalleryError(
+            f"{path}: a vector of {values['person']!r} is not of unit length and {dim} numbers: export it again"
+        )
+    face = None
+    if values["x1"] is not None:
+        quality = Quality(*(values[name] for name in ("size", "sharpness", "yaw", "pitch", "roll", "edge_density")))
+        box = np.array([values[name] for name in ("x1", "y1", "x2", "y2")], np.float32)
+        face = Face(box, values["score"], np.frombuffer(values["landmarks"], np.float32).reshape(5, 2), quality)
+    chip = None
+    if values["chip"] is not None:
+        chip = StoredChip(values["chip"], values["chip_x"], values["chip_y"], values["chip_scale"])
+    return NewFace(
+        values["person"],
+        vector,
+        source=values["source"],
+        content=None if values["content"] is None else values["content"].hex(),
+        ordinal=values["ordinal"],
+        face=face,
+        chip=chip,
+        expires=values["expires"],
+        enrolled=values["enrolled"],
+    )

@@ -1,0 +1,272 @@
+"""What the gallery owes the people in it: erasing without a trace, forgetting in time, sealing.
+
+An erase deletes the rows, then scrubs: derived files are deleted, VACUUM writes the database anew without free pages,
+and the WAL is emptied. The wish to scrub is stored in the same transaction as the deletion, so that a process that dies
+in between leaves a note, and the next write or `compact` ends what it began.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from facepipe.errors import GalleryLockedError, UsageError
+from facepipe.gallery.codec import Codec, PlainCodec, SealedCodec, Secret, wrap_key
+from facepipe.gallery.database import Database
+from facepipe.gallery.disk import sqlite_errors
+from facepipe.gallery.people import drop_faces, find_person, name_key, stored_name, touch
+from facepipe.gallery.rows import normal_name, vector_checksum
+
+#: Files in the gallery's folder that are derived from the database.
+DERIVED_SUFFIXES = (".f32", ".faiss", ".tmp")
+_CHUNK = 4096
+
+
+def erase(database: Database, name: str) -> int:
+    """Erase a person: faces, vectors, chips, sources, anchors, the name, also where the person was removed before.
+
+    So are the names of people who became this one by `merge` or by a `split` that left nobody behind. Paths of other
+    people's photos that mention one of the names are blanked. Returns how many faces went. UsageError when the
+    gallery knows nobody of this name; GalleryLockedError when another process still reads an older state.
+    """
+    with database.lock("erase"):
+        with database.write("erase") as generation:
+            ids = known_as(database, name)
+            name = stored_name(database, name)
+            ids |= _predecessors(database, ids)
+            names = {normal_name(name), *_names_of(database, ids)}
+            count = sum(_erase_person(database, person_id, generation) for person_id in sorted(ids))
+            for gone in names:
+                if find_person(database, gone) is None:  # else the name is somebody's who came later
+                    _blank_mentions(database, gone, generation)
+            database.set_meta("gone_since", str(generation))  # nothing derived from before may come back
+            database.set_meta("scrub", "erase")
+        scrub(database)
+    return count
+
+
+def known_as(database: Database, name: str) -> set[int]:
+    """Return the ids of everybody who has this name, or had it when removed; UsageError when nobody has."""
+    key = name_key(database, stored_name(database, name))
+    with database.read() as connection:
+        ids = {row[0] for row in connection.execute("SELECT id FROM person WHERE name_key = ?", (key,))}
+        ids |= {row[0] for row in connection.execute("SELECT person_id FROM subject WHERE name_key = ?", (key,))}
+    if not ids:
+        raise UsageError(f"nobody named {name!r} is or was in {database.folder}: check the spelling")
+    return ids
+
+
+def _predecessors(database: Database, person_ids: Iterable[int]) -> set[int]:
+    """Return who became one of these people, directly or in turn; of them only their names are left."""
+    became: dict[int, set[int]] = {}
+    rows = database.connection.execute(
+        "SELECT person_id, action, details FROM journal WHERE action IN ('merge', 'split') AND person_id IS NOT NULL"
+    )
+    for person_id, action, text in rows:
+        details = json.loads(text)
+        if action == "merge" or details.get("emptied"):
+            became.setdefault(details["into"], set()).add(person_id)
+    found: set[int] = set()
+    pending = list(person_ids)
+    while pending:
+        fresh = became.get(pending.pop(), set()) - found
+        found |= fresh
+        pending += fresh
+    return found
+
+
+def _names_of(database: Database, person_ids: Iterable[int]) -> Iterator[str]:
+    """Yield the names that are known of people, who may be gone."""
+    for person_id in person_ids:
+        for query in ("SELECT name FROM person WHERE id = ?", "SELECT name FROM subject WHERE person_id = ?"):
+            for (stored,) in database.connection.execute(query, (person_id,)):
+                yield database.codec.open_text(stored)
+
+
+def _erase_person(database: Database, person_id: int, generation: int) -> int:
+    connection = database.connection
+    faces = [row[0] for row in connection.execute("SELECT id FROM face WHERE person_id = ?", (person_id,))]
+    drop_faces(database, faces, generation)
+    connection.execute("DELETE FROM person WHERE id = ?", (person_id,))
+    connection.execute("DELETE FROM subject WHERE person_id = ?", (person_id,))
+    database.log("erase", person_id, faces=len(faces))
+    return len(faces)
+
+
+def _blank_mentions(database: Database, name: str, generation: int) -> None:
+    """Blank the paths in which the name stands as a word of its own."""
+    pattern = re.compile(rf"(?<!\w){re.escape(name.strip())}(?!\w)", re.IGNORECASE)
+    connection = database.connection
+    opened = database.codec.open_text
+    for table, mark in (("face", ", changed = :generation"), ("anchor", "")):
+        rows = connection.execute(f"SELECT id, source FROM {table} WHERE source IS NOT NULL").fetchall()
+        for row_id, source in rows:
+            if pattern.search(opened(source)):
+                connection.execute(
+                    f"UPDATE {table} SET source = NULL{mark} WHERE id = :id", {"generation": generation, "id": row_id}
+                )
+
+
+def scrub(database: Database, *, vacuum: bool = True) -> None:
+    """Leave no byte of what was deleted: in derived files, free pages, and the WAL. The writer's lock is held.
+
+    GalleryLockedError when another process reads an older state, which keeps the WAL from being emptied.
+    """
+    for path in list(database.folder.iterdir()):
+        if path.name.endswith(DERIVED_SUFFIXES):
+            path.unlink(missing_ok=True)
+    with sqlite_errors(database.folder):
+        if vacuum:
+            database.connection.execute("PRAGMA temp_store = FILE")  # a copy of a large gallery is no matter for memory
+            database.connection.execute("VACUUM")
+            database.connection.execute("PRAGMA temp_store = MEMORY")
+        empty_wal(database)
+        if database.get_meta("scrub") is not None:
+            with database.write("scrub"):
+                database.set_meta("scrub", None)
+            empty_wal(database)
+
+
+def empty_wal(database: Database) -> None:
+    """Move the WAL into the database file and cut it to nothing; GalleryLockedError when a reader holds it."""
+    busy = database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    if busy:
+        raise GalleryLockedError(
+            f"{database.folder}: it is gone from the gallery, but another process still reads an older state of the "
+            "file: end that process and run facepipe gallery compact"
+        )
+
+
+def forget_expired(database: Database) -> int:
+    """Delete faces whose time is over, and people of whom none is left; return how many faces went."""
+    query = "SELECT id, person_id FROM face WHERE expires <= ?"
+    now = time.time()
+    if not database.writable or not database.connection.execute(query, (now,)).fetchone():
+        return 0
+    with database.lock("forget"):
+        with database.write("forget") as generation:
+            rows = database.connection.execute(query, (now,)).fetchall()
+            drop_faces(database, [row[0] for row in rows], generation)
+            for person_id in sorted({row[1] for row in rows}):
+                touch(database, [person_id], generation)
+                database.log("expire", person_id, faces=sum(row[1] == person_id for row in rows))
+                if not database.connection.execute("SELECT 1 FROM face WHERE person_id = ?", (person_id,)).fetchone():
+                    database.connection.execute("DELETE FROM person WHERE id = ?", (person_id,))
+                    database.connection.executemany(
+                        "DELETE FROM subject WHERE person_id = ?",
+                        [(i,) for i in {person_id, *_predecessors(database, [person_id])}],
+                    )
+            database.set_meta("gone_since", str(generation))
+            database.set_meta("scrub", "forget")
+        scrub(database, vacuum=False)
+    return len(rows)
+
+
+def compact(database: Database) -> tuple[int, int]:
+    """Forget what expired, drop bookkeeping and free pages; return the database's size before and after, in bytes."""
+    before = _size(database)
+    with database.lock("compact"):
+        forget_expired(database)
+        with database.write("compact") as generation:
+            database.set_meta("gone_since", str(generation))
+            database.connection.execute("DELETE FROM gone")
+            database.connection.execute("DELETE FROM stamp WHERE generation < ?", (generation,))
+            database.set_meta("scrub", "compact")
+        scrub(database)
+    return before, _size(database)
+
+
+def finish_scrub(database: Database) -> bool:
+    """End a scrub that a process began and did not live to end; return whether there was one."""
+    if not database.writable or database.get_meta("scrub") is None:
+        return False
+    with database.lock("scrub"):
+        scrub(database)
+    return True
+
+
+def _size(database: Database) -> int:
+    paths = [Path(f"{database.path}{suffix}") for suffix in ("", "-wal")]
+    return sum(path.stat().st_size for path in paths if path.exists())
+
+
+def seal(database: Database, secret: Secret) -> None:
+    """Seal the gallery with a new data key under `secret`: a plain one for the first time, a sealed one anew (rotation).
+
+    One transaction: it is sealed with the old key or with the new one, never with both.
+    """
+    data_key = os.urandom(32)
+    _recode(database, SealedCodec(data_key), wrap_key(secret, data_key))
+
+
+def unseal(database: Database) -> None:
+    """Store names, vectors and chips as they are again."""
+    _recode(database, PlainCodec(), None)
+
+
+def _recode(database: Database, new: Codec, record: str | None) -> None:
+    old = database.codec
+    with database.lock("seal"):
+        with database.write("seal") as generation:
+            _recode_rows(database.connection, old, new, generation)
+            database.set_meta("key", record)
+            database.set_meta("scrub", "seal")
+            database.log("seal" if new.sealed else "unseal")
+        database.codec = new
+        database.key_record = record
+        scrub(database)
+
+
+def _recode_rows(connection: sqlite3.Connection, old: Codec, new: Codec, generation: int) -> None:
+    def text(value: str | bytes | None) -> str | bytes | None:
+        return None if value is None else new.seal_text(old.open_text(value))
+
+    def lookup(value: bytes | None) -> bytes | None:
+        return None if value is None else new.lookup(old.unlookup(value))
+
+    def blob(value: bytes) -> bytes:
+        return new.seal(old.open(value))
+
+    for row_id, name, key in _by_id(connection, "person", "name, name_key"):
+        connection.execute(
+            "UPDATE person SET name = ?, name_key = ?, changed = ? WHERE id = ?",
+            (text(name), lookup(key), generation, row_id),
+        )
+    for row_id, name, key in _by_id(connection, "subject", "name, name_key", "person_id"):
+        connection.execute(
+            "UPDATE subject SET name = ?, name_key = ? WHERE person_id = ?", (text(name), lookup(key), row_id)
+        )
+    for row_id, source, content in _by_id(connection, "face", "source, content"):
+        connection.execute(
+            "UPDATE face SET source = ?, content = ?, changed = ? WHERE id = ?",
+            (text(source), lookup(content), generation, row_id),
+        )
+    for table in ("vector", "chip", "vector_next"):
+        for row_id, data in _by_id(connection, table, "data", "face_id"):
+            sealed = blob(data)
+            connection.execute(
+                f"UPDATE {table} SET data = ?, crc = ? WHERE face_id = ?",
+                (sealed, vector_checksum(row_id, sealed), row_id),
+            )
+    for row_id, source, content, vector in _by_id(connection, "anchor", "source, content, vector"):
+        sealed = blob(vector)
+        connection.execute(
+            "UPDATE anchor SET source = ?, content = ?, vector = ?, crc = ? WHERE id = ?",
+            (text(source), lookup(content), sealed, vector_checksum(row_id, sealed), row_id),
+        )
+
+
+def _by_id(connection: sqlite3.Connection, table: str, columns: str, key: str = "id") -> Iterator[tuple[Any, ...]]:
+    """Yield rows in chunks, so that updating them cannot disturb the reading."""
+    last = -1
+    while rows := connection.execute(
+        f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT {_CHUNK}", (last,)
+    ).fetchall():
+        yield from rows
+        last = rows[-1][0]

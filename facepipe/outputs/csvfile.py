@@ -1,0 +1,91 @@
+"""Results as CSV: a row for each face, and one for each photo without a face, so that no photo is missing.
+
+Cells are exact: a spreadsheet should import them as text, since a name may begin with `=`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
+
+from facepipe.files.atomic import atomic_file
+from facepipe.files.guard import own_file
+from facepipe.records import SCHEMA_VERSION, Record, as_record, dumps
+from facepipe.types import PhotoResult
+
+LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+
+#: Name of each column, and of its Parquet type. face counts from 1 in each photo and is empty where there is none.
+COLUMNS: dict[str, str] = {
+    "path": "text",
+    "width": "integer",
+    "height": "integer",
+    "error": "text",
+    "face": "integer",
+    **dict.fromkeys(("x1", "y1", "x2", "y2", "score"), "number"),
+    "status": "text",
+    "person": "text",
+    **dict.fromkeys(("similarity", "probability", "threshold"), "number"),
+    "candidates": "candidates",
+    **dict.fromkeys(("size", "sharpness", "yaw", "pitch", "roll", "edge_density"), "number"),
+    **{f"{landmark}_{axis}": "number" for landmark in LANDMARKS for axis in "xy"},
+    "model": "text",
+    "schema_version": "integer",
+}
+
+
+def face_rows(result: PhotoResult | Mapping[str, Any]) -> list[Record]:
+    """Return a photo as flat rows with the keys of `COLUMNS`, in their order; a missing value is None."""
+    record = as_record(result)
+    photo = {name: record[name] for name in ("path", "width", "height", "error", "model")}
+    photo["schema_version"] = SCHEMA_VERSION
+    rows: list[Record] = []
+    for number, face in enumerate(record["faces"], 1):
+        values = dict(photo, face=number, **dict(zip(("x1", "y1", "x2", "y2"), face["box"], strict=True)))
+        for landmark, (x, y) in zip(LANDMARKS, face["landmarks"], strict=True):
+            values[f"{landmark}_x"], values[f"{landmark}_y"] = x, y
+        values.update(face["quality"])
+        for name in ("score", "status", "person", "similarity", "probability", "threshold", "candidates"):
+            values[name] = face[name]
+        rows.append({name: values[name] for name in COLUMNS})
+    return rows or [{name: photo.get(name) for name in COLUMNS}]
+
+
+class CsvWriter:
+    """Writes rows to an open text file as photos come; the header first. Candidates are a JSON list in one cell."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        self._writer.writeheader()
+
+    def add(self, result: PhotoResult | Mapping[str, Any]) -> None:
+        """Write one photo's rows."""
+        for row in face_rows(result):
+            if row["candidates"] is not None:
+                row["candidates"] = dumps(row["candidates"])
+            self._writer.writerow(row)
+
+
+def write_csv(path: str | os.PathLike[str], results: Iterable[PhotoResult | Mapping[str, Any]]) -> None:
+    """Write photos as one CSV file, UTF-8, whole or not at all, in place of any file of this name; OutputError when refused."""
+    with atomic_file(path) as binary:
+        file = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+        writer = CsvWriter(file)
+        for result in results:
+            writer.add(result)
+        file.flush()
+        file.detach()
+
+
+def write_failures(path: str | os.PathLike[str], failures: Iterable[tuple[str, str]]) -> None:
+    """Write the photos that failed as CSV with the columns path and error, whole or not at all, over no other file."""
+    with own_file(path) as binary:
+        file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("path", "error"))
+        writer.writerows(failures)
+        file.flush()
+        file.detach()

@@ -1,0 +1,198 @@
+"""Annotated pictures: boxes, names and landmarks drawn into the photo, crops of the faces, and the edge map to look at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+from numpy.typing import NDArray
+
+from facepipe.images import write_image
+from facepipe.outputs.names import output_stem, safe_name
+from facepipe.outputs.paint import (
+    NEUTRAL,
+    STATUS_COLOURS,
+    WHITE,
+    Colour,
+    Rectangle,
+    draw_box,
+    draw_label,
+    fitted,
+    font,
+    measured,
+    place_label,
+)
+from facepipe.outputs.table import percent
+from facepipe.records import Record, to_record
+from facepipe.text import printable
+from facepipe.types import Face, Image, PhotoResult, Prediction, UInt8
+
+#: A crop shows this much around the box, as a share of its longer side: hair and chin belong to a face.
+CROP_MARGIN = 0.25
+
+_SMALLEST_FONT = 9
+
+
+def draw_predictions(image: Image, predictions: Sequence[Prediction]) -> UInt8:
+    """Return the photo with each face framed in the colour of its answer and labelled with name and probability.
+
+    uint8 (H, W, 3), the size of `image.rgb`, which is not changed. Nothing is drawn outside; where labels would cover each
+    other, the less sure one moves, and "unknown" is left out: the frame's colour says it.
+    """
+    record = to_record(PhotoResult("", None, None, tuple(predictions), ""))
+    texts = [_answer(face) for face in record["faces"]]
+    colours = [STATUS_COLOURS[prediction.status] for prediction in predictions]
+    ranks = [(p.status != "known", p.status == "unknown", -(p.similarity or -1.0)) for p in predictions]
+    order = sorted(range(len(predictions)), key=ranks.__getitem__)
+    return _drawn(image, [predictions[i].face for i in order], [texts[i] for i in order], [colours[i] for i in order])
+
+
+def drawn_alike(one: Record, other: Record) -> bool:
+    """Say whether `draw_predictions` draws the same for two answers about the same faces of a photo."""
+
+    def drawn(record: Record) -> list[tuple[str, list[str], int]]:
+        ranks = [
+            (f["status"] != "known", f["status"] == "unknown", -(f["similarity"] or -1.0)) for f in record["faces"]
+        ]
+        return [
+            (f["status"], _answer(f), sorted(ranks).index(rank)) for f, rank in zip(record["faces"], ranks, strict=True)
+        ]
+
+    shown = drawn(one)
+    # Where two faces have one rank, the rounding of the records may hide which of them comes first.
+    return shown == drawn(other) and len({rank for _, _, rank in shown}) == len(shown)
+
+
+def draw_faces(image: Image, faces: Sequence[Face]) -> UInt8:
+    """Return the photo with each face framed and labelled with its score; uint8 (H, W, 3), the size of `image.rgb`."""
+    return _drawn(image, faces, [[f"{face.score:.2f}"] for face in faces], [NEUTRAL] * len(faces))
+
+
+def _answer(face: Record) -> list[str]:
+    """Return a label in pieces that are drawn from left to right, so that an Arabic name does not reorder a number."""
+    if face["status"] == "unknown":
+        return ["unknown"]
+    sure = [] if face["probability"] is None else [f"  {percent(face['probability'])}"]
+    if face["status"] == "known":
+        return [face["person"], *sure]
+    names = [candidate["person"] for candidate in face["candidates"][:2]]
+    return [*" \0or\0 ".join(names).split("\0"), "?", *sure]
+
+
+def _drawn(image: Image, faces: Sequence[Face], texts: Sequence[list[str]], colours: Sequence[Colour]) -> UInt8:
+    canvas = PIL.Image.fromarray(image.rgb)
+    draw = PIL.ImageDraw.Draw(canvas)
+    unit = (canvas.width * canvas.height) ** 0.5
+    line = max(1, round(unit / 350))
+    boxes = [_pixels(face, image) for face in faces]
+    for face, box, colour in zip(faces, boxes, colours, strict=True):
+        draw_box(draw, box, colour, line)
+        _draw_landmarks(draw, face.landmarks * image.scale, box, colour)
+    labels: list[Rectangle] = []
+    for number, (box, text, colour) in enumerate(zip(boxes, texts, colours, strict=True)):
+        # As large as suits the photo, but not out of proportion to a small face in it.
+        size = round(min(max(unit / 45, _SMALLEST_FONT + 2), max((box.right - box.left) / 4, unit / 75)))
+        letters = font(max(_SMALLEST_FONT, size), bold=True)
+        padding = max(2, round(letters.size) // 3)
+        pieces = [printable(piece) for piece in text]
+        if measured(pieces, letters) > canvas.width - 2 * padding:
+            pieces = [fitted("".join(pieces), letters, canvas.width - 2 * padding)]
+        ascent, descent = letters.getmetrics()
+        label = (round(measured(pieces, letters)) + 2 * padding, ascent + descent + padding // 2)
+        others = [other for place, other in enumerate(boxes) if place != number]
+        place = place_label(canvas.size, box, label, labels + others)
+        if place is None or (text == ["unknown"] and any(place.overlaps(other) for other in labels + others)):
+            continue
+        draw_label(draw, place, pieces, letters, colour)
+        labels.append(place)
+    return np.asarray(canvas)
+
+
+def _pixels(face: Face, image: Image) -> Rectangle:
+    """Return a face's box in pixels of `image.rgb`, cut to the picture, at least one pixel large."""
+    height, width = image.rgb.shape[:2]
+    x1, y1, x2, y2 = (round(float(value) * image.scale) for value in face.box)
+    left, top = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
+    return Rectangle(left, top, max(left + 1, min(x2, width)), max(top + 1, min(y2, height)))
+
+
+def _draw_landmarks(
+    draw: PIL.ImageDraw.ImageDraw, points: NDArray[np.floating], box: Rectangle, colour: Colour
+) -> None:
+    radius = (box.right - box.left) / 45
+    if radius < 0.6:  # five dots on a face of some 25 pixels would cover it
+        return
+    for x, y in points.tolist():
+        draw.ellipse((x - radius - 1, y - radius - 1, x + radius + 1, y + radius + 1), fill=colour)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=WHITE)
+
+
+# ---- crops ----
+
+
+def crop_face(image: Image, face: Face, *, margin: float = CROP_MARGIN, max_side: int | None = None) -> UInt8:
+    """Cut a face out of its photo, square where the photo allows, uint8 (h, w, 3).
+
+    margin: added on each side, as a share of the box's longer side. max_side: the crop is reduced to this many pixels at
+    most, never enlarged.
+    """
+    height, width = image.rgb.shape[:2]
+    x1, y1, x2, y2 = (float(value) * image.scale for value in face.box)
+    half = max(x2 - x1, y2 - y1) * (0.5 + margin)
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    left, top = min(max(round(x - half), 0), width - 1), min(max(round(y - half), 0), height - 1)
+    right, bottom = max(left + 1, min(round(x + half), width)), max(top + 1, min(round(y + half), height))
+    crop = image.rgb[top:bottom, left:right]
+    if max_side is None or max(crop.shape[:2]) <= max_side:
+        return crop.copy()
+    picture = PIL.Image.fromarray(crop)
+    picture.thumbnail((max_side, max_side), PIL.Image.Resampling.BOX)
+    return np.asarray(picture)
+
+
+def save_crops(folder: str | os.PathLike[str], image: Image, result: PhotoResult) -> list[Path]:
+    """Write each face of a photo as a JPEG into a folder and return the files, in the order of the faces.
+
+    They are called `PHOTO-HASH-NUMBER-ANSWER.jpg`, the same in every run and never the same for two photos. Raises
+    OutputError when the system refuses.
+    """
+    names = crop_names(result.path, [(str(prediction.status), prediction.person) for prediction in result.predictions])
+    files = [Path(folder) / name for name in names]
+    for path, prediction in zip(files, result.predictions, strict=True):
+        write_image(path, crop_face(image, prediction.face))
+    return files
+
+
+def crop_names(path: str, answers: Sequence[tuple[str, str | None]]) -> list[str]:
+    """Return what the faces of a photo are called as files. answers: of each face its status and, if known, whose it is."""
+    stem = output_stem(path)
+    return [
+        f"{stem}-{number:02d}-{status if person is None else safe_name(person)}.jpg"
+        for number, (status, person) in enumerate(answers, 1)
+    ]
+
+
+# ---- edges ----
+
+
+def draw_edges(magnitude: NDArray[np.floating], looked_at: NDArray[np.bool_] | None = None) -> UInt8:
+    """Return an edge map as a picture, uint8 (H, W, 3): edges light on dark, as strong as their gradient.
+
+    magnitude: gradient (H, W), 0 or more. looked_at: bool (H, W), where step 1 sent its networks; the rest is drawn
+    fainter and in blue.
+    """
+    if magnitude.ndim != 2 or (looked_at is not None and looked_at.shape != magnitude.shape):
+        raise ValueError(f"edges: expected (H, W) and a mask of the same shape, got {magnitude.shape}")
+    finite = np.nan_to_num(np.asarray(magnitude, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    strong = float(np.quantile(finite, 0.995)) if finite.size else 0.0
+    # A power below 1 shows weak contours beside strong ones, as an eye sees them.
+    light = np.clip(finite / strong, 0.0, 1.0) ** 0.7 if strong > 0.0 else np.zeros_like(finite)
+    dark, bright, faint = (np.array(colour, np.float32) for colour in ((13, 17, 28), (255, 236, 200), (72, 104, 160)))
+    picture = dark + light[..., None] * (bright - dark)
+    if looked_at is not None:
+        picture = np.where(looked_at[..., None], picture, dark + 0.75 * light[..., None] * (faint - dark))
+    return np.rint(picture).astype(np.uint8)

@@ -1,0 +1,386 @@
+"""A batch as one HTML page that opens from disk, needs no network, and can be given to somebody.
+
+Photos are added as they are done. Memory stays bounded: thumbnails go to a temporary file at once, each person and each
+list keeps only its most doubtful faces, and everything that is left out is still counted. The page is data and a script:
+what comes from names and file names is put into it as text, and its content security policy allows the page's own script
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import heapq
+import html
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from string import Template
+from types import TracebackType
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from facepipe.files.guard import MARK, own_file
+from facepipe.images import encode_image
+from facepipe.outputs.draw import crop_face
+from facepipe.records import Record, as_record, dumps
+from facepipe.text import duration, plural, printable
+from facepipe.types import Face, Image, PhotoResult, UInt8
+
+#: Longer side of a thumbnail in pixels; on the page it has about 100, more only on dense screens.
+THUMBNAIL_SIDE = 112
+
+#: A known face is doubtful below this probability, or, uncalibrated, this close above the threshold.
+_SURE = 0.9
+_CLOSE = 0.05
+
+_CHUNK = 200
+
+
+def thumbnail(image: Image, face: Face) -> UInt8:
+    """Return the small picture of a face that the page shows: uint8 (h, w, 3), at most THUMBNAIL_SIDE pixels."""
+    return crop_face(image, face, max_side=THUMBNAIL_SIDE)
+
+
+def encode_thumbnail(thumb: UInt8) -> bytes:
+    """Return a thumbnail as a JPEG's bytes."""
+    return encode_image(thumb, "JPEG", quality=80)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much the page shows; all is counted. person_faces: of one person. rows: of failures and of empty photos."""
+
+    people: int = 5000
+    person_faces: int = 60
+    all_people_faces: int = 4000
+    doubtful: int = 800
+    unknown: int = 1500
+    rows: int = 5000
+
+
+@dataclass(slots=True, eq=False)
+class _Shown:
+    """A face that the page may show. entry: what the script is told. thumb: offset and length in the spool."""
+
+    entry: Record
+    path: str
+    doubt: float
+    thumb: tuple[int, int] | None
+
+
+def _entry(face: Record, record: Record, number: int) -> Record:
+    """Return what the script is told of a face, but for its thumbnail's number and its photo's link.
+
+    number: of the face in its photo, from 1. place: left, top, width and height as shares of the photo, and its aspect.
+    """
+    x1, y1, x2, y2 = face["box"]
+    width, height = record["width"], record["height"]
+    shares = (
+        [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height, width / height] if width and height else None
+    )
+    return {
+        "path": printable(record["path"]),
+        "number": number,
+        "faces": len(record["faces"]),
+        "place": None if shares is None else [round(share, 3) for share in shares],
+        "doubtful": _is_doubtful(face),
+        "size": min(x2 - x1, y2 - y1),
+        "person": None if face["person"] is None else printable(face["person"]),
+        "candidates": [[printable(candidate["person"]), candidate["similarity"]] for candidate in face["candidates"]],
+        **{name: face[name] for name in ("status", "probability", "similarity", "threshold")},
+    }
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The most doubtful faces of a list: a heap with the least doubtful on top."""
+
+    limit: int
+    total: int = 0
+    heap: list[tuple[float, int, _Shown]] = field(default_factory=list)
+
+    def wants(self, doubt: float) -> bool:
+        return len(self.heap) < self.limit or doubt > self.heap[0][0]
+
+    def put(self, shown: _Shown) -> None:
+        # The count makes the order of equal doubts that of arrival, earlier first.
+        item = (shown.doubt, -self.total, shown)
+        if len(self.heap) < self.limit:
+            heapq.heappush(self.heap, item)
+        else:
+            heapq.heappushpop(self.heap, item)
+
+    def trim(self, limit: int) -> None:
+        self.limit = limit
+        if len(self.heap) > limit:
+            self.heap = heapq.nlargest(limit, self.heap)
+            heapq.heapify(self.heap)
+
+    def ranked(self) -> list[_Shown]:
+        return [shown for _, _, shown in sorted(self.heap, key=lambda item: (-item[0], -item[1]))]
+
+
+@dataclass(slots=True)
+class _Person:
+    faces: _Kept
+    photos: int = 0
+    cover: _Shown | None = None
+
+
+def _doubt(face: Record) -> float:
+    """Return how much a face wants to be looked at; the larger, the more. Only the order counts, within one list."""
+    if face["status"] == "unknown":  # nearest to a name first
+        return -2.0 if face["similarity"] is None else float(face["similarity"])
+    unlike = 1.0 - float(face["similarity"] or 0.0)
+    # Many faces are as sure as the calibration allows: of these the least similar come first.
+    return unlike if face["probability"] is None else 1.0 - float(face["probability"]) + 1e-4 * unlike
+
+
+def _is_doubtful(face: Record) -> bool:
+    if face["status"] == "known":
+        if face["probability"] is not None:
+            return bool(face["probability"] < _SURE)
+        return face["similarity"] is not None and bool(face["similarity"] < face["threshold"] + _CLOSE)
+    return bool(face["status"] == "ambiguous")
+
+
+class HtmlReport:
+    """Collects a batch and writes its page; a context manager that removes its temporary file.
+
+    with HtmlReport("report.html", title="Holidays") as report:
+        for image, result in …:
+            report.add(result, [thumbnail(image, p.face) for p in result.predictions])
+        report.finish(seconds=12.5)
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, title: str = "Who is in these photos", limits: Limits | None = None
+    ) -> None:
+        self._path = Path(path)
+        self._title = title
+        self._limits = limits or Limits()
+        self._person_limit = self._limits.person_faces
+        self._of_people = 0
+        self._spool: BinaryIO = tempfile.TemporaryFile(prefix="facepipe-report-")  # noqa: SIM115 - closed in __exit__
+        self._people: dict[str, _Person] = {}
+        self._doubtful = _Kept(self._limits.doubtful)
+        self._unknown = _Kept(self._limits.unknown)
+        self._failures: list[tuple[str, str]] = []
+        self._no_face: list[str] = []
+        self._models: set[str] = set()
+        self._counts = dict.fromkeys(("photos", "faces", "known", "ambiguous", "unknown", "no_face", "failed"), 0)
+
+    def __enter__(self) -> HtmlReport:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._spool.close()
+
+    def add(self, result: PhotoResult | Mapping[str, Any], thumbnails: Sequence[UInt8 | bytes | None] = ()) -> None:
+        """Add one photo.
+
+        thumbnails: a small picture, uint8 RGB (h, w, 3) or a JPEG's bytes, for each face in order (see `thumbnail`); None,
+        or none at all, where there is none to show.
+        """
+        record = as_record(result)
+        faces = record["faces"]
+        if thumbnails and len(thumbnails) != len(faces):
+            raise ValueError(f"thumbnails: expected {len(faces)}, one for each face, got {len(thumbnails)}")
+        self._counts["photos"] += 1
+        self._models.add(str(record["model"]))
+        path = str(record["path"])
+        if record["error"] is not None:
+            self._counts["failed"] += 1
+            if len(self._failures) < self._limits.rows:
+                reason = printable(record["error"]).removeprefix(f"{printable(path)}: ")
+                self._failures.append((path, reason))
+        elif not faces:
+            self._counts["no_face"] += 1
+            if len(self._no_face) < self._limits.rows:
+                self._no_face.append(path)
+        for name in dict.fromkeys(face["person"] for face in faces if face["person"] is not None):
+            self._people.setdefault(name, _Person(_Kept(self._person_limit))).photos += 1
+        for place, face in enumerate(faces):
+            self._counts["faces"] += 1
+            self._counts[face["status"]] += 1
+            self._add_face(record, place, face, thumbnails[place] if thumbnails else None)
+
+    def _add_face(self, record: Record, place: int, face: Record, thumb: UInt8 | bytes | None) -> None:
+        doubt = _doubt(face)
+        person = self._people.get(face["person"]) if face["person"] is not None else None
+        lists = [] if person is None else [person.faces]
+        lists += [self._unknown] if face["status"] == "unknown" else []
+        lists += [self._doubtful] if _is_doubtful(face) else []
+        for kept in lists:
+            kept.total += 1
+        wanting = [kept for kept in lists if kept.wants(doubt)]
+        covers = person is not None and (person.cover is None or doubt < person.cover.doubt)
+        if not wanting and not covers:
+            return
+        spooled = None if thumb is None else self._spooled(thumb)
+        shown = _Shown(_entry(face, record, place + 1), str(record["path"]), doubt, spooled)
+        for kept in wanting:
+            kept.put(shown)
+        if covers and person is not None:
+            person.cover = shown
+        if person is not None and person.faces in wanting:
+            self._of_people += 1
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Halve what is kept of each person while all together would take more memory than the page has room for."""
+        if self._of_people <= 2 * self._limits.all_people_faces:
+            return
+        if self._person_limit > 1:
+            self._person_limit = max(1, self._person_limit // 2)
+            for person in self._people.values():
+                person.faces.trim(self._person_limit)
+        self._of_people = sum(len(person.faces.heap) for person in self._people.values())
+
+    def _spooled(self, thumb: UInt8 | bytes) -> tuple[int, int]:
+        data = base64.b64encode(thumb if isinstance(thumb, bytes) else encode_thumbnail(thumb))
+        offset = self._spool.tell()
+        self._spool.write(data)
+        return offset, len(data)
+
+    def finish(self, *, seconds: float | None = None, fresh: int | None = None) -> None:
+        """Write the page, whole or not at all. Raises OutputError when refused.
+
+        seconds: how long the batch took. fresh: how many photos it looked at, where an earlier run had done the others.
+        """
+        numbers: dict[tuple[int, int], int] = {}
+        data = self._data(numbers, self._meta(seconds, fresh))
+        page = {name: resources.files("facepipe.outputs").joinpath(name).read_text("utf-8") for name in _PARTS}
+        before, after = page["page.html"].split("$thumbnails")
+        values = {
+            "mark": MARK,
+            "title": _escaped(self._title),
+            "summary": _escaped(self._summary()),
+            "style": page["page.css"],
+            "script": page["page.js"],
+            "style_hash": _hash(page["page.css"]),
+            "script_hash": _hash(page["page.js"]),
+            "data": _in_script(dumps(data)),
+        }
+        with own_file(self._path) as file:
+            file.write(Template(before).substitute(values).encode())
+            self._write_thumbnails(file, list(numbers))
+            file.write(Template(after).substitute(values).encode())
+        self._spool.seek(0, os.SEEK_END)
+
+    def _write_thumbnails(self, file: BinaryIO, places: Sequence[tuple[int, int]]) -> None:
+        """Write the thumbnails in the order of their numbers, as JSON lists that the script parses one at a time."""
+        for start in range(0, len(places), _CHUNK):
+            file.write(f'<script type="application/json" id="t{start // _CHUNK}">['.encode())
+            for number, (offset, length) in enumerate(places[start : start + _CHUNK]):
+                self._spool.seek(offset)
+                file.write(b',"' if number else b'"')
+                file.write(self._spool.read(length))
+                file.write(b'"')
+            file.write(b"]</script>\n")
+
+    def _data(self, numbers: dict[tuple[int, int], int], meta: list[str]) -> Record:
+        """Return all that the script is told, and number the thumbnails in the order in which the page shows them."""
+        hrefs: dict[str, str | None] = {}
+
+        def entry(shown: _Shown) -> Record:
+            if shown.path not in hrefs:
+                hrefs[shown.path] = self._href(shown.path)
+            thumb = None if shown.thumb is None else numbers.setdefault(shown.thumb, len(numbers))
+            return {**shown.entry, "thumb": thumb, "href": hrefs[shown.path]}
+
+        def listed(kept: _Kept) -> Record:
+            return {"total": kept.total, "faces": [entry(shown) for shown in kept.ranked()]}
+
+        doubtful = listed(self._doubtful)
+        people = sorted(self._people.items(), key=lambda item: (-item[1].faces.total, item[0].casefold(), item[0]))
+        people = people[: self._limits.people]
+        share = _share([len(person.faces.heap) for _, person in people], self._limits.all_people_faces)
+        failures = [[printable(path), reason, self._href(path)] for path, reason in self._failures]
+        no_face = [[printable(path), self._href(path)] for path in self._no_face]
+        return {
+            "chunk": _CHUNK,
+            "meta": meta,
+            "counts": self._counts,
+            "doubtful": doubtful,
+            "people_total": len(self._people),
+            "people": [
+                {
+                    "name": printable(name),
+                    "total": person.faces.total,
+                    "photos": person.photos,
+                    "cover": None if person.cover is None else entry(person.cover),
+                    "faces": [entry(shown) for shown in person.faces.ranked()[:share]],
+                }
+                for name, person in people
+            ],
+            "unknown": listed(self._unknown),
+            "failures": {"total": self._counts["failed"], "rows": failures},
+            "no_face": {"total": self._counts["no_face"], "rows": no_face},
+        }
+
+    def _href(self, path: str) -> str | None:
+        """Return a link from the page to a photo, relative so that both may be moved together; None for no file."""
+        if not Path(path).is_file():
+            return None
+        return quote(Path(os.path.relpath(path, self._path.resolve().parent)).as_posix())
+
+    def _meta(self, seconds: float | None, fresh: int | None) -> list[str]:
+        now = datetime.datetime.now().astimezone()
+        meta = [f"{now:%d %B %Y, %H:%M}".lstrip("0")]
+        looked_at = self._counts["photos"] if fresh is None else min(fresh, self._counts["photos"])
+        if looked_at < self._counts["photos"]:
+            meta.append(f"{plural(self._counts['photos'] - looked_at, 'photo')} from earlier runs")
+            if seconds is not None and looked_at:
+                meta.append(f"{looked_at:,} looked at in {duration(seconds)}")
+        elif seconds is not None and looked_at:
+            speed = looked_at / max(seconds, 1e-3)
+            meta += [
+                f"took {duration(seconds)}",
+                f"{speed:.1f} photos a second" if speed < 10 else f"{speed:.0f} photos a second",
+            ]
+        return [*meta, *(f"model {printable(model)}" for model in sorted(self._models))]
+
+    def _summary(self) -> str:
+        counts = self._counts
+        return (
+            f"{counts['photos']} photos, {counts['faces']} faces: {counts['known']} known, {counts['ambiguous']} ambiguous, "
+            f"{counts['unknown']} unknown; {counts['no_face']} photos without a face, {counts['failed']} failed"
+        )
+
+
+_PARTS = ("page.html", "page.css", "page.js")
+
+
+def _share(sizes: Sequence[int], total: int) -> int:
+    """Return how many faces each person may show so that all together are at most `total`; at least one."""
+    share = max(sizes, default=1)
+    while share > 1 and sum(min(size, share) for size in sizes) > total:
+        share -= 1
+    return share
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))
+
+
+def _in_script(text: str) -> str:
+    """Escape JSON for a script element: no `</script>`, `<!--` or entity can begin in it."""
+    return (
+        text.replace("&", "\\u0026")
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
+    )
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,108 @@
+"""What a batch writes is no input of a batch: its folders are marked, its files are never replaced by mistake."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from facepipe.catalog.ledger import Ledger, ledger_path
+from facepipe.catalog.sources import Source
+from facepipe.errors import OutputError, UsageError
+from facepipe.files.atomic import atomic_file, is_temporary, remove_file, remove_strays
+from facepipe.files.guard import check_outputs
+from facepipe.images import OUTPUT_MARK, find_images, is_output
+from facepipe.outputs.results import failures_path
+from facepipe.text import plural, printable
+
+
+def check_files(out: Path, report: Path | None, roots: Sequence[str]) -> None:
+    """Raise UsageError when an output is one of the inputs, or `out` is a file that no batch wrote."""
+    if report is not None and os.path.realpath(report) in map(os.path.realpath, (out, ledger_path(out))):
+        raise UsageError(f"{printable(report)}: is given for two outputs; choose another name for one of them")
+    check_outputs((failures_path(out), report), roots)
+    if report is not None:
+        _check_writable(report)
+    for root in roots:
+        for path in (out, ledger_path(out)):
+            if os.path.exists(path) and os.path.exists(root) and os.path.samefile(path, root):  # noqa: PTH110, PTH121
+                raise UsageError(f"{printable(path)}: is one of the inputs; choose another name for what is written")
+    if out.is_file() and out.stat().st_size and not ledger_path(out).exists():
+        raise UsageError(
+            f"--out {printable(out)}: exists and was not written by a batch (no {ledger_path(out).name} beside it); "
+            "choose another name, or delete it"
+        )
+
+
+def _check_writable(path: Path) -> None:
+    """Raise OutputError when a file cannot be made: better before the first photo than after the last."""
+    folder = next(parent for parent in Path(os.path.realpath(path)).parents if parent.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{printable(path)}: cannot be written; check the permissions of {printable(folder)}")
+
+
+def check_folders(folders: Collection[Path], roots: Iterable[str]) -> None:
+    """Raise UsageError when a folder that is to be written is searched as well, or holds photos of somebody else."""
+    real = {os.path.realpath(folder): folder for folder in folders}
+    for root in roots if real else ():
+        if os.path.isdir(root):  # noqa: PTH112
+            here = Path(os.path.realpath(root))
+            for place in (here, *here.parents):
+                if (folder := real.get(str(place))) is not None:
+                    raise UsageError(
+                        f"{printable(folder)}: is searched for photos itself; choose another folder to write"
+                    )
+    for folder in folders:
+        if is_output(os.fspath(folder)):
+            continue
+        if folder.is_dir() and next(find_images([folder], skip=is_output), None) is not None:
+            raise UsageError(f"{printable(folder)}: holds photos that no batch wrote; choose a new or empty folder")
+
+
+def mark_folders(folders: Iterable[Path]) -> None:
+    """Mark the folders that a batch writes."""
+    for folder in folders:
+        if not is_output(os.fspath(folder)):
+            with atomic_file(folder / OUTPUT_MARK) as file:
+                file.write(b"Written by facepipe batch, which does not search this folder for photos.\n")
+
+
+def mark_stamp(folder: Path) -> int:
+    """Return what tells a marked folder from another one that took its place."""
+    return (folder / OUTPUT_MARK).stat().st_mtime_ns
+
+
+def all_gone(ledger: Ledger, sources: Iterable[Source], roots: Sequence[str], out: Path) -> str | None:
+    """Say so when not one photo of the earlier run is among those of this one: a folder was emptied or not mounted, or is another.
+
+    None when there is one, or there was no earlier run.
+    """
+    earlier = ledger.earlier()
+    if not earlier or any(source.problem is None and ledger.earlier_has(source.name) for source in sources):
+        return None
+    return (
+        f"{printable(out)}: not one photo of the earlier run ({plural(earlier, 'photo')}) is found in {named(roots)} now, and "
+        "nothing was changed; see whether the folder is mounted and full, or choose another --out; to begin anew, delete "
+        f"{printable(out)} and {printable(ledger.path)} first"
+    )
+
+
+def named(roots: Sequence[str]) -> str:
+    """Return what was asked for in a few words."""
+    return ", ".join(map(printable, roots[:3])) + (", ..." if len(roots) > 3 else "")
+
+
+def sweep(out: Path, report: Path | None, folders: Collection[Path], started: float) -> None:
+    """Remove the unfinished files that a killed run left; for the holder of the ledger.
+
+    started: when this run began, seconds as in `time.time`; in the batch's folders only what is older goes.
+    """
+    for path in (out, failures_path(out), report):
+        if path is not None:
+            remove_strays(path)
+    for folder in folders:
+        for place, _, names in os.walk(folder):
+            for name in filter(is_temporary, names):
+                path = Path(place, name)
+                if path.lstat().st_mtime < started:
+                    remove_file(path)

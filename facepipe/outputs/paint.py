@@ -1,0 +1,131 @@
+"""What all drawn pictures share: the font, the colours of the answers, and labels that can be read on any background."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+
+from facepipe.errors import UsageError
+from facepipe.text import printable
+
+Colour = tuple[int, int, int]
+
+#: Of each answer; white text on it has a contrast of at least 4.5, and the three differ for colour-blind eyes as well.
+STATUS_COLOURS: dict[str, Colour] = {"known": (17, 122, 72), "ambiguous": (176, 86, 0), "unknown": (55, 88, 140)}
+NEUTRAL: Colour = (17, 110, 130)
+WHITE: Colour = (255, 255, 255)
+INK: Colour = (24, 28, 36)
+
+
+class Rectangle(NamedTuple):
+    """Corners in pixels; left and top inside, right and bottom just outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def overlaps(self, other: Rectangle) -> bool:
+        """Say whether the two share a pixel."""
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+
+@cache
+def font(size: int, *, bold: bool = False) -> PIL.ImageFont.FreeTypeFont:
+    """Return DejaVu Sans, which matplotlib ships, at a size in pixels; FACEPIPE_FONT names another font file.
+
+    DejaVu has Latin, Greek, Cyrillic, Arabic and Hebrew letters and more, but no Chinese, Japanese or Korean ones. Raises
+    UsageError when FACEPIPE_FONT cannot be read.
+    """
+    named = os.environ.get("FACEPIPE_FONT")
+    if named:
+        try:
+            return PIL.ImageFont.truetype(named, size)
+        except OSError as error:
+            raise UsageError(f"FACEPIPE_FONT: {printable(named)} is no font file; name a .ttf, .otf or .ttc") from error
+    # Only its place is looked up: importing matplotlib takes a second.
+    spec = importlib.util.find_spec("matplotlib")
+    assert spec is not None and spec.origin is not None
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return PIL.ImageFont.truetype(str(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / name), size)
+
+
+def measured(pieces: Sequence[str], face: PIL.ImageFont.FreeTypeFont) -> float:
+    """Return the width in pixels of pieces of text that are drawn one after another."""
+    return sum(face.getlength(piece) for piece in pieces)
+
+
+def fitted(text: str, face: PIL.ImageFont.FreeTypeFont, width: float) -> str:
+    """Return the text, shortened with an ellipsis to at most `width` pixels; empty when not even that fits."""
+    text = printable(text)
+    if face.getlength(text) <= width:
+        return text
+    low, high = 0, len(text)
+    while low < high:  # the longest beginning that fits
+        middle = (low + high + 1) // 2
+        if face.getlength(text[:middle].rstrip() + "…") <= width:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low].rstrip() + "…" if low else ""
+
+
+def place_label(
+    size: tuple[int, int], box: Rectangle, label: tuple[int, int], taken: Sequence[Rectangle]
+) -> Rectangle | None:
+    """Return where a label of (width, height) goes: by its box, in a picture of (width, height), off what is taken.
+
+    Tried in turn: above the box, below it, inside at the top, inside at the bottom, each from the left and from the right
+    edge; where all are taken, the first. None when the picture is smaller than the label.
+    """
+    width, height = label
+    if width > size[0] or height > size[1]:
+        return None
+    places: list[Rectangle] = []
+    for top in (box.top - height, box.bottom, box.top, box.bottom - height):
+        for left in (box.left, box.right - width):
+            inside = min(max(left, 0), size[0] - width)
+            if 0 <= top <= size[1] - height:
+                places.append(Rectangle(inside, top, inside + width, top + height))
+    if not places:
+        left, top = min(max(box.left, 0), size[0] - width), min(max(box.top, 0), size[1] - height)
+        return Rectangle(left, top, left + width, top + height)
+    return next((place for place in places if not any(place.overlaps(other) for other in taken)), places[0])
+
+
+def draw_box(draw: PIL.ImageDraw.ImageDraw, box: Rectangle, colour: Colour, line: int) -> None:
+    """Draw a frame that is seen on any background: the colour between two thin white lines."""
+    casing = max(1, line // 3)
+    for grow, shade, width in ((casing, WHITE, line + 2 * casing), (0, colour, line)):
+        left, top, right, bottom = box.left - grow, box.top - grow, box.right - 1 + grow, box.bottom - 1 + grow
+        if right - left >= 2 * width and bottom - top >= 2 * width:
+            radius = max(2 * line, min(right - left, bottom - top) // 14)
+            draw.rounded_rectangle((left, top, right, bottom), radius, outline=shade, width=width)
+        else:
+            draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=shade)
+
+
+def draw_label(
+    draw: PIL.ImageDraw.ImageDraw,
+    place: Rectangle,
+    pieces: Sequence[str],
+    face: PIL.ImageFont.FreeTypeFont,
+    colour: Colour,
+) -> None:
+    """Draw white text, piece by piece from left to right, on a filled plate."""
+    corners = (place.left, place.top, place.right - 1, place.bottom - 1)
+    draw.rounded_rectangle(corners, max(2, (place.bottom - place.top) // 5), fill=colour)
+    x = (place.left + place.right - measured(pieces, face)) / 2
+    for piece in pieces:
+        draw.text((x, (place.top + place.bottom) / 2), piece, WHITE, face, anchor="lm")
+        x += face.getlength(piece)

@@ -1,0 +1,72 @@
+"""The output of a batch, written from its ledger: JSON lines, CSV or Parquet, by the file's suffix, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from facepipe.errors import UsageError
+from facepipe.files.atomic import atomic_file, remove_file
+
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+
+
+def check_suffix(out: Path) -> None:
+    """Raise UsageError when the suffix names no format; asked before hours of work, not after."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--out {out}: unknown format; end the name with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+
+
+def write_output(out: Path, records: Iterable[str]) -> None:
+    """Write the records, each one line of JSON, in the format that the suffix names. Errors: OutputError, UsageError."""
+    check_suffix(out)
+    suffix = out.suffix.lower()
+    if suffix == ".jsonl":
+        with atomic_file(out) as file:
+            for record in records:
+                file.write(record.encode("utf-8"))
+                file.write(b"\n")
+    elif suffix == ".csv":
+        from facepipe.outputs.csvfile import write_csv
+
+        write_csv(out, _parsed(records))
+    else:
+        from facepipe.outputs.parquet import write_parquet
+
+        write_parquet(out, _parsed(records))
+
+
+def failures_path(out: Path) -> Path:
+    """Return where the list of failed photos lies: beside the output."""
+    return out.with_name(f"{out.stem}.failures.csv")
+
+
+def write_failures(out: Path, failures: Iterable[tuple[str, str]]) -> bool:
+    """List the photos that failed beside the output; where none did, no list stays from an earlier run. Say whether any did."""
+    from facepipe.outputs.csvfile import write_failures as write
+
+    found = list(failures)
+    if found:
+        write(failures_path(out), found)
+    else:
+        remove_file(failures_path(out))
+    return bool(found)
+
+
+def write_report(path: Path, photos: Iterable[tuple[dict[str, Any], list[bytes]]], seconds: float, fresh: int) -> None:
+    """Write the HTML page of a batch from its records and thumbnails, whole or not at all.
+
+    seconds: how long the batch took. fresh: how many photos it looked at.
+    """
+    from facepipe.outputs.html import HtmlReport
+
+    with HtmlReport(path) as report:
+        for record, thumbnails in photos:
+            report.add(record, thumbnails if len(thumbnails) == len(record["faces"]) else ())
+        report.finish(seconds=seconds, fresh=fresh)
+
+
+def _parsed(records: Iterable[str]) -> Iterator[dict[str, Any]]:
+    return (json.loads(record) for record in records)

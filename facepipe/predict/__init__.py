@@ -1,0 +1,1 @@
+"""Step 4, predict: known, unknown or ambiguous, with a calibrated probability; and the policy that decides."""
