@@ -16,7 +16,7 @@ _PUBLIC = {
     "Face": "facepipe.types",
     "FacepipeError": "facepipe.errors",
     "Image": "facepipe.types",
-    "PhotoResult": "facepipe.types",
+    "Recognized": "facepipe.types",
     "Policy": "facepipe.types",
     "Prediction": "facepipe.types",
     "Quality": "facepipe.types",

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from facepipe.types import Candidate, Face, PhotoResult, Prediction, Quality, Status
+from facepipe.types import Candidate, Face, Failed, Prediction, Quality, Recognized, Status
 
 #: Raised when a field changes its meaning or goes away; a new field does not change it.
 SCHEMA_VERSION = 1
@@ -28,40 +28,45 @@ Record = dict[str, Any]
 _QUALITY_DIGITS = {"size": 1, "sharpness": 1, "yaw": 1, "pitch": 1, "roll": 1, "edge_density": 3}
 
 
-def to_record(result: PhotoResult) -> Record:
-    """Return the record of a photo (see the top of this module).
+def to_record(result: Recognized | Failed, model: str = "") -> Record:
+    """Return the record of a photo (see the top of this module). model: fingerprint of the embedder, for a photo that failed.
 
     Coordinates are displayed pixels to 0.01; scores, similarities and probabilities have four decimals.
     """
+    photo: Record = {"schema_version": SCHEMA_VERSION, "path": readable(result.path)}
+    if isinstance(result, Failed):
+        return {**photo, "width": None, "height": None, "error": readable(result.reason), "faces": [], "model": model}
+    faces = [_prediction(prediction) for prediction in result.predictions]
     return {
-        "schema_version": SCHEMA_VERSION,
-        "path": readable(result.path),
+        **photo,
         "width": result.width,
         "height": result.height,
-        "error": None if result.error is None else readable(result.error),
-        "faces": [_prediction(prediction) for prediction in result.predictions],
+        "error": None,
+        "faces": faces,
         "model": result.model,
     }
 
 
-def as_record(result: PhotoResult | Mapping[str, Any]) -> Record:
+def as_record(result: Recognized | Failed | Mapping[str, Any]) -> Record:
     """Return the record of a photo, or the record itself when it is one: reports take both.
 
     Raises ValueError when the record has another schema version.
     """
-    if isinstance(result, PhotoResult):
+    if isinstance(result, Recognized | Failed):
         return to_record(result)
     if result.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"record: expected schema_version {SCHEMA_VERSION}, got {result.get('schema_version')!r}")
     return dict(result)
 
 
-def to_result(record: Mapping[str, Any]) -> PhotoResult:
+def to_result(record: Mapping[str, Any]) -> Recognized | Failed:
     """Return the photo that a record tells of, as exactly as it was rounded; the inverse of `to_record`.
 
     Raises ValueError when the record has another schema version or breaks a rule of the types.
     """
     record = as_record(record)
+    if record["error"] is not None:
+        return Failed(record["path"], record["error"])
     predictions = tuple(
         Prediction(
             face=face_of(face),
@@ -74,7 +79,7 @@ def to_result(record: Mapping[str, Any]) -> PhotoResult:
         )
         for face in record["faces"]
     )
-    return PhotoResult(record["path"], record["width"], record["height"], predictions, record["model"], record["error"])
+    return Recognized(record["path"], record["width"], record["height"], predictions, record["model"])
 
 
 def face_record(face: Face) -> Record:

@@ -3,12 +3,13 @@
 One colour order (RGB), one box convention (xyxy, float32, displayed pixels), one norm (unit). Shapes and ranges are
 checked when a value is built, so that whoever holds one need not check again; arrays inside are read-only views.
 
-    Image ──detect──▶ Face ──embed──▶ Embeddings ──match──▶ Candidate ──predict──▶ Prediction
+    Image ──detect──▶ Detected ──embed──▶ Described ──match──▶ Matched ──predict──▶ Recognized
+                       (Face)              (Embeddings)         (Candidate)            (Prediction)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -235,20 +236,70 @@ class Policy:
             raise ValueError(f"Policy.top_k: expected 1 or more, got {self.top_k}")
 
 
-@dataclass(frozen=True, slots=True)
-class PhotoResult:
-    """What came out for one picture: its predictions, or why there are none.
+@dataclass(frozen=True, slots=True, eq=False)
+class Detected:
+    """A photo after step 1.
 
-    width, height: displayed pixels, None when it could not be read. error: one line, None when all went well; a picture
-    without a face is no error. model: fingerprint of the embedder.
+    image: the photo as it was read. faces: best score first; none is an answer. larger: the same photo in more pixels, where
+    the faces are small in those that were read; None: there are no better ones.
+    """
+
+    image: Image
+    faces: tuple[Face, ...]
+    larger: Image | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Described:
+    """A photo after steps 1 and 2, made now or read back from a catalog.
+
+    path: where it came from. size: displayed (width, height). faces: best score first. embeddings: a unit vector for each
+    face, in their order. image: its pixels, None when they are not at hand.
     """
 
     path: str
-    width: int | None
-    height: int | None
+    size: tuple[int, int]
+    faces: tuple[Face, ...]
+    embeddings: Embeddings
+    image: Image | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.faces) != len(self.embeddings):
+            raise ValueError(
+                f"Described: {len(self.faces)} faces and {len(self.embeddings)} vectors do not fit each other"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matched:
+    """A photo after step 3. candidates: of each face, best first."""
+
+    photo: Described
+    candidates: tuple[tuple[Candidate, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recognized:
+    """A photo after step 4. width, height: displayed pixels. predictions: one for each face. model: fingerprint of the embedder."""
+
+    path: str
+    width: int
+    height: int
     predictions: tuple[Prediction, ...]
     model: str
-    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A photo that cannot be used. reason: one line that names it, says what is wrong and what to do."""
+
+    path: str
+    reason: str
+
+    @property
+    def predictions(self) -> tuple[Prediction, ...]:
+        """None: whoever loops over the faces of many photos need not ask which of them failed."""
+        return ()
 
 
 class Detector(Protocol):
@@ -259,8 +310,11 @@ class Detector(Protocol):
         """What `models` calls it, for records and messages."""
         ...
 
-    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
-        """Return the faces of each picture, best score first; an empty tuple for a picture without a face."""
+    def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
+        """Yield each picture with its faces, in order: one at a time, since larger ones should not wait in memory.
+
+        Errors: ImageError when a photo cannot be decoded again for a closer look.
+        """
         ...
 
 

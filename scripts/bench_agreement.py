@@ -49,7 +49,7 @@ def main() -> None:
     found: list[np.ndarray] = []
     started = time.process_time()
     for start in range(0, len(images), options.batch):
-        for faces in ours.detect(images[start : start + options.batch]):
+        for faces in ours.find(images[start : start + options.batch]):
             found.append(np.array([face.box for face in faces], np.float32).reshape(-1, 4))
     our_cpu = time.process_time() - started
     overlaps, missed, extra = compare(reference, found)

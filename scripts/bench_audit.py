@@ -16,8 +16,8 @@ from facepipe.gallery.care.audit import audit
 from facepipe.gallery.enroll import Enroller, EnrollRules
 from facepipe.gallery.intake import EnrollStatus, collect_photos
 from facepipe.gallery.store import Gallery
+from facepipe.loading import load_describer
 from facepipe.models.registry import get_record
-from facepipe.pipeline import load_extractor
 from facepipe.predict.policy import policy_for
 
 
@@ -31,13 +31,13 @@ def main() -> None:
     options = parser.parse_args()
     print(machine())
     photos, _ = collect_photos([options.people], None)
-    extractor = load_extractor(options.model, "cpu")
+    describer = load_describer(options.model, "cpu")
     threshold = policy_for(get_record(options.model), 60).threshold
     with tempfile.TemporaryDirectory() as folder:
-        clean = Gallery.create(Path(folder) / "clean", extractor.embedder.fingerprint, extractor.embedder.dim)
+        clean = Gallery.create(Path(folder) / "clean", describer.embedder.fingerprint, describer.embedder.dim)
         start = time.perf_counter()
         rules = EnrollRules(lookalike=threshold, faces="largest")
-        outcomes = list(Enroller(clean, extractor, rules).run(photos))
+        outcomes = list(Enroller(clean, describer, rules).run(photos))
         print(
             f"{len(photos)} photos of {len({p.person for p in photos})} people in {time.perf_counter() - start:.0f} s: "
             + ", ".join(f"{n} {status}" for status, n in Counter(o.status for o in outcomes).most_common())

@@ -132,16 +132,17 @@ def random_recognizer() -> Any:
     """Build the command's engines and a gallery of random people."""
     import numpy as np
 
+    from facepipe.loading import load_describer
     from facepipe.match.matcher import Matcher
-    from facepipe.pipeline import Recognizer, load_extractor
+    from facepipe.pipeline import Recognizer
     from facepipe.types import Policy
 
-    extractor = load_extractor("mini", os.environ.get("FACEPIPE_DEVICE", "cpu"))
-    vectors = np.random.default_rng(0).normal(size=(PEOPLE, extractor.embedder.dim)).astype(np.float32)
+    describer = load_describer("mini", os.environ.get("FACEPIPE_DEVICE", "cpu"))
+    vectors = np.random.default_rng(0).normal(size=(PEOPLE, describer.embedder.dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     rows = np.arange(PEOPLE)
-    matcher = Matcher(extractor.embedder.fingerprint, [f"person {i}" for i in rows], vectors, vectors, rows, rows)
-    return Recognizer(extractor, matcher, Policy(0.3, 0.02))
+    matcher = Matcher(describer.embedder.fingerprint, [f"person {i}" for i in rows], vectors, vectors, rows, rows)
+    return Recognizer(describer, matcher, Policy(0.3, 0.02))
 
 
 def run_facepipe(paths: list[str], workers: int) -> dict[str, Any]:

@@ -29,12 +29,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of embedding caches")
     parser.add_argument("--plot", type=Path, help="write a reliability plot (.png)")
     given = parser.parse_args()
-    extractor, options = load_engines(given.model, "auto", 40)
+    describer, options = load_engines(given.model, "auto", 40)
 
     def faces(people: PeopleSet, name: str) -> PeopleFaces:
         cache = given.cache / f"{given.model}-{name}.npz" if given.cache else None
         photos = [path for own in people.photos for path in own]
-        return faces_of(people, embed(photos, extractor, "largest", cache, options, quiet=False))
+        return faces_of(people, embed(photos, describer, "largest", cache, options, quiet=False))
 
     people = faces(read_people(given.faces / "people"), "people")
     outside = [faces(read_strangers(given.faces / name), name) for name in ("strangers", "portraits-cc0")]

@@ -46,7 +46,7 @@ def main() -> None:
             candidates = detector._propose([work])
             proposed.append(work.edges.density(candidates.boxes))
             refined.append(work.edges.density(detector._refine([work], candidates).boxes))
-            faces += [f.quality.edge_density for f in detector.detect([image])[0] if f.quality.size >= 40]
+            faces += [f.quality.edge_density for f in detector.find([image])[0] if f.quality.size >= 40]
             for scale in work.scales:
                 height, width = int(work.height * scale + 1), int(work.width * scale + 1)
                 rows, columns = int(levels.cells(height)), int(levels.cells(width))

@@ -19,7 +19,7 @@ from facepipe.detect.detector import DetectOptions
 from facepipe.evaluate.measure import LabelledFolders, measure_people
 from facepipe.evaluate.photo_set import QUALITY, PhotoSet, embed_photos
 from facepipe.evaluate.protocols import SplitRule
-from facepipe.pipeline import load_extractor
+from facepipe.loading import load_describer
 
 Embed = Callable[[Sequence[Path]], PhotoSet]
 
@@ -61,8 +61,8 @@ def main() -> None:
 
 def facepipe(options: DetectOptions, model: str = "mini") -> Embed:
     """Return a network with this detection."""
-    extractor = load_extractor(model, "cpu", options)
-    return lambda paths: embed_photos(paths, extractor, max_side=options.max_side)
+    describer = load_describer(model, "cpu", options)
+    return lambda paths: embed_photos(paths, describer, max_side=options.max_side)
 
 
 def face_recognition(paths: Sequence[Path]) -> PhotoSet:

@@ -57,7 +57,6 @@ def main() -> None:
     theirs = package.MTCNN(keep_all=True, device="cpu")
     networks = load_cascade(torch.device("cpu"))
     ours = {way: MtcnnDetector(networks, WAYS[way]) for way in options.ways}
-    closer = {way: detector.closer() for way, detector in ours.items() if way != "no closer look"}
     print(machine())
     print(f"peer: facenet-pytorch's MTCNN, defaults (from 20 px), {how}; its faces of {options.size:.0f} px and more")
     weighed = dict.fromkeys(ours, 0.0)
@@ -81,9 +80,8 @@ def main() -> None:
                 for way, detector in ours.items():
                     picture = whole if WAYS[way].max_side is None else read_image(path, max_side=1280)
                     started = time.process_time()
-                    faces_seen = detector.detect([picture])[0]
-                    if way in closer:
-                        _, faces_seen = closer[way](picture, faces_seen)
+                    once = way == "no closer look"
+                    faces_seen = detector.find([picture])[0] if once else next(detector.detect([picture])).faces
                     mine = _boxes([face.box for face in faces_seen])
                     cpu[way] += time.process_time() - started
                     lost = _lost(boxes, mine, whole)

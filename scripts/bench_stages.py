@@ -130,9 +130,9 @@ def timed_detector(networks: Any, options: Any, clock: Clock) -> Any:
             with clock("second look"):
                 return super()._look_again(*arguments)
 
-        def detect(self, images: Any) -> Any:
+        def find(self, images: Any) -> Any:
             with clock("boxes"):
-                return super().detect(images)
+                return super().find(images)
 
     return Timed(timed_networks(networks, clock), options)
 
@@ -174,11 +174,11 @@ class Bench:
         from facepipe import threads
         from facepipe.catalog.ledger import Entry, Ledger
         from facepipe.detect.detector import DetectOptions
-        from facepipe.embed.faces import embed_faces
+        from facepipe.embed.embedding import embed
         from facepipe.images import content_hash, read_image_bytes
-        from facepipe.pipeline import Extracted, Extractor, Recognizer
+        from facepipe.pipeline import Describer, Recognizer
         from facepipe.records import dumps, to_record
-        from facepipe.types import Policy
+        from facepipe.types import Detected, Policy
 
         threads.limit(row.threads)
         clock = Clock()
@@ -187,7 +187,7 @@ class Bench:
         )
         detector = timed_detector(self.cascades[row.cascade], options, clock)
         embedder = self.embedders[row.embedder]
-        recognizer = Recognizer(Extractor(detector, embedder), self.matcher, Policy(0.3, 0.02))
+        recognizer = Recognizer(Describer(detector, embedder), self.matcher, Policy(0.3, 0.02))
         timed = TimedEmbedder(embedder, clock)
         found: list[Any] = []
         started = time.perf_counter()
@@ -202,12 +202,11 @@ class Bench:
                         read_image_bytes(each, name, max_side=row.max_side if row.reduced else None)
                         for each, name in zip(data, names, strict=True)
                     ]
-                faces = detector.detect(images)
+                faces = detector.find(images)
                 with clock("align"):
-                    embeddings = embed_faces(timed, zip(images, faces, strict=True))
+                    photos = embed(timed, map(Detected, images, faces))
                 with clock("match"):
-                    photos = [Extracted(*photo) for photo in zip(images, faces, embeddings, strict=True)]
-                    results = recognizer.judge_all(photos)
+                    results = recognizer.decide(photos)
                 with clock("write"):
                     ledger.record(
                         [

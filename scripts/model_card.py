@@ -61,12 +61,12 @@ def main() -> None:
     parser.add_argument("--no-lfw", action="store_true", help="leave LFW out (7,701 photos)")
     given = parser.parse_args()
     started = time.monotonic()
-    extractor, options = load_engines(given.model, given.device, 40)
+    describer, options = load_engines(given.model, given.device, 40)
 
     def faces(people: PeopleSet, name: str, rule: str = "largest") -> PeopleFaces:
         cache = given.cache / f"{given.model}-{name}.npz" if given.cache else None
         photos = [path for own in people.photos for path in own]
-        return faces_of(people, embed(photos, extractor, rule, cache, options, quiet=False))
+        return faces_of(people, embed(photos, describer, rule, cache, options, quiet=False))
 
     people = faces(read_people(given.faces / "people"), "people")
     official = faces(read_strangers(given.faces / "strangers"), "strangers")
@@ -94,7 +94,7 @@ def main() -> None:
     card: dict[str, object] = {
         "date": datetime.now(UTC).date().isoformat(),
         "facepipe": __version__,
-        "detector": extractor.detector.name,
+        "detector": describer.detector.name,
         "identification": {
             **identification_figures(report),
             "as_shipped": at_threshold(
@@ -118,7 +118,7 @@ def main() -> None:
     document = {
         "schema_version": 1,
         "model": given.model,
-        "fingerprint": extractor.embedder.fingerprint,
+        "fingerprint": describer.embedder.fingerprint,
         "margin": given.margin,
         "fusion": "mean",
         "populations": [{"name": p.name, "people": p.people, "searches": len(p.scores)} for p in impostors.populations],

@@ -16,7 +16,7 @@ from facepipe.catalog.pictures import SideOutput
 from facepipe.catalog.sources import find_sources
 from facepipe.catalog.stream import StreamOptions
 from facepipe.match.matcher import Matcher
-from facepipe.pipeline import Extractor, Recognizer
+from facepipe.pipeline import Describer, Recognizer
 from facepipe.types import Detector, Policy
 from tests.fakes import COLOURS, FakeDetector, FakeEmbedder, picture
 
@@ -57,11 +57,11 @@ def recognizer(
 ) -> Recognizer:
     """Know the people who are painted in these colours."""
     embedder = FakeEmbedder()
-    extractor = Extractor(FakeDetector(), embedder)
-    vectors = np.concatenate([photo.embeddings.vectors for photo in extractor.extract([picture(p) for p in people])])
+    describer = Describer(FakeDetector(), embedder)
+    vectors = np.concatenate([photo.embeddings.vectors for photo in describer.describe([picture(p) for p in people])])
     owners = np.arange(len(people))
     matcher = Matcher(embedder.fingerprint, people, vectors, vectors, owners, owners)
-    return Recognizer(Extractor(detector or FakeDetector(), embedder), matcher, policy)
+    return Recognizer(Describer(detector or FakeDetector(), embedder), matcher, policy)
 
 
 def run(

@@ -6,13 +6,13 @@ test paints people as colours and knows who is who.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 
 from facepipe.errors import ModelError
-from facepipe.types import Embeddings, Face, Image, Quality, UInt8
+from facepipe.types import Detected, Embeddings, Face, Image, Quality, UInt8
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -46,8 +46,8 @@ class FakeDetector:
 
     name = "fake-detector"
 
-    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
-        return [self._squares(image) for image in images]
+    def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
+        return (Detected(image, self._squares(image)) for image in images)
 
     def _squares(self, image: Image) -> tuple[Face, ...]:
         saturated = (image.rgb.max(axis=2).astype(int) - image.rgb.min(axis=2)) > 150
@@ -83,5 +83,5 @@ class CrashingDetector:
 
     name = "crashing"
 
-    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+    def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
         raise ModelError("crashing: its weights are damaged; pull them again")

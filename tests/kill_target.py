@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from facepipe.catalog.job import run_batch
@@ -13,7 +13,7 @@ from facepipe.catalog.sources import find_sources
 from facepipe.catalog.stream import StreamOptions
 from facepipe.outputs.results import write_output
 from facepipe.outputs.sides import Crops
-from facepipe.types import Face, Image
+from facepipe.types import Detected, Image
 from tests.batch_fixtures import LOOKING, recognizer
 from tests.fakes import FakeDetector
 
@@ -21,7 +21,7 @@ from tests.fakes import FakeDetector
 class LeisurelyDetector(FakeDetector):
     """Takes a hundredth of a second for each photo, so that there is something to kill."""
 
-    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+    def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
         time.sleep(0.01 * len(images))
         return super().detect(images)
 

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from facepipe.catalog.job import Counts
 from facepipe.catalog.ledger import Entry, Ledger, ledger_path
 from facepipe.catalog.ordered import ordered_map
 from facepipe.errors import InputError, ModelError, OutputError
-from facepipe.types import Face, Image
+from facepipe.types import Detected, Image
 from tests.batch_fixtures import paint, paint_many, run
 from tests.fakes import CrashingDetector, FakeDetector
 
@@ -67,7 +67,7 @@ class CountingDetector(FakeDetector):
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+    def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
         self.seen += [Path(image.path).name for image in images]
         return super().detect(images)
 
@@ -161,7 +161,7 @@ def test_failures_are_tried_again(tmp_path: Path) -> None:
 class PickyDetector(FakeDetector):
     """Cannot do one photo, and runs out of memory on more than three."""
 
-    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+    def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
         if len(images) > 3:
             raise MemoryError
         if any(image.path.endswith("0005.png") for image in images):
@@ -263,7 +263,7 @@ class SlowDetector(FakeDetector):
         self.running = self.most = 0
         self.lock = threading.Lock()
 
-    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+    def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
         with self.lock:
             self.running += 1
             self.most = max(self.most, self.running)
@@ -285,7 +285,7 @@ def test_as_many_workers_as_asked_for(tmp_path: Path) -> None:
 def test_freed_memory_goes_back_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from facepipe.cli import allocator
+    from facepipe.catalog import allocator
 
     if sys.platform == "linux":
         before = _resident()

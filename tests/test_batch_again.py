@@ -6,7 +6,7 @@ import os
 import sqlite3
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from facepipe.catalog.schema import MIGRATIONS
 from facepipe.catalog.stream import Photo
 from facepipe.outputs.sides import Annotated, Crops, Sorted
 from facepipe.pipeline import Recognizer
-from facepipe.types import Face, Image, PhotoResult, Policy, Quality
+from facepipe.types import Detected, Face, Image, Policy, Quality, Recognized
 from tests.batch_fixtures import POLICY, paint, paint_many, recognizer, run
 from tests.fakes import COLOURS, FakeDetector
 
@@ -73,7 +73,7 @@ class CountingDetector(FakeDetector):
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+    def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
         self.seen += [Path(image.path).name for image in images]
         return super().detect(images)
 
@@ -215,7 +215,7 @@ def test_faces_are_compared_in_the_chunks_of_a_batch_from_scratch(
     for key, seen in chunks.items():
         who = recognizer()
         who = Recognizer(
-            who.extractor, who.matcher, POLICY, lambda results, seen=seen: seen.append([r.path for r in results])
+            who.describer, who.matcher, POLICY, lambda results, seen=seen: seen.append([r.path for r in results])
         )
         counts, _ = run(folder.out, folder.photos, key=key, who=who)
     assert counts.compared == 59
@@ -299,7 +299,7 @@ class StoppingOutput:
     def __init__(self, inner: Crops) -> None:
         self.inner = inner
 
-    def add(self, photo: Photo, result: PhotoResult) -> None:
+    def add(self, photo: Photo, result: Recognized) -> None:
         self.inner.add(photo, result)
         raise KeyboardInterrupt
 

@@ -53,12 +53,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory, astronaut: Image, hopper: I
 def gallery(tmp_path_factory: pytest.TempPathFactory, astronaut: Image) -> Path:
     """A gallery that knows Eileen Collins only."""
     from facepipe.gallery.store import Gallery, NewFace
-    from facepipe.pipeline import load_extractor
+    from facepipe.loading import load_describer
 
-    extractor = load_extractor("mini", "cpu")
-    (photo,) = extractor.extract([astronaut])
+    describer = load_describer("mini", "cpu")
+    (photo,) = describer.describe([astronaut])
     folder = tmp_path_factory.mktemp("home") / "gallery"
-    with Gallery.create(folder, extractor.embedder.fingerprint, extractor.embedder.dim) as made:
+    with Gallery.create(folder, describer.embedder.fingerprint, describer.embedder.dim) as made:
         made.add([NewFace("Eileen Collins", photo.embeddings.vectors[0], "collins.jpg")])
     return folder
 

@@ -9,11 +9,12 @@ import torch
 
 from facepipe.detect.closer import CROWD
 from facepipe.detect.detector import DetectOptions, MtcnnDetector
+from facepipe.embed.embedding import embed
 from facepipe.images import encode_image, read_image_bytes
 from facepipe.models.mtcnn import TorchCascade
 from facepipe.models.registry import load_embedder
-from facepipe.pipeline import Extractor
-from facepipe.types import Image
+from facepipe.pipeline import Describer
+from facepipe.types import Detected, Image
 from tests.fakes import FakeEmbedder
 
 pytestmark = pytest.mark.models
@@ -45,32 +46,35 @@ def group_photo(portrait: Image, front: int, back: int, size: int = _FRONT) -> I
 
 def test_the_back_row_of_a_crowd_is_found(detector: MtcnnDetector, astronaut: Image) -> None:
     group = group_photo(astronaut, CROWD, 8)
-    reduced = detector.detect([group])[0]
+    reduced = detector.find([group])[0]
     assert len(reduced) == CROWD
-    (found,) = Extractor(detector, FakeEmbedder(), closer=detector.closer()).extract([group])
+    (found,) = Describer(detector, FakeEmbedder()).describe([group])
     assert len(found.faces) == len(found.embeddings) == CROWD + 8
     back = [face for face in found.faces if face.box[3] < 300]
     assert len(back) == 8
     assert all(face.quality.size > 24 for face in back)
-    assert (found.image.width, found.image.height) == (3200, 1000)
+    assert found.size == (3200, 1000)
 
 
 def test_a_few_small_faces_are_shown_in_all_their_pixels(detector: MtcnnDetector, astronaut: Image) -> None:
-    look = detector.closer()
     few = group_photo(astronaut, CROWD - 1, 0)
-    faces = detector.detect([few])[0]
-    larger, seen = look(few, faces)
+    faces = detector.find([few])[0]
+    (seen,) = detector.detect([few])
+    larger = seen.larger
+    assert larger is not None
     assert (larger.rgb.shape, larger.scale, few.scale) == ((1000, 3200, 3), 1.0, 0.4)
-    assert [face.box.tolist() for face in seen] == [face.box.tolist() for face in faces]
-    assert all(after.quality.sharpness > 2 * face.quality.sharpness for after, face in zip(seen, faces, strict=True))
+    assert [face.box.tolist() for face in seen.faces] == [face.box.tolist() for face in faces]
+    assert all(
+        after.quality.sharpness > 2 * face.quality.sharpness for after, face in zip(seen.faces, faces, strict=True)
+    )
 
 
 def test_small_faces_are_embedded_from_all_their_pixels(detector: MtcnnDetector, astronaut: Image) -> None:
     embedder = load_embedder("mini", "cpu")
-    own = Extractor(detector, embedder).extract([astronaut])[0].embeddings.vectors[0]
+    own = Describer(detector, embedder).describe([astronaut])[0].embeddings.vectors[0]
     group = group_photo(astronaut, 1, 0, 200)
-    (reduced,) = Extractor(detector, embedder).extract([group])
-    (closer,) = Extractor(detector, embedder, closer=detector.closer()).extract([group])
+    (reduced,) = embed(embedder, [Detected(group, detector.find([group])[0])])
+    (closer,) = Describer(detector, embedder).describe([group])
     assert closer.embeddings.vectors[0] @ own > reduced.embeddings.vectors[0] @ own + 0.02
     assert closer.image is group
 
@@ -78,12 +82,14 @@ def test_small_faces_are_embedded_from_all_their_pixels(detector: MtcnnDetector,
 def test_large_faces_and_whole_pictures_are_looked_at_once(
     networks: TorchCascade, detector: MtcnnDetector, astronaut: Image
 ) -> None:
+    def once(detector: MtcnnDetector, photo: Image) -> bool:
+        (seen,) = detector.detect([photo])
+        return seen.larger is None and len(seen.faces) == len(detector.find([photo])[0])
+
     crowd = group_photo(astronaut, CROWD, 0)
-    found = detector.detect([crowd])[0]
-    assert len(detector.closer()(crowd, found)[1]) >= CROWD
-    whole = MtcnnDetector(networks, DetectOptions(max_side=None)).closer()
-    assert whole(crowd, found) == (crowd, found)
+    assert not once(detector, crowd)
+    assert once(MtcnnDetector(networks, DetectOptions(max_side=None)), crowd)
     large = group_photo(astronaut, 2, 0, 700)
-    found = detector.detect([large])[0]
-    assert len(found) == 2 and detector.closer()(large, found) == (large, found)
-    assert detector.closer()(crowd, ()) == (crowd, ())
+    assert len(detector.find([large])[0]) == 2 and once(detector, large)
+    empty = group_photo(astronaut, 0, 0)
+    assert detector.find([empty]) == [()] and once(detector, empty)

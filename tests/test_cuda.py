@@ -11,12 +11,13 @@ import torch
 
 from facepipe.detect.boxes import iou
 from facepipe.images import read_image
+from facepipe.loading import load_describer
 from facepipe.match.cuda import TorchIndex
 from facepipe.match.matcher import Matcher
 from facepipe.models import transfer
 from facepipe.models.mtcnn import TorchCascade
-from facepipe.pipeline import Extracted, Recognizer, load_extractor
-from facepipe.types import Image, Policy
+from facepipe.pipeline import Recognizer
+from facepipe.types import Described, Image, Policy
 
 pytestmark = [
     pytest.mark.gpu,
@@ -33,11 +34,11 @@ def photos(faces_root: Path, astronaut: Image, hopper: Image) -> list[Image]:
 
 
 @pytest.fixture(scope="module")
-def both(photos: Sequence[Image]) -> tuple[list[Extracted], list[Extracted]]:
-    return load_extractor("mini", "cpu").extract(photos), load_extractor("mini", "cuda").extract(photos)
+def both(photos: Sequence[Image]) -> tuple[list[Described], list[Described]]:
+    return load_describer("mini", "cpu").describe(photos), load_describer("mini", "cuda").describe(photos)
 
 
-def test_the_same_faces_and_vectors(both: tuple[list[Extracted], list[Extracted]]) -> None:
+def test_the_same_faces_and_vectors(both: tuple[list[Described], list[Described]]) -> None:
     faces = 0
     for cpu, cuda in zip(*both, strict=True):
         assert len(cpu.faces) == len(cuda.faces), cpu.image.path
@@ -52,7 +53,7 @@ def test_the_same_faces_and_vectors(both: tuple[list[Extracted], list[Extracted]
     assert faces > 50
 
 
-def test_the_same_names(both: tuple[list[Extracted], list[Extracted]]) -> None:
+def test_the_same_names(both: tuple[list[Described], list[Described]]) -> None:
     by_cpu, by_cuda = both
     vectors = np.concatenate([photo.embeddings.vectors[:1] for photo in by_cpu if photo.faces][::2])
     rows = np.arange(len(vectors))
@@ -60,14 +61,14 @@ def test_the_same_names(both: tuple[list[Extracted], list[Extracted]]) -> None:
     matcher = Matcher(fingerprint, [f"person {i}" for i in rows], vectors, vectors, rows, rows)
     names = []
     for device, photos in (("cpu", by_cpu), ("cuda", by_cuda)):
-        recognizer = Recognizer(load_extractor("mini", device), matcher, Policy(0.45, 0.02))
-        results = recognizer.judge_all(photos)
+        recognizer = Recognizer(load_describer("mini", device), matcher, Policy(0.45, 0.02))
+        results = recognizer.decide(photos)
         names.append([sorted(str(p.person) for p in result.predictions) for result in results])
     assert names[0] == names[1]
 
 
 def test_an_extractor_on_cuda_gets_more_photos_at_a_time() -> None:
-    assert load_extractor("mini", "cuda").photos > load_extractor("mini", "cpu").photos
+    assert load_describer("mini", "cuda").photos > load_describer("mini", "cpu").photos
 
 
 def test_the_search_is_equal() -> None:

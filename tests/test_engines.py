@@ -12,8 +12,8 @@ import onnx
 import pytest
 import torch
 
-from facepipe.cli.options import LateExtractor
 from facepipe.errors import DeviceError, ModelError, UsageError
+from facepipe.loading import LateDescriber, load_describer
 from facepipe.models import graphs, mini, mtcnn
 from facepipe.models.dlib_plan import plan_of
 from facepipe.models.dlib_reader import read_network
@@ -22,7 +22,7 @@ from facepipe.models.engines import OpenCvEngine, TorchEngine, starts_without_to
 from facepipe.models.opencv_cascade import OpenCvCascade
 from facepipe.models.registry import get_record, is_here, load_embedder, locate, read_weights
 from facepipe.models.state_file import read_state_file
-from facepipe.pipeline import Extractor, load_extractor
+from facepipe.pipeline import Describer
 from facepipe.types import Float32, Image, UInt8
 from tests.fakes import FakeDetector, FakeEmbedder, picture
 
@@ -185,8 +185,8 @@ def test_the_quick_way_from_a_picture_to_a_vector_never_imports_torch() -> None:
 @pytest.mark.models
 def test_a_quick_extractor_finds_the_same_faces_and_vectors(astronaut: Image, hopper: Image) -> None:
     images = [astronaut, hopper]
-    quick, usual = load_extractor("mini", "cpu", quick=True), load_extractor("mini", "cpu")
-    for ours, expected in zip(quick.extract(images), usual.extract(images), strict=True):
+    quick, usual = load_describer("mini", "cpu", quick=True), load_describer("mini", "cpu")
+    for ours, expected in zip(quick.describe(images), usual.describe(images), strict=True):
         assert len(ours.faces) == len(expected.faces) > 0
         for face, same in zip(ours.faces, expected.faces, strict=True):
             assert np.abs(face.box - same.box).max() < 1.0
@@ -196,8 +196,8 @@ def test_a_quick_extractor_finds_the_same_faces_and_vectors(astronaut: Image, ho
 
 def test_a_quick_extractor_loads_no_torch() -> None:
     code = (
-        "import sys; import numpy as np; from facepipe.pipeline import load_extractor; from facepipe.types import Image;"
-        "found = load_extractor('mini', 'cpu', quick=True).extract([Image(np.zeros((200, 200, 3), np.uint8))]);"
+        "import sys; import numpy as np; from facepipe.loading import load_describer; from facepipe.types import Image;"
+        "found = load_describer('mini', 'cpu', quick=True).describe([Image(np.zeros((200, 200, 3), np.uint8))]);"
         "print(len(found), 'torch' in sys.modules)"
     )
     root = Path(__file__).parent.parent
@@ -222,12 +222,12 @@ def test_the_detectors_weights_are_checked_against_their_record(monkeypatch: pyt
 def test_networks_that_may_not_be_needed_are_loaded_once_and_late() -> None:
     loaded: list[int] = []
 
-    def load() -> Extractor:
+    def load() -> Describer:
         loaded.append(1)
-        return Extractor(FakeDetector(), FakeEmbedder())
+        return Describer(FakeDetector(), FakeEmbedder())
 
-    late = LateExtractor(load, 24)
+    late = LateDescriber(load, 24)
     assert late.photos == 24 and loaded == []
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda colour: late.extract([picture(colour)]), ["red", "blue"] * 4))
+        found = list(pool.map(lambda colour: late.describe([picture(colour)]), ["red", "blue"] * 4))
     assert loaded == [1] and [len(photos[0].faces) for photos in found] == [1] * 8

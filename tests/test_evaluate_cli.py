@@ -16,7 +16,7 @@ from facepipe.errors import FacepipeError, UsageError
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import write_image
 from facepipe.models.registry import get_record
-from facepipe.pipeline import Extractor
+from facepipe.pipeline import Describer
 from facepipe.predict.policy import policy_for
 from tests.evaluation_data import paint_people, vectors_of
 from tests.fakes import FakeDetector, FakeEmbedder, picture
@@ -24,8 +24,8 @@ from tests.fakes import FakeDetector, FakeEmbedder, picture
 
 @pytest.fixture(autouse=True)
 def fake_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    def engines(model: str, device: str, min_face: int) -> tuple[Extractor, str]:
-        return Extractor(FakeDetector(), FakeEmbedder()), ""
+    def engines(model: str, device: str, min_face: int) -> tuple[Describer, str]:
+        return Describer(FakeDetector(), FakeEmbedder()), ""
 
     monkeypatch.setattr("facepipe.cli.evaluate.load_engines", engines)
 

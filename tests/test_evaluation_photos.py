@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,8 @@ import pytest
 from facepipe.errors import InputError, UsageError
 from facepipe.evaluate.photo_set import choose_face, embed_photos
 from facepipe.images import write_image
-from facepipe.pipeline import Extractor
-from facepipe.types import Face, Image
+from facepipe.pipeline import Describer
+from facepipe.types import Detected, Image
 from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
 
 
@@ -22,7 +22,7 @@ class CountingDetector(FakeDetector):
     def __init__(self) -> None:
         self.seen = 0
 
-    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+    def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
         self.seen += len(images)
         return super().detect(images)
 
@@ -39,7 +39,7 @@ def photos(tmp_path: Path) -> list[Path]:
 
 def test_failures_are_data_with_a_reason(photos: list[Path]) -> None:
     done: list[int] = []
-    found = embed_photos(photos, Extractor(FakeDetector(), FakeEmbedder()), progress=done.append)
+    found = embed_photos(photos, Describer(FakeDetector(), FakeEmbedder()), progress=done.append)
     assert found.found.tolist() == [True, True, False, False]
     assert found.failures[photos[2]] == "no face found"
     assert "unreadable" in found.failures[photos[3]]
@@ -50,35 +50,35 @@ def test_failures_are_data_with_a_reason(photos: list[Path]) -> None:
 
 def test_the_cache_gives_the_same_and_spares_the_work(photos: list[Path], tmp_path: Path) -> None:
     cache, detector = tmp_path / "c" / "cache.npz", CountingDetector()
-    extractor = Extractor(detector, FakeEmbedder())
-    first = embed_photos(photos, extractor, cache=cache)
-    again = embed_photos(photos, extractor, cache=cache)
+    describer = Describer(detector, FakeEmbedder())
+    first = embed_photos(photos, describer, cache=cache)
+    again = embed_photos(photos, describer, cache=cache)
     assert detector.seen == 3  # the broken one never gets so far
     np.testing.assert_array_equal(first.vectors, again.vectors)
     assert first.failures == again.failures
     write_image(photos[1], picture("blue", size=(400, 240)).rgb)  # changed: done again
-    changed = embed_photos(photos, extractor, cache=cache)
+    changed = embed_photos(photos, describer, cache=cache)
     assert detector.seen == 4
     assert not np.allclose(changed.vectors[1], first.vectors[1])
 
 
 def test_a_cache_of_another_model_rule_or_of_rubbish_is_not_used(photos: list[Path], tmp_path: Path) -> None:
     cache = tmp_path / "cache.npz"
-    embed_photos(photos, Extractor(FakeDetector(), FakeEmbedder()), cache=cache)
+    embed_photos(photos, Describer(FakeDetector(), FakeEmbedder()), cache=cache)
     for arguments in ({"fingerprint": "fake:2"}, {}):
         detector = CountingDetector()
         rule = "centre" if not arguments else "largest"
-        embed_photos(photos, Extractor(detector, FakeEmbedder(**arguments)), rule, cache)
+        embed_photos(photos, Describer(detector, FakeEmbedder(**arguments)), rule, cache)
         assert detector.seen == 3
     cache.write_bytes(b"a damaged cache, reasons.npy")
     detector = CountingDetector()
-    embed_photos(photos, Extractor(detector, FakeEmbedder()), cache=cache)
+    embed_photos(photos, Describer(detector, FakeEmbedder()), cache=cache)
     assert detector.seen == 3
     cache.write_bytes(b"rubbish")
     with pytest.raises(UsageError, match="did not write"):
-        embed_photos(photos, Extractor(detector, FakeEmbedder()), cache=cache)
+        embed_photos(photos, Describer(detector, FakeEmbedder()), cache=cache)
     with pytest.raises(InputError, match="cannot be read"):
-        embed_photos([tmp_path / "none.png"], Extractor(FakeDetector(), FakeEmbedder()))
+        embed_photos([tmp_path / "none.png"], Describer(FakeDetector(), FakeEmbedder()))
 
 
 def test_the_face_is_the_largest_or_the_one_in_the_middle() -> None:

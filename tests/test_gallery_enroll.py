@@ -25,7 +25,7 @@ from facepipe.gallery.enroll import Enroller, EnrollRules, QualityLimits
 from facepipe.gallery.intake import EnrollOutcome, EnrollStatus, Photo, collect_photos
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import write_image
-from facepipe.pipeline import Extractor
+from facepipe.pipeline import Describer
 from facepipe.types import Quality
 from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
 from tests.test_gallery_store import unit
@@ -45,8 +45,8 @@ def paint(path: Path, *colours: str, side: int = 60) -> Path:
 
 
 def enrol(gallery: Gallery, photos: Sequence[Photo], rules: EnrollRules = RULES) -> list[EnrollStatus]:
-    extractor = Extractor(FakeDetector(), FakeEmbedder())
-    return [outcome.status for outcome in Enroller(gallery, extractor, rules).run(photos)]
+    describer = Describer(FakeDetector(), FakeEmbedder())
+    return [outcome.status for outcome in Enroller(gallery, describer, rules).run(photos)]
 
 
 def names(gallery: Gallery) -> dict[str, int]:
@@ -61,7 +61,7 @@ def test_a_time_of_nothing_is_no_time_to_retain() -> None:
 
 
 def test_an_enrolment_of_nobody_makes_no_gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facepipe.cli.enroll.load_engines", lambda *_: Extractor(FakeDetector(), FakeEmbedder()))
+    monkeypatch.setattr("facepipe.cli.enroll.load_engines", lambda *_: Describer(FakeDetector(), FakeEmbedder()))
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     home = tmp_path / "new"
     with _opened(home, None, LOOKING, 1) as (gallery, _, _):
@@ -98,7 +98,7 @@ def test_two_first_enrolments_at_once_share_the_new_gallery(tmp_path: Path) -> N
             answers.append(gallery.add([NewFace(f"P{number}", unit(number))]))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("facepipe.cli.enroll.load_engines", lambda *_: Extractor(FakeDetector(), FakeEmbedder()))
+        patch.setattr("facepipe.cli.enroll.load_engines", lambda *_: Describer(FakeDetector(), FakeEmbedder()))
         patch.setattr("facepipe.cli.enroll.model_of", lambda *_: "mini")
         # Nobody sees the other's gallery at first: the moment that the race is about.
         open_gallery = Gallery.open
@@ -235,8 +235,8 @@ def test_what_is_there_already_is_no_failure_and_what_was_left_out_is() -> None:
 def test_a_face_of_somebody_else_is_refused_by_name_and_figure(gallery: Gallery, tmp_path: Path) -> None:
     bob = Photo(paint(tmp_path / "bob.png", "blue"), "Bob")
     ann = Photo(paint(tmp_path / "ann.png", "blue", side=64), "Ann")
-    extractor = Extractor(FakeDetector(), FakeEmbedder())
-    outcomes = list(Enroller(gallery, extractor, RULES).run([bob, ann]))
+    describer = Describer(FakeDetector(), FakeEmbedder())
+    outcomes = list(Enroller(gallery, describer, RULES).run([bob, ann]))
     assert outcomes[1].status is EnrollStatus.LOOKALIKE
     assert outcomes[1].reason.startswith("looks like Bob, 1.00")
     assert "--force" in outcomes[1].reason
@@ -246,8 +246,8 @@ def test_a_face_of_somebody_else_is_refused_by_name_and_figure(gallery: Gallery,
 
 def test_a_face_unlike_its_person_is_enrolled_as_doubtful(gallery: Gallery, tmp_path: Path) -> None:
     photos = [Photo(paint(tmp_path / f"{colour}.png", colour), "Ann") for colour in ("red", "blue")]
-    extractor = Extractor(FakeDetector(), FakeEmbedder())
-    first, second = Enroller(gallery, extractor, EnrollRules(lookalike=0.6, unlike=0.24)).run(photos)
+    describer = Describer(FakeDetector(), FakeEmbedder())
+    first, second = Enroller(gallery, describer, EnrollRules(lookalike=0.6, unlike=0.24)).run(photos)
     assert first.status is EnrollStatus.ENROLLED, "nothing to compare it with"
     assert second.status is EnrollStatus.DOUBTFUL and len(second.face_ids) == 1
     assert "none of Ann's other faces, -0.32, at least 0.24 expected" in second.reason
@@ -320,14 +320,14 @@ def test_faces_expire(gallery: Gallery, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_chip_shows_the_face_where_it_says() -> None:
     image = picture("red", size=(900, 700), side=400)
-    face = FakeDetector().detect([image])[0][0]
+    face = next(FakeDetector().detect([image])).faces[0]
     chip = cut_chip(image, face)
     small = open_chip(chip)
     inside = face_in_chip(face, chip)
     assert max(inside.box[2] - inside.box[0], inside.box[3] - inside.box[1]) <= 225
     x, y = inside.box.reshape(2, 2).mean(axis=0)
     assert np.allclose(small.rgb[int(y), int(x)], (255, 0, 0), atol=6)
-    found = FakeDetector().detect([small])[0][0]
+    found = next(FakeDetector().detect([small])).faces[0]
     np.testing.assert_allclose(found.box, inside.box, atol=3)
 
 

@@ -25,7 +25,7 @@ from facepipe.gallery.privacy.erasing import erase
 from facepipe.gallery.reembed import move, reembed
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import read_image, write_image
-from facepipe.pipeline import Extractor
+from facepipe.pipeline import Describer
 from facepipe.types import Float32
 from tests.fakes import FakeDetector, FakeEmbedder, picture
 from tests.test_gallery_store import DIM, new, unit
@@ -41,7 +41,7 @@ def gallery(tmp_path: Path) -> Gallery:
         write_image(path, picture(colour).rgb)
         photos.append(Photo(path, name))
     rules = EnrollRules(lookalike=0.6, keep_chips=True)
-    outcomes = list(Enroller(gallery, Extractor(FakeDetector(), FakeEmbedder()), rules).run(photos))
+    outcomes = list(Enroller(gallery, Describer(FakeDetector(), FakeEmbedder()), rules).run(photos))
     assert [outcome.status for outcome in outcomes] == [EnrollStatus.ENROLLED] * 2
     return gallery
 
@@ -125,7 +125,7 @@ def test_reembed_uses_chips_else_photos(gallery: Gallery, tmp_path: Path, left: 
     assert (gallery.fingerprint, gallery.dim) == ("fake:2", 16)
     assert gallery.calibration() is None
     image = picture("red")
-    probe = Extractor(FakeDetector(), embedder).extract([image])[0].embeddings.vectors[0]
+    probe = Describer(FakeDetector(), embedder).describe([image])[0].embeddings.vectors[0]
     snapshot = gallery.snapshot()
     assert snapshot.persons[int(np.argmax(snapshot.templates @ probe))] == "Ann"
     assert float((snapshot.templates @ probe).max()) > 0.99
@@ -181,11 +181,11 @@ def test_a_negative_anchor_refutes(gallery: Gallery, tmp_path: Path) -> None:
 
 
 def test_enrolment_refuses_a_refuted_face(gallery: Gallery, tmp_path: Path) -> None:
-    extractor = Extractor(FakeDetector(), FakeEmbedder())
+    describer = Describer(FakeDetector(), FakeEmbedder())
     path = tmp_path / "green.png"
     write_image(path, picture("green").rgb)
-    add_anchor(gallery, "Ann", extractor.extract([read_image(path)])[0].embeddings.vectors[0])
-    outcome = next(iter(Enroller(gallery, extractor, EnrollRules(lookalike=0.6)).run([Photo(path, "Ann")])))
+    add_anchor(gallery, "Ann", describer.describe([read_image(path)])[0].embeddings.vectors[0])
+    outcome = next(iter(Enroller(gallery, describer, EnrollRules(lookalike=0.6)).run([Photo(path, "Ann")])))
     assert outcome.status is EnrollStatus.REFUTED
     assert "is not Ann, 1.00" in outcome.reason
 
@@ -256,12 +256,12 @@ def test_an_audit_names_people_who_look_alike_or_have_few_photos(tmp_path: Path)
 
 
 def test_the_audit_page_shows_the_faces_and_escapes_names(gallery: Gallery, tmp_path: Path) -> None:
-    extractor = Extractor(FakeDetector(), FakeEmbedder())
+    describer = Describer(FakeDetector(), FakeEmbedder())
     path = tmp_path / "wrong.png"
     write_image(path, picture("blue", side=80).rgb)
     people.rename(gallery.database, "Bob", "<b>Bob</b>")
     rules = EnrollRules(lookalike=0.6, force=True, keep_chips=True)
-    list(Enroller(gallery, extractor, rules).run([Photo(path, "Ann")]))
+    list(Enroller(gallery, describer, rules).run([Photo(path, "Ann")]))
     snapshot = gallery.snapshot()
     write_page(tmp_path / "audit.html", gallery.database, snapshot, audit(snapshot, 0.6))
     page = (tmp_path / "audit.html").read_text()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from facepipe.embed.faces import embed_faces
+from facepipe.embed.embedding import embed
 from facepipe.errors import DeviceError, ModelError
 from facepipe.models.devices import resolve_device
 from facepipe.models.embedders import NetworkEmbedder, build_embedder
@@ -127,11 +127,11 @@ def test_faces_of_many_pictures_share_batches_and_come_back_in_order(mini: Embed
             calls.append(len(chips))
             return mini.embed(chips)
 
-    together = embed_faces(Counting(), zip(images, faces, strict=True))  # type: ignore[arg-type]
+    together = embed(Counting(), zip(images, faces, strict=True))  # type: ignore[arg-type]
     assert calls == [6]
     assert [len(e) for e in together] == [2, 0, 1, 3]
     for image, own, result in zip(images, faces, together, strict=True):
-        alone = embed_faces(mini, [(image, own)])[0]
+        alone = embed(mini, [(image, own)])[0]
         assert np.abs(alone.vectors - result.vectors).max(initial=0.0) < 0.02
 
 

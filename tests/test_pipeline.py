@@ -7,8 +7,8 @@ import pytest
 
 from facepipe.errors import GalleryModelError, ModelError
 from facepipe.match.matcher import Matcher
-from facepipe.pipeline import Extractor, Recognizer
-from facepipe.predict.decision import predict
+from facepipe.pipeline import Describer, Recognizer
+from facepipe.predict import decision
 from facepipe.types import Candidate, Embeddings, Policy, Status
 from tests.fakes import CrashingDetector, FakeDetector, FakeEmbedder, face_at, picture
 
@@ -16,15 +16,15 @@ POLICY = Policy(threshold=0.5, margin=0.05)
 
 
 def gallery_of(embedder: FakeEmbedder, *colours: str, fingerprint: str | None = None) -> Matcher:
-    extracted = Extractor(FakeDetector(), embedder).extract([picture(colour) for colour in colours])
-    vectors = np.concatenate([photo.embeddings.vectors for photo in extracted])
+    described = Describer(FakeDetector(), embedder).describe([picture(colour) for colour in colours])
+    vectors = np.concatenate([photo.embeddings.vectors for photo in described])
     owners = np.arange(len(colours))
     return Matcher(fingerprint or embedder.fingerprint, colours, vectors, vectors, owners, owners + 100)
 
 
 def test_people_are_named_and_strangers_are_not() -> None:
     embedder = FakeEmbedder()
-    recognizer = Recognizer(Extractor(FakeDetector(), embedder), gallery_of(embedder, "red", "blue"), POLICY)
+    recognizer = Recognizer(Describer(FakeDetector(), embedder), gallery_of(embedder, "red", "blue"), POLICY)
     result, empty = recognizer.recognize([picture("blue", "green", "red"), picture()])
     assert [(p.status, p.person) for p in result.predictions] == [
         (Status.KNOWN, "blue"),
@@ -33,7 +33,7 @@ def test_people_are_named_and_strangers_are_not() -> None:
     ]
     assert result.predictions[0].similarity == pytest.approx(1.0, abs=1e-5)
     assert result.predictions[0].candidates[0] == Candidate("blue", pytest.approx(1.0, abs=1e-5), 101)  # type: ignore[arg-type]
-    assert (result.width, result.height, result.error) == (320, 240, None)
+    assert (result.width, result.height) == (320, 240)
     assert empty.predictions == ()
 
 
@@ -41,7 +41,7 @@ def test_an_empty_gallery_knows_nobody() -> None:
     embedder = FakeEmbedder()
     nothing = np.zeros((0, 8), np.float32)
     matcher = Matcher(embedder.fingerprint, (), nothing, nothing, np.zeros(0, np.int64), np.zeros(0, np.int64))
-    (result,) = Recognizer(Extractor(FakeDetector(), embedder), matcher, POLICY).recognize([picture("red")])
+    (result,) = Recognizer(Describer(FakeDetector(), embedder), matcher, POLICY).recognize([picture("red")])
     assert result.predictions[0].status is Status.UNKNOWN
     assert result.predictions[0].similarity is None
 
@@ -50,12 +50,12 @@ def test_a_gallery_of_another_network_is_refused() -> None:
     embedder = FakeEmbedder()
     matcher = gallery_of(embedder, "red", fingerprint="other:9")
     with pytest.raises(GalleryModelError, match=r"other:9.*fake:1.*reembed"):
-        Recognizer(Extractor(FakeDetector(), embedder), matcher, POLICY).recognize([picture("red")])
+        Recognizer(Describer(FakeDetector(), embedder), matcher, POLICY).recognize([picture("red")])
 
 
 def test_a_broken_detector_is_an_error_and_not_a_picture_without_faces() -> None:
     with pytest.raises(ModelError):
-        Extractor(CrashingDetector(), FakeEmbedder()).extract([picture("red")])
+        Describer(CrashingDetector(), FakeEmbedder()).describe([picture("red")])
 
 
 def test_the_nearest_enrolled_face_is_the_persons_own() -> None:
@@ -86,10 +86,10 @@ def test_a_face_said_not_to_be_somebody_is_not_offered_as_that_person() -> None:
     assert [c.person for c in refuting.search(Embeddings(vectors[:1], "m"), 1)[0]] == ["a"]
 
 
-def decide(*offers: list[tuple[str, float]], policy: Policy = POLICY) -> list[tuple[str, str | None]]:
+def decided(*offers: list[tuple[str, float]], policy: Policy = POLICY) -> list[tuple[str, str | None]]:
     faces = [face_at(20 * i, 0, 15) for i in range(len(offers))]
     candidates = [tuple(Candidate(*offer) for offer in offered) for offered in offers]
-    return [(str(p.status), p.person) for p in predict(faces, candidates, policy)]
+    return [(str(p.status), p.person) for p in decision.decide(faces, candidates, policy)]
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,14 @@ def decide(*offers: list[tuple[str, float]], policy: Policy = POLICY) -> list[tu
     ],
 )
 def test_one_face(offered: list[tuple[str, float]], expected: tuple[str, str | None]) -> None:
-    assert decide(offered) == [expected]
+    assert decided(offered) == [expected]
 
 
 def test_a_person_is_in_a_photo_once_and_the_more_similar_face_is_it() -> None:
     two = ([("Ann", 0.7), ("Bob", 0.2)], [("Ann", 0.9), ("Bob", 0.1)])
-    assert decide(*two) == [("unknown", None), ("known", "Ann")]
-    assert decide(*two, policy=Policy(0.5, 0.05, exclusive=False)) == [("known", "Ann"), ("known", "Ann")]
+    assert decided(*two) == [("unknown", None), ("known", "Ann")]
+    assert decided(*two, policy=Policy(0.5, 0.05, exclusive=False)) == [("known", "Ann"), ("known", "Ann")]
 
 
 def test_the_face_that_lost_its_name_may_be_somebody_else() -> None:
-    assert decide([("Ann", 0.7), ("Bob", 0.6)], [("Ann", 0.9), ("Bob", 0.1)]) == [("known", "Bob"), ("known", "Ann")]
+    assert decided([("Ann", 0.7), ("Bob", 0.6)], [("Ann", 0.9), ("Bob", 0.1)]) == [("known", "Bob"), ("known", "Ann")]

@@ -18,7 +18,7 @@ from facepipe.outputs import paint
 from facepipe.outputs.draw import crop_face, draw_edges, draw_faces, draw_predictions, drawn_alike, save_crops
 from facepipe.outputs.paint import STATUS_COLOURS, Rectangle, fitted, font, place_label
 from facepipe.records import to_record
-from facepipe.types import Candidate, Face, Image, PhotoResult, Prediction, Status, UInt8
+from facepipe.types import Candidate, Face, Image, Prediction, Recognized, Status, UInt8
 from tests.fakes import face_at
 
 NAMES = ["Ada", "Łukasz Żółć", "محمد علي", "Ада Лавлейс", "Ελένη", "x" * 300, "two\nlines"]
@@ -57,7 +57,7 @@ ANSWERS = st.tuples(
 def test_what_is_said_to_be_drawn_alike_is(pairs: list[tuple[tuple[Any, ...], tuple[Any, ...]]], same: bool) -> None:
     """The faces overlap, so that labels give way to each other."""
 
-    def result(answers: list[tuple[Any, ...]]) -> PhotoResult:
+    def result(answers: list[tuple[Any, ...]]) -> Recognized:
         made = [
             Prediction(
                 *(face_at(60 + 9 * n, 60, 60), status, name if status is Status.KNOWN else None, value, sure, 0.43),
@@ -65,7 +65,7 @@ def test_what_is_said_to_be_drawn_alike_is(pairs: list[tuple[tuple[Any, ...], tu
             )
             for n, (status, name, value, sure) in enumerate(answers)
         ]
-        return PhotoResult("a.png", 240, 200, tuple(made), "fake")
+        return Recognized("a.png", 240, 200, tuple(made), "fake")
 
     one = result([first for first, _ in pairs])
     other = result([first[:2] + second[2:] if same else second for first, second in pairs])
@@ -78,10 +78,9 @@ def test_what_is_said_to_be_drawn_alike_is(pairs: list[tuple[tuple[Any, ...], tu
 def test_what_is_drawn_otherwise_is_not_said_to_be_alike() -> None:
     face = face_at(150, 100, 80)
     known, unknown = (
-        to_record(PhotoResult("", None, None, (prediction(face, status),), ""))
-        for status in (Status.KNOWN, Status.UNKNOWN)
+        to_record(Recognized("", 1, 1, (prediction(face, status),), "")) for status in (Status.KNOWN, Status.UNKNOWN)
     )
-    grace = to_record(PhotoResult("", None, None, (prediction(face, Status.KNOWN, "Grace"),), ""))
+    grace = to_record(Recognized("", 1, 1, (prediction(face, Status.KNOWN, "Grace"),), ""))
     assert drawn_alike(known, known) and not drawn_alike(known, unknown) and not drawn_alike(known, grace)
 
 
@@ -204,7 +203,7 @@ def test_crops_are_written_once_for_each_face(tmp_path: Path) -> None:
         prediction(face_at(120, 20, 50), Status.KNOWN, hostile),
         prediction(face_at(200, 20, 50), Status.UNKNOWN),
     )
-    result = PhotoResult("album/day 1.jpg", 300, 200, predictions, "m")
+    result = Recognized("album/day 1.jpg", 300, 200, predictions, "m")
     for _ in range(2):
         files = save_crops(tmp_path / "crops", image, result)
     assert sorted(files) == sorted((tmp_path / "crops").iterdir())

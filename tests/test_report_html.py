@@ -18,7 +18,7 @@ import pytest
 from facepipe.images import read_image
 from facepipe.outputs.html import HtmlReport, Limits, thumbnail
 from facepipe.text import duration
-from facepipe.types import Candidate, Image, PhotoResult, Prediction, Status, UInt8
+from facepipe.types import Candidate, Failed, Image, Prediction, Recognized, Status, UInt8
 from tests.fakes import face_at
 
 HOSTILE = (
@@ -41,8 +41,8 @@ def ambiguous() -> Prediction:
     return Prediction(face_at(130, 10, 50), Status.AMBIGUOUS, None, 0.5, 0.55, 0.43, candidates)
 
 
-def photo(path: str, *predictions: Prediction, error: str | None = None) -> PhotoResult:
-    return PhotoResult(path, 320, 240, predictions, "mini:1", error)
+def photo(path: str, *predictions: Prediction, error: str | None = None) -> Recognized | Failed:
+    return Recognized(path, 320, 240, predictions, "mini:1") if error is None else Failed(path, error)
 
 
 def plain(shade: int = 90) -> UInt8:
@@ -61,7 +61,7 @@ def pictures_of(page: Path) -> list[bytes]:
     return [base64.b64decode(picture) for chunk in chunks for picture in json.loads(chunk)]
 
 
-def write(path: Path, *photos: PhotoResult, limits: Limits | None = None) -> dict[str, Any]:
+def write(path: Path, *photos: Recognized | Failed, limits: Limits | None = None) -> dict[str, Any]:
     with HtmlReport(path, limits=limits) as report:
         for number, result in enumerate(photos):
             report.add(result, [plain(40 * number + 9 * place) for place in range(len(result.predictions))])

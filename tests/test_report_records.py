@@ -18,7 +18,7 @@ from facepipe.outputs.names import output_stem, safe_name
 from facepipe.outputs.parquet import write_parquet
 from facepipe.outputs.table import percent, print_photos, summary
 from facepipe.records import as_record, dumps, to_record, to_result
-from facepipe.types import Candidate, Face, PhotoResult, Prediction, Quality, Status
+from facepipe.types import Candidate, Face, Failed, Prediction, Quality, Recognized, Status
 from tests.fakes import face_at
 
 HOSTILE = "<script>alert(\"1\")</script>,\n=cmd|'/c'!A1 [red]x[/red] \u202eevil\x1b[31m"
@@ -38,11 +38,11 @@ def stranger() -> Prediction:
     return Prediction(face_at(150.126, 20, 30, score=0.91239), Status.UNKNOWN, None, None, None, 0.43)
 
 
-def photos() -> list[PhotoResult]:
+def photos() -> list[Recognized | Failed]:
     return [
-        PhotoResult("a/group.jpg", 320, 240, (known("Ada"), ambiguous(), stranger()), "mini:1"),
-        PhotoResult("a/wall.jpg", 100, 80, (), "mini:1"),
-        PhotoResult("a/broken.jpg", None, None, (), "mini:1", "a/broken.jpg: is empty; copy the picture again"),
+        Recognized("a/group.jpg", 320, 240, (known("Ada"), ambiguous(), stranger()), "mini:1"),
+        Recognized("a/wall.jpg", 100, 80, (), "mini:1"),
+        Failed("a/broken.jpg", "a/broken.jpg: is empty; copy the picture again"),
     ]
 
 
@@ -69,12 +69,12 @@ def test_what_is_not_finite_is_null_and_there_is_one_zero() -> None:
     quality = Quality(float("inf"), float("nan"), -0.0001, 0.0, 0.0, 0.0)
     face = face_at(0, 0, 10)
     odd = Prediction(Face(face.box, 0.5, face.landmarks, quality), Status.UNKNOWN, None, None, None, 0.4)
-    text = dumps(to_record(PhotoResult("x", 1, 1, (odd,), "m")))
+    text = dumps(to_record(Recognized("x", 1, 1, (odd,), "m")))
     assert '"size":null,"sharpness":null,"yaw":0.0,' in text
 
 
 def test_names_that_are_no_unicode_can_be_written() -> None:
-    record = to_record(PhotoResult("caf\udce9.jpg", None, None, (), "m", "caf\udce9.jpg: odd"))
+    record = to_record(Failed("caf\udce9.jpg", "caf\udce9.jpg: odd"))
     assert record["path"] == r"caf\udce9.jpg"
     assert dumps(record).encode("utf-8")
 
@@ -106,10 +106,10 @@ def predictions(draw: st.DrawFn) -> Prediction:
 
 @given(st.lists(predictions(), max_size=3), st.text(max_size=12), st.none() | st.text(max_size=9))
 def test_a_record_survives_json_and_comes_back(faces: list[Prediction], path: str, error: str | None) -> None:
-    record = to_record(PhotoResult(path, 40, 30, tuple(faces), "m", error))
+    record = to_record(Recognized(path, 40, 30, tuple(faces), "m") if error is None else Failed(path, error), "m")
     again = json.loads(dumps(record), parse_constant=pytest.fail)
     assert again == record
-    assert to_record(to_result(again)) == record
+    assert to_record(to_result(again), "m") == record
 
 
 def test_a_record_of_another_schema_is_refused() -> None:
@@ -142,14 +142,14 @@ def test_csv_has_a_row_for_each_face_and_none_is_missing(tmp_path: Path) -> None
 
 def test_csv_keeps_a_hostile_name_in_its_cell() -> None:
     buffer = io.StringIO()
-    CsvWriter(buffer).add(PhotoResult(HOSTILE, 1, 1, (known(HOSTILE),), "m"))
+    CsvWriter(buffer).add(Recognized(HOSTILE, 1, 1, (known(HOSTILE),), "m"))
     buffer.seek(0)
     (row,) = csv.DictReader(buffer)
     assert row["path"] == row["person"] == HOSTILE
 
 
 def test_a_failed_file_is_not_written(tmp_path: Path) -> None:
-    def interrupted() -> list[PhotoResult]:
+    def interrupted() -> list[Recognized | Failed]:
         raise KeyboardInterrupt
 
     for write in (write_csv, write_parquet):
@@ -194,7 +194,7 @@ def test_failures_are_listed(tmp_path: Path) -> None:
 # ---- the table ----
 
 
-def rendered(results: list[PhotoResult], width: int = 120) -> str:
+def rendered(results: list[Recognized | Failed], width: int = 120) -> str:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
@@ -215,7 +215,7 @@ def test_the_table_says_who_and_how_sure() -> None:
 
 
 def test_hostile_names_cannot_write_to_the_terminal() -> None:
-    text = rendered([PhotoResult(HOSTILE, 1, 1, (known(HOSTILE),), "m")], width=400)
+    text = rendered([Recognized(HOSTILE, 1, 1, (known(HOSTILE),), "m")], width=400)
     assert "\x1b" not in text and "\u202e" not in text
     assert "[red]x[/red]" in text
 
@@ -266,5 +266,5 @@ def test_photos_of_the_same_name_in_two_folders_have_two_stems() -> None:
 def test_boxes_are_rounded_from_their_float32(tmp_path: Path) -> None:
     box = np.array([0.1, 0.2, 30.3, 40.4], np.float32)
     face = Face(box, 0.5, face_at(0, 0, 9).landmarks, face_at(0, 0, 9).quality)
-    record = to_record(PhotoResult("x", 1, 1, (Prediction(face, Status.UNKNOWN, None, None, None, 0.4),), "m"))
+    record = to_record(Recognized("x", 1, 1, (Prediction(face, Status.UNKNOWN, None, None, None, 0.4),), "m"))
     assert record["faces"][0]["box"] == [0.1, 0.2, 30.3, 40.4]

@@ -98,8 +98,8 @@ def test_large_levels_in_pieces_give_the_faces_of_whole_ones(hopper: Image) -> N
         large[y : y + height, x : x + width] = small[: large.shape[0] - y, : large.shape[1] - x]
     options = DetectOptions(max_side=None, edge_gate=False)
     assert max(large.shape[:2]) * 12 / options.min_face > SIDE + 40
-    pieces = MtcnnDetector(TorchCascade(CPU), options).detect([Image(large)])[0]
-    whole = MtcnnDetector(Whole(CPU), options).detect([Image(large)])[0]
+    pieces = MtcnnDetector(TorchCascade(CPU), options).find([Image(large)])[0]
+    whole = MtcnnDetector(Whole(CPU), options).find([Image(large)])[0]
     assert len(pieces) == len(whole) >= 3
     for ours, theirs in zip(pieces, whole, strict=True):
         np.testing.assert_allclose(ours.box, theirs.box, atol=0.05)

@@ -17,7 +17,7 @@ from facepipe.embed.alignment import align
 from facepipe.errors import InputError, UsageError
 from facepipe.evaluate.protocols import PairList
 from facepipe.images import encode_image
-from facepipe.types import Embeddings, Face, Image, UInt8
+from facepipe.types import Detected, Embeddings, Face, Image, UInt8
 from scripts.train.crops import CropsPlan, make_crops, read_patterns
 from scripts.train.evalsets import EvalSet
 from scripts.train.faces import POINTS, CropOptions, PhotoWorker, difference_hash
@@ -63,13 +63,13 @@ def run(plan: CropsPlan, out: Path, stop_after: int | None = None) -> dict[str, 
 
 
 def test_crops_keep_the_chip_in_their_middle(astronaut: Image) -> None:
-    from facepipe.pipeline import load_extractor
+    from facepipe.loading import load_describer
 
-    worker = PhotoWorker(load_extractor("mini", "cpu").detector, None, CropOptions())
+    worker = PhotoWorker(load_describer("mini", "cpu").detector, None, CropOptions())
     data = encode_image(astronaut.rgb, "PNG")
     [photo] = worker([Photo("astronaut.png", None, data)])
     [crop] = photo.crops
-    [[face]] = load_extractor("mini", "cpu").detector.detect([astronaut])
+    [[face]] = load_describer("mini", "cpu").detector.find([astronaut])
     chip = align(astronaut, [face], "arcface112")[0].astype(int)
     middle = decode(crop.jpeg)[MARGIN:-MARGIN, MARGIN:-MARGIN].astype(int)
     assert np.abs(chip - middle).mean() < 3.0  # what JPEG changes
@@ -129,9 +129,9 @@ def test_the_same_picture_in_another_size_is_a_duplicate(photos: Path, tmp_path:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").write_bytes(encode_image(astronaut.rgb, "PNG"))
     (tmp_path / "a" / "2.jpg").write_bytes(encode_image(smaller, "JPEG", 70))
-    from facepipe.pipeline import load_extractor
+    from facepipe.loading import load_describer
 
-    worker = PhotoWorker(load_extractor("mini", "cpu").detector, None, CropOptions())
+    worker = PhotoWorker(load_describer("mini", "cpu").detector, None, CropOptions())
     summary = make_crops(CropsPlan((tmp_path / "a",)), tmp_path / "out", lambda batches: map(worker, batches))
     assert summary["crops"] == 1
     assert summary["dropped"] == {"duplicate: the same picture": 1}
@@ -180,8 +180,8 @@ class FixedDetector:
     def __init__(self, face: Face | None) -> None:
         self.face = face
 
-    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
-        return [() if self.face is None else (self.face,) for _ in images]
+    def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
+        return (Detected(image, () if self.face is None else (self.face,)) for image in images)
 
 
 def test_what_is_no_face_is_dropped() -> None:
@@ -367,9 +367,9 @@ def test_the_open_model_zoo_teacher_knows_people(faces_root: Path) -> None:
     if not file.exists():
         pytest.skip("the teacher's weights are not here")
     teacher = load_teacher(f"retail-0095={file}")
-    from facepipe.pipeline import load_extractor
+    from facepipe.loading import load_describer
 
-    worker = PhotoWorker(load_extractor("mini", "cpu").detector, None, CropOptions())
+    worker = PhotoWorker(load_describer("mini", "cpu").detector, None, CropOptions())
     people = sorted((faces_root / "people").iterdir())[:4]
     photos = [Photo(p.name, person.name, p.read_bytes()) for person in people for p in sorted(person.glob("*.jpg"))[:3]]
     crops = [c for result in worker(photos) for c in result.crops]

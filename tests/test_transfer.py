@@ -98,8 +98,8 @@ def test_the_third_networks_rough_look_is_as_near_as_it_promises(exact: TorchCas
 @pytest.mark.models
 def test_rough_first_looks_find_the_same_faces(exact: TorchCascade, astronaut: Image, hopper: Image) -> None:
     options = DetectOptions(min_face=24)
-    by_exact = MtcnnDetector(exact, options).detect([astronaut, hopper])
-    by_rough = MtcnnDetector(TorchCascade(CPU, torch.float16), options).detect([astronaut, hopper])
+    by_exact = MtcnnDetector(exact, options).find([astronaut, hopper])
+    by_rough = MtcnnDetector(TorchCascade(CPU, torch.float16), options).find([astronaut, hopper])
     for theirs, ours in zip(by_exact, by_rough, strict=True):
         assert len(theirs) == len(ours) > 0
         for a, b in zip(theirs, ours, strict=True):

@@ -26,6 +26,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             {"detect", "embed", "match", "predict"},
             {"gallery", "catalog", "outputs", "evaluate"},
             {"pipeline"},
+            {"loading"},
             {"cli", "__init__"},
             {"__main__"},
         ),

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from facepipe.catalog.ledger import Entry, Ledger
@@ -14,7 +15,7 @@ from facepipe.catalog.pictures import PictureReader, SideOutput, pictures_of, st
 from facepipe.catalog.sources import Source
 from facepipe.catalog.stream import Outcome, StreamOptions, recognize_stream
 from facepipe.records import dumps, readable, to_record, to_result
-from facepipe.types import Image, PhotoResult
+from facepipe.types import Failed, Image, Recognized
 
 if TYPE_CHECKING:
     from facepipe.pipeline import Recognizer
@@ -75,12 +76,13 @@ def run_batch(
     Interrupted at any moment, the ledger holds whole photos only, and the same call goes on from there.
     """
     counts = Counts()
+    record_of = partial(_record, model=recognizer.matcher.fingerprint)
     ledger.pictures = pictures_of(side_outputs)
     todo = _skip_done(sources, ledger, counts, retry_failed, bool(side_outputs), thumbnails)
     with PictureReader(recognizer, options, side_outputs, thumbnails) as reader:
         for chunk in recognize_stream(recognizer, todo, options, ledger):
             entries = []
-            outcomes = reader.complete([(outcome, _record(outcome)) for outcome in chunk], _record)
+            outcomes = reader.complete([(outcome, record_of(outcome)) for outcome in chunk], record_of)
             if side_outputs:
                 ledger.withdraw([outcome.photo.source.name for outcome, _ in outcomes])
             for outcome, record in outcomes:
@@ -124,9 +126,9 @@ def _skip_done(
     ledger.met(met)
 
 
-def _record(outcome: Outcome) -> dict[str, Any]:
+def _record(outcome: Outcome, model: str) -> dict[str, Any]:
     if outcome.result is not None:
-        return to_record(outcome.result)
+        return to_record(outcome.result, model)
     assert outcome.photo.record is not None
     record: dict[str, Any] = json.loads(outcome.photo.record)
     record["path"] = readable(outcome.photo.source.name)
@@ -156,7 +158,7 @@ def _entry(outcome: Outcome, record: dict[str, Any], thumbnails: bool) -> Entry:
     )
 
 
-def _thumbnails(image: Image, result: PhotoResult) -> tuple[bytes, ...]:
+def _thumbnails(image: Image, result: Recognized | Failed) -> tuple[bytes, ...]:
     from facepipe.outputs.html import encode_thumbnail, thumbnail
 
     return tuple(encode_thumbnail(thumbnail(image, prediction.face)) for prediction in result.predictions)

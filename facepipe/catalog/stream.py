@@ -21,15 +21,14 @@ from facepipe.catalog.ordered import ordered_map
 from facepipe.errors import ImageError, InputError, ModelError, NoFaceError
 from facepipe.images import content_hash, read_image_bytes
 from facepipe.images.memory import apart
-from facepipe.pipeline import Extracted, Recalled
 from facepipe.text import printable
-from facepipe.types import Embeddings, Image, PhotoResult
+from facepipe.types import Described, Embeddings, Failed, Image, Recognized
 
 if TYPE_CHECKING:
     from facepipe.catalog.sources import Source
-    from facepipe.pipeline import Extracting, Recognizer
+    from facepipe.pipeline import Describer, Recognizer
 
-#: Pixels in one chunk, for each of the photos that the extractor wants at a time: several chunks are in memory.
+#: Pixels in one chunk, for each of the photos that the describer wants at a time: several chunks are in memory.
 CHUNK_PIXELS = 250_000
 #: Freed memory is given back after so many chunks.
 GIVE_BACK_EVERY = 8
@@ -64,7 +63,7 @@ class Outcome:
     """What became of a photo: its result, or a record that an equal photo got earlier. look: its faces; None when it failed."""
 
     photo: Photo
-    result: PhotoResult | None
+    result: Recognized | Failed | None
     look: Look | None
 
 
@@ -100,7 +99,7 @@ def recognize_stream(
     GalleryModelError, and everything else that concerns more than one photo.
     """
 
-    def look(chunk: list[Photo]) -> list[tuple[Photo, Extracted | Recalled | None]]:
+    def look(chunk: list[Photo]) -> list[tuple[Photo, Described | None]]:
         return _extract(recognizer, chunk)
 
     def read(photo: Photo) -> Photo:
@@ -111,7 +110,7 @@ def recognize_stream(
     photos = ordered_map(read, drawn, max(2, options.workers), AHEAD, setup)
     fresh = (_recall(photo, memory) for photo in photos)
     share_arenas()
-    chunks = ordered_map(look, _chunks(fresh, recognizer.extractor.photos), options.workers, 1, setup)
+    chunks = ordered_map(look, _chunks(fresh, recognizer.describer.photos), options.workers, 1, setup)
     for number, chunk in enumerate(chunks, 1):
         yield _judge(recognizer, chunk)
         if number % GIVE_BACK_EVERY == 0:
@@ -180,30 +179,30 @@ def _pixels(image: Image) -> int:
     return image.rgb.size // 3
 
 
-def _extract(recognizer: Recognizer, chunk: list[Photo]) -> list[tuple[Photo, Extracted | Recalled | None]]:
+def _extract(recognizer: Recognizer, chunk: list[Photo]) -> list[tuple[Photo, Described | None]]:
     """Steps 1 and 2 for those photos of a chunk that need them."""
     todo = [photo for photo in chunk if photo.image is not None and photo.record is None and photo.look is None]
-    done = dict(zip((photo.position for photo in todo), _halving(recognizer.extractor, todo), strict=True))
-    extracted: list[tuple[Photo, Extracted | Recalled | None]] = []
+    done = dict(zip((photo.position for photo in todo), _halving(recognizer.describer, todo), strict=True))
+    described: list[tuple[Photo, Described | None]] = []
     for photo in chunk:
         found = done.get(photo.position)
         if isinstance(found, str):
-            extracted.append((replace(photo, problem=found), None))
+            described.append((replace(photo, problem=found), None))
         elif photo.look is not None and photo.record is None:
             known = Embeddings(photo.look.vectors, recognizer.matcher.fingerprint)
-            extracted.append((photo, Recalled(photo.source.name, photo.look.size, photo.look.faces, known)))
+            described.append((photo, Described(photo.source.name, photo.look.size, photo.look.faces, known)))
         else:
-            extracted.append((photo, found))
-    return extracted
+            described.append((photo, found))
+    return described
 
 
-def _halving(extractor: Extracting, photos: Sequence[Photo]) -> list[Extracted | str]:
+def _halving(describer: Describer, photos: Sequence[Photo]) -> list[Described | str]:
     """Extract; when that fails, or memory does not suffice, do each half for itself, so that one photo spoils only itself."""
     if not photos:
         return []
     images = [photo.image for photo in photos if photo.image is not None]
     try:
-        return list(extractor.extract(images))
+        return list(describer.describe(images))
     except ModelError:
         raise
     except _PHOTO_ERRORS as error:
@@ -212,15 +211,15 @@ def _halving(extractor: Extracting, photos: Sequence[Photo]) -> list[Extracted |
             reason = printable(str(error).strip().split("\n")[0]) or type(error).__name__
             return [f"{name}: cannot be processed ({reason}); open it in an image editor and save it again"]
     middle = len(photos) // 2
-    return _halving(extractor, photos[:middle]) + _halving(extractor, photos[middle:])
+    return _halving(describer, photos[:middle]) + _halving(describer, photos[middle:])
 
 
-def _judge(recognizer: Recognizer, chunk: Sequence[tuple[Photo, Extracted | Recalled | None]]) -> list[Outcome]:
+def _judge(recognizer: Recognizer, chunk: Sequence[tuple[Photo, Described | None]]) -> list[Outcome]:
     """Steps 3 and 4; the faces of all photos of the chunk are searched together."""
-    results = iter(recognizer.judge_all([found for _, found in chunk if found is not None]))
+    results = iter(recognizer.decide([found for _, found in chunk if found is not None]))
     outcomes = []
     for photo, found in chunk:
-        if isinstance(found, Extracted):
+        if found is not None and found.image is not None:
             look = Look(found.size, _pixels(found.image), found.faces, found.embeddings.vectors)
             outcomes.append(Outcome(photo, next(results), look))
         elif found is not None:
@@ -228,6 +227,6 @@ def _judge(recognizer: Recognizer, chunk: Sequence[tuple[Photo, Extracted | Reca
         elif photo.record is not None:
             outcomes.append(Outcome(photo, None, photo.look))
         else:
-            failed = PhotoResult(photo.source.name, None, None, (), recognizer.matcher.fingerprint, photo.problem)
+            failed = Failed(photo.source.name, photo.problem or "")
             outcomes.append(Outcome(photo, failed, None))
     return outcomes

@@ -163,11 +163,11 @@ def _embed_strangers(
             f"the gallery was made by {fingerprint}, and no model on this machine is that one: "
             "strangers cannot be embedded; see `facepipe models list`"
         )
-    extractor, options = load_engines(model, device, min_face)
+    describer, options = load_engines(model, device, min_face)
     parts = []
     for folder in folders:
         people = read_strangers(folder)
-        photos = embed([path for own in people.photos for path in own], extractor, "largest", cache, options, quiet)
+        photos = embed([path for own in people.photos for path in own], describer, "largest", cache, options, quiet)
         faces = faces_of(people, photos)
         parts.append((str(folder), photos.vectors[photos.found], faces.owner[photos.found]))
     return parts

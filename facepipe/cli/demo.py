@@ -16,8 +16,8 @@ from facepipe.cli.common import device_option, echo, json_option, note, out_cons
 if TYPE_CHECKING:
     from facepipe.images.samples import DemoPicture
     from facepipe.outputs.steps import StepRow
-    from facepipe.pipeline import Extracted, Extractor, Recognizer
-    from facepipe.types import PhotoResult
+    from facepipe.pipeline import Describer, Recognizer
+    from facepipe.types import Described, Recognized
 
 
 #: Which pictures are drawn, by how many people are enrolled.
@@ -41,27 +41,27 @@ def demo(out: Path, as_json: bool, device: str) -> int:
     from facepipe.files.guard import check_outputs
     from facepipe.images import write_image
     from facepipe.images.samples import PEOPLE, portraits, probes
+    from facepipe.loading import load_describer
     from facepipe.outputs.steps import draw_steps
-    from facepipe.pipeline import load_extractor
 
     check_outputs((out,))
-    extractor = load_extractor("mini", device)
+    describer = load_describer("mini", device)
     pictures = list(probes())
-    extracted = extractor.extract([picture.image for picture in pictures])
-    enrolled = dict(zip(PEOPLE, extractor.extract(list(portraits().values())), strict=True))
+    described = describer.describe([picture.image for picture in pictures])
+    enrolled = dict(zip(PEOPLE, describer.describe(list(portraits().values())), strict=True))
     rows = []
     shown = []
     # Twice: with both people enrolled, and with one of them a stranger.
     for names in (PEOPLE, PEOPLE[:1]):
         with tempfile.TemporaryDirectory(prefix="facepipe-demo-") as folder:
-            recognizer = _enrol(Path(folder), extractor, {name: enrolled[name] for name in names})
-        results = [recognizer.judge(photo) for photo in extracted]
+            recognizer = _enrol(Path(folder), describer, {name: enrolled[name] for name in names})
+        results = recognizer.decide(described)
         rows += [_row(names, picture, result) for picture, result in zip(pictures, results, strict=True)]
         wanted = _SHOWN[len(names)]
-        for picture, photo, result in zip(pictures, extracted, results, strict=True):
+        for picture, photo, result in zip(pictures, described, results, strict=True):
             if picture.image.path in wanted:
                 title = f"{picture.image.path}, a stranger here" if len(names) == 1 else picture.image.path
-                shown.append(_steps(title, extractor, photo, result))
+                shown.append(_steps(title, describer, photo, result))
     write_image(out, draw_steps(shown))
     seconds = time.perf_counter() - started
     right = sum(bool(row["right"]) for row in rows)
@@ -80,25 +80,26 @@ def demo(out: Path, as_json: bool, device: str) -> int:
     return ExitCode.OK
 
 
-def _enrol(folder: Path, extractor: Extractor, people: dict[str, Extracted]) -> Recognizer:
+def _enrol(folder: Path, describer: Describer, people: dict[str, Described]) -> Recognizer:
     from facepipe.gallery.store import Gallery, NewFace
+    from facepipe.loading import matcher_for
     from facepipe.models.registry import get_record
-    from facepipe.pipeline import Recognizer, matcher_for
+    from facepipe.pipeline import Recognizer
     from facepipe.predict.policy import policy_for
 
-    embedder = extractor.embedder
+    embedder = describer.embedder
     with Gallery.create(folder / "gallery", embedder.fingerprint, embedder.dim) as gallery:
-        gallery.add([NewFace(name, photo.embeddings.vectors[0], photo.image.path) for name, photo in people.items()])
-        return Recognizer(extractor, matcher_for(gallery.snapshot()), policy_for(get_record("mini"), len(people)))
+        gallery.add([NewFace(name, photo.embeddings.vectors[0], photo.path) for name, photo in people.items()])
+        return Recognizer(describer, matcher_for(gallery.snapshot()), policy_for(get_record("mini"), len(people)))
 
 
-def _steps(title: str, extractor: Extractor, photo: Extracted, result: PhotoResult) -> StepRow:
+def _steps(title: str, describer: Describer, photo: Described, result: Recognized) -> StepRow:
     from facepipe.detect.detector import MtcnnDetector
     from facepipe.embed.alignment import align
     from facepipe.outputs.steps import StepRow
 
-    detector = extractor.detector
-    assert isinstance(detector, MtcnnDetector)
+    detector = describer.detector
+    assert isinstance(detector, MtcnnDetector) and photo.image is not None
     edges = detector.edges(photo.image).magnitude
     if not result.predictions:
         return StepRow(title, photo.image, edges)
@@ -108,7 +109,7 @@ def _steps(title: str, extractor: Extractor, photo: Extracted, result: PhotoResu
         photo.image,
         edges,
         best.face,
-        align(photo.image, [best.face], extractor.embedder.template)[0],
+        align(photo.image, [best.face], describer.embedder.template)[0],
         photo.embeddings.vectors[0],
         best.candidates,
         best.threshold,
@@ -118,7 +119,7 @@ def _steps(title: str, extractor: Extractor, photo: Extracted, result: PhotoResu
     )
 
 
-def _row(enrolled: Sequence[str], picture: DemoPicture, result: PhotoResult) -> dict[str, Any]:
+def _row(enrolled: Sequence[str], picture: DemoPicture, result: Recognized) -> dict[str, Any]:
     best = max(result.predictions, key=lambda p: p.face.score, default=None)
     expected = picture.person if picture.person in enrolled else ("unknown" if picture.person else "no face")
     answer = "no face" if best is None else (best.person or str(best.status))

@@ -37,9 +37,9 @@ def detect(
     from facepipe.files.atomic import make_folder
     from facepipe.files.guard import check_outputs
     from facepipe.images import read_image, write_image
+    from facepipe.loading import load_detector
     from facepipe.outputs.draw import draw_edges, draw_faces
     from facepipe.outputs.names import output_stem
-    from facepipe.pipeline import load_detector
     from facepipe.records import dumps, face_record
 
     if edges and len(images) > 1:
@@ -49,7 +49,6 @@ def detect(
         raise UsageError(f"--annotate {annotate}: several pictures need a folder")
     threads.prepare(threads.wanted())
     detector = load_detector(looking.device, looking.options(), quick=len(images) <= FEW)
-    closer = detector.closer()
     records: list[dict[str, Any]] = []
     failed = 0
     for path in images:
@@ -62,8 +61,7 @@ def detect(
             records.append({"path": path, "width": None, "height": None, "error": str(error), "faces": []})
             failed += 1
             continue
-        (faces,) = detector.detect([image])
-        _, faces = closer(image, faces)
+        faces = next(detector.detect([image])).faces
         records.append(
             {
                 "path": path,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from facepipe.detect.selection import FaceRule
     from facepipe.gallery.intake import EnrollOutcome
     from facepipe.gallery.store import Gallery
-    from facepipe.pipeline import Extractor
+    from facepipe.pipeline import Describer
 
 _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 
@@ -72,7 +72,7 @@ def enroll(
 
     collected, astray = collect_photos(photos, name)
     seconds = _seconds(retain)
-    with _opened(gallery, model, looking, len(collected)) as (store, extractor, record_name):
+    with _opened(gallery, model, looking, len(collected)) as (store, describer, record_name):
         rules = EnrollRules(
             unlike=unlike_limit(policy_for(get_record(record_name), 1).threshold),
             # A new gallery is judged as one of ten people: it will not stay empty.
@@ -85,7 +85,7 @@ def enroll(
             max_side=looking.read_side,
         )
         outcomes = list(astray)
-        for outcome in _watched(Enroller(store, extractor, rules).run(collected), len(collected), quiet=quiet):
+        for outcome in _watched(Enroller(store, describer, rules).run(collected), len(collected), quiet=quiet):
             outcomes.append(outcome)
             if jsonl:
                 _print_line(outcome)
@@ -112,7 +112,7 @@ def _seconds(text: str | None) -> float | None:
 @contextmanager
 def _opened(
     folder: Path, wanted: str | None, looking: Looking, photos: int
-) -> Iterator[tuple[Gallery, Extractor, str]]:
+) -> Iterator[tuple[Gallery, Describer, str]]:
     """Open the gallery, or one that its first face will make; yield it with its engines and the name of its embedder."""
     from facepipe.errors import GalleryMissingError
     from facepipe.gallery.codec import Secret
@@ -124,9 +124,9 @@ def _opened(
     except GalleryMissingError:
         require_place(folder)
         model = wanted or "mini"
-        extractor = load_engines(model, looking, photos)
-        with FutureGallery(folder, extractor.embedder.fingerprint, extractor.embedder.dim, secret) as gallery:
-            yield gallery, extractor, model
+        describer = load_engines(model, looking, photos)
+        with FutureGallery(folder, describer.embedder.fingerprint, describer.embedder.dim, secret) as gallery:
+            yield gallery, describer, model
         return
     with gallery:
         gallery.database.require_writable()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from facepipe.evaluate.identify_report import IdentificationReport
     from facepipe.evaluate.photo_set import PhotoSet
     from facepipe.evaluate.verify import VerificationReport
-    from facepipe.pipeline import Extractor
+    from facepipe.pipeline import Describer
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -57,8 +57,8 @@ class Measuring:
 
     def embed(self, paths: Sequence[Path], rule: str) -> PhotoSet:
         """Embed photos; rule: which face of a photo is meant."""
-        extractor, options = load_engines(self.model, self.device, self.min_face)
-        return embed(paths, extractor, rule, self.cache, options, self.quiet)
+        describer, options = load_engines(self.model, self.device, self.min_face)
+        return embed(paths, describer, rule, self.cache, options, self.quiet)
 
 
 def measuring_options(command: _F) -> Callable[..., Any]:
@@ -200,23 +200,23 @@ def _answer(
         note(f"facepipe: sheet written to {measuring.sheet}")
 
 
-def load_engines(model: str, device: str, min_face: int) -> tuple[Extractor, str]:
+def load_engines(model: str, device: str, min_face: int) -> tuple[Describer, str]:
     """Load detector and embedder; the text names what else changes an embedding, for the cache."""
     from facepipe.detect.detector import DetectOptions
-    from facepipe.pipeline import load_extractor
+    from facepipe.loading import load_describer
 
     options = DetectOptions(min_face=min_face)
-    return load_extractor(model, device, options), repr(options)
+    return load_describer(model, device, options), repr(options)
 
 
 def embed(
-    paths: Sequence[Path], extractor: Extractor, rule: str, cache: Path | None, options: str, quiet: bool
+    paths: Sequence[Path], describer: Describer, rule: str, cache: Path | None, options: str, quiet: bool
 ) -> PhotoSet:
     """Embed photos with a progress bar on a terminal; say how many failed."""
     from facepipe.evaluate.photo_set import embed_photos
 
     with _progress(len(set(paths)), quiet) as advance:
-        photos = embed_photos(paths, extractor, rule, cache, advance, options)
+        photos = embed_photos(paths, describer, rule, cache, advance, options)
     if photos.failures and not quiet:
         first, reason = next(iter(photos.failures.items()))
         note(

@@ -251,11 +251,11 @@ def not_person(
     with Gallery.open(gallery) as opened:
         require_person(opened.database, name)
         opened.database.require_writable()
-        extractor = load_engines(model_of(opened, None), looking, len(images))
+        describer = load_engines(model_of(opened, None), looking, len(images))
         for path in images:
             try:
                 _, data = read_bytes(path)
-                photo = extractor.extract([read_image_bytes(data, str(path), max_side=looking.read_side)])[0]
+                photo = describer.describe([read_image_bytes(data, str(path), max_side=looking.read_side)])[0]
                 (place,) = require_faces(photo.faces, rule, str(path))
                 fresh = add_anchor(
                     opened,

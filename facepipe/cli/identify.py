@@ -16,7 +16,7 @@ from facepipe.cli.photos import list_options, listed, picture_options
 
 if TYPE_CHECKING:
     from facepipe.pipeline import Recognizer
-    from facepipe.types import Image, PhotoResult
+    from facepipe.types import Failed, Image, Recognized
 
 
 @click.command()
@@ -59,15 +59,17 @@ def identify(
         kind = "a folder" if Path(path).is_dir() else "an archive" if is_archive(path) else None
         if kind is not None:
             raise UsageError(f"{path}: {kind}; use `facepipe batch {shlex.quote(path)} --out results.jsonl`")
+    from facepipe.types import Failed
+
     recognizer = load_recognizer(looking, deciding, len(paths))
     show = _PRINTERS[style]
     results = []
     failed = 0
     for image, result in _results(recognizer, paths, looking):
-        if result.error is not None:
+        if isinstance(result, Failed):
             failed += 1
             if not quiet:
-                note(f"facepipe: {result.error}")
+                note(f"facepipe: {result.reason}")
         if style == "jsonl":
             show([result])
         else:
@@ -81,10 +83,12 @@ def identify(
     return ExitCode.OK
 
 
-def _results(recognizer: Recognizer, paths: list[str], looking: Looking) -> Iterator[tuple[Image | None, PhotoResult]]:
+def _results(
+    recognizer: Recognizer, paths: list[str], looking: Looking
+) -> Iterator[tuple[Image | None, Recognized | Failed]]:
     from facepipe.errors import InputError
     from facepipe.images import read_image, read_image_bytes
-    from facepipe.types import PhotoResult
+    from facepipe.types import Failed
 
     for path in paths:
         try:
@@ -95,12 +99,12 @@ def _results(recognizer: Recognizer, paths: list[str], looking: Looking) -> Iter
             else:
                 image = read_image(path, max_side=looking.read_side)
         except InputError as error:
-            yield None, PhotoResult(path, None, None, (), recognizer.matcher.fingerprint, str(error))
+            yield None, Failed(path, str(error))
             continue
         yield image, recognizer.recognize([image])[0]
 
 
-def _write_pictures(image: Image, result: PhotoResult, annotate: Path | None, crops: Path | None) -> None:
+def _write_pictures(image: Image, result: Recognized | Failed, annotate: Path | None, crops: Path | None) -> None:
     from facepipe.files.atomic import make_folder
     from facepipe.images import write_image
     from facepipe.outputs.draw import draw_predictions, save_crops
@@ -113,26 +117,26 @@ def _write_pictures(image: Image, result: PhotoResult, annotate: Path | None, cr
         save_crops(crops, image, result)
 
 
-def _print_table(results: Sequence[PhotoResult]) -> None:
+def _print_table(results: Sequence[Recognized | Failed]) -> None:
     from facepipe.outputs.table import print_photos
 
     print_photos(out_console(), results)
 
 
-def _print_json(results: Sequence[PhotoResult]) -> None:
+def _print_json(results: Sequence[Recognized | Failed]) -> None:
     from facepipe.records import dumps, to_record
 
     echo(dumps([to_record(result) for result in results], indent=2))
 
 
-def _print_lines(results: Sequence[PhotoResult]) -> None:
+def _print_lines(results: Sequence[Recognized | Failed]) -> None:
     from facepipe.records import dumps, to_record
 
     for result in results:
         echo(dumps(to_record(result)))
 
 
-def _print_csv(results: Sequence[PhotoResult]) -> None:
+def _print_csv(results: Sequence[Recognized | Failed]) -> None:
     import io
 
     from facepipe.outputs.csvfile import CsvWriter

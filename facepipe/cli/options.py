@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from facepipe.detect.detector import DetectOptions
     from facepipe.gallery.store import Gallery
     from facepipe.match.matcher import Index
-    from facepipe.pipeline import Extracted, Extractor, Recognizer
-    from facepipe.types import Image, PhotoResult
+    from facepipe.pipeline import Describer, Recognizer
+    from facepipe.types import Recognized
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -155,16 +154,16 @@ def recognition_options(command: _F) -> Callable[..., Any]:
 FEW = 8
 
 
-def load_engines(model: str, looking: Looking, photos: int) -> Extractor:
+def load_engines(model: str, looking: Looking, photos: int) -> Describer:
     """Load detector and embedder for these options; for a few photos, those that start fast."""
     from facepipe import threads
 
     threads.prepare(threads.wanted())
-    from facepipe.pipeline import load_extractor
+    from facepipe.loading import load_describer
 
-    extractor = load_extractor(model, looking.device, looking.options(), quick=photos <= FEW)
+    describer = load_describer(model, looking.device, looking.options(), quick=photos <= FEW)
     threads.limit(threads.wanted())
-    return extractor
+    return describer
 
 
 def model_of(gallery: Gallery, wanted: str | None) -> str:
@@ -184,36 +183,15 @@ def model_of(gallery: Gallery, wanted: str | None) -> str:
     )
 
 
-class LateExtractor:
-    """Loads detector and embedder when the first photo is to be looked at: where all faces are known, none is."""
-
-    def __init__(self, load: Callable[[], Extractor], photos: int) -> None:
-        """photos: how many `extract` should get at a time."""
-        self.photos = photos
-        self._load = load
-        self._loaded: Extractor | None = None
-        self._lock = Lock()
-
-    def extract(self, images: Sequence[Image]) -> list[Extracted]:
-        """See `Extractor.extract`. Errors: also those of `load_engines`."""
-        from facepipe import threads
-
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = self._load()
-        # This thread may have told the libraries its number when some of them were not loaded yet.
-        threads.limit()
-        return self._loaded.extract(images)
-
-
 def load_recognizer(looking: Looking, deciding: Deciding, photos: int, *, late: bool = False) -> Recognizer:
     """Open the gallery and load everything that answers "who is this?"; late: the networks only when they are needed."""
     from facepipe.gallery.codec import Secret
     from facepipe.gallery.index_file import ExactIndex
     from facepipe.gallery.journal import logs_identify
     from facepipe.gallery.store import Gallery
+    from facepipe.loading import LateDescriber, exact_index_on, matcher_for, photos_at_a_time
     from facepipe.models.registry import get_record
-    from facepipe.pipeline import Recognizer, exact_index_on, matcher_for, photos_at_a_time
+    from facepipe.pipeline import Recognizer
     from facepipe.predict.policy import policy_for
 
     with Gallery.open(deciding.gallery, Secret.from_environment()) as gallery:
@@ -231,13 +209,13 @@ def load_recognizer(looking: Looking, deciding: Deciding, photos: int, *, late: 
         )
         witness = partial(_log_results, gallery.folder) if logs_identify(gallery.database) else None
     load = partial(load_engines, model, looking, photos)
-    extractor = LateExtractor(load, photos_at_a_time(looking.device)) if late else load()
+    describer: Describer = LateDescriber(load, photos_at_a_time(looking.device)) if late else load()
     if isinstance(index, ExactIndex) and photos > FEW:
         index = exact_index_on(looking.device, snapshot) or index
-    return Recognizer(extractor, matcher_for(snapshot, index), policy, witness)
+    return Recognizer(describer, matcher_for(snapshot, index), policy, witness)
 
 
-def _log_results(folder: Path, results: Sequence[PhotoResult]) -> None:
+def _log_results(folder: Path, results: Sequence[Recognized]) -> None:
     """Write into the gallery's journal who was recognised; its owner asked for that."""
     from facepipe.gallery.database import Database
     from facepipe.gallery.journal import log_identified

@@ -53,10 +53,10 @@ def verify(
 
     limit = policy_for(get_record(model), 1, threshold=threshold).threshold
     images = [read_image(path, max_side=looking.read_side) for path in (first, second)]
-    extracted = load_engines(model, looking, 2).extract(images)
+    described = load_engines(model, looking, 2).describe(images)
     vectors = []
-    for photo in extracted:
-        (place,) = require_faces(photo.faces, rule, photo.image.path)
+    for photo in described:
+        (place,) = require_faces(photo.faces, rule, photo.path)
         vectors.append(photo.embeddings.vectors[place])
     similarity = float(vectors[0] @ vectors[1])
     same = similarity >= limit
@@ -68,7 +68,7 @@ def verify(
                     **facts,
                     "similarity": round(similarity, 4),
                     "threshold": limit,
-                    "model": extracted[0].embeddings.fingerprint,
+                    "model": described[0].embeddings.fingerprint,
                 }
             )
         )

@@ -1,4 +1,4 @@
-"""Part of stage 1: a closer look at small faces in large photos.
+"""Part of step 1: a closer look at small faces in large photos.
 
 Large photos are searched at a reduced size, which is enough for most of their faces and many times faster. A face that is small
 there has more pixels in the photo: it is embedded from those. And a photo in which several faces are small is probably one of a
@@ -7,14 +7,14 @@ crowd, and holds more that are too small at the reduced size: it is searched aga
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from facepipe.detect.quality import CROP_SIDE, sharpness
-from facepipe.types import Detector, Face, Image
+from facepipe.types import Detected, Face, Image
 
 #: So many faces that are small at the reduced size make a crowd.
 CROWD = 5
@@ -30,28 +30,29 @@ _SMALL = 1.5
 class CloserLook:
     """Shows small faces in the pixels that their photo has, and searches photos of crowds again."""
 
-    def __init__(self, detector: Detector, min_face: float, max_side: int | None) -> None:
-        """detector: searches larger pictures. min_face, max_side: how the first look was (`DetectOptions`)."""
-        self._detector = detector
+    def __init__(
+        self, find: Callable[[Sequence[Image]], list[tuple[Face, ...]]], min_face: float, max_side: int | None
+    ) -> None:
+        """find: searches larger pictures. min_face, max_side: how the first look was (`DetectOptions`)."""
+        self._find = find
         self._min_face = min_face
         self._max_side = max_side
 
-    def __call__(self, image: Image, faces: tuple[Face, ...]) -> tuple[Image, tuple[Face, ...]]:
-        """Return the photo that the faces should be embedded from, and its faces: both unchanged where nothing more is to see.
+    def __call__(self, image: Image, faces: tuple[Face, ...]) -> Detected:
+        """Return the photo with the faces that a closer look finds in it: the same where nothing more is to see.
 
         Errors: ImageError when the photo cannot be decoded any more.
         """
         longer = max(image.width, image.height)
         if self._max_side is None or longer < _WORTH * self._max_side:
-            return image, faces
+            return Detected(image, faces)
         limit = _SMALL * self._min_face * longer / self._max_side
         small = [face.quality.size < limit for face in faces]
         if not any(small):
-            return image, faces
+            return Detected(image, faces)
         larger = image if image.enlarge is None else image.enlarge(CLOSER * self._max_side)
-        if sum(small) >= CROWD:
-            return larger, self._detector.detect([larger])[0]
-        return larger, _seen_again(larger, faces)
+        found = self._find([larger])[0] if sum(small) >= CROWD else _seen_again(larger, faces)
+        return Detected(image, found, larger)
 
 
 def _seen_again(image: Image, faces: Sequence[Face]) -> tuple[Face, ...]:

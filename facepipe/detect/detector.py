@@ -1,4 +1,4 @@
-"""Stage 1, detect: find the faces in pictures.
+"""Step 1: find the faces in pictures.
 
 An edge map says where a face can be at all; MTCNN's three networks confirm, refine the box, and give five landmarks. All pyramid
 levels and all crops of a picture are cut from one integral image, candidates are arrays throughout, and levels of different sizes
@@ -7,7 +7,7 @@ lie on sheets of one size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from facepipe.detect.edges import EdgeMap, edge_map, looked_at
 from facepipe.detect.levels import CELL, STRIDE, Batch, Level, by_size, cells, on_sheets
 from facepipe.detect.pyramid import crop_area, integral_image, pyramid_scales, resize_area
 from facepipe.detect.quality import CROP_SIDE, assess
-from facepipe.types import Face, Float32, Image, Int64, UInt8
+from facepipe.types import Detected, Face, Float32, Image, Int64, UInt8
 
 if TYPE_CHECKING:
     from facepipe.models.mtcnn import CascadeNetworks
@@ -114,18 +114,26 @@ class MtcnnDetector:
         self._networks = networks
         self.options = options or DetectOptions()
 
-    def closer(self) -> CloserLook:
-        """Return what looks at small faces and crowds closer, with the same networks and otherwise the same options."""
-        side = self.options.max_side
-        larger = replace(self.options, max_side=None if side is None else CLOSER * side)
-        return CloserLook(MtcnnDetector(self._networks, larger), self.options.min_face, side)
+    def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
+        """Yield each picture with its faces, best score first; small faces of large photos were looked at more closely.
 
-    def detect(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
-        """Return the faces of each picture, best score first; an empty tuple for a picture without a face."""
+        The first look is at all pictures together. Errors: ImageError when a photo cannot be decoded again.
+        """
+        closer = self._closer()
+        for image, faces in zip(images, self.find(images), strict=True):
+            yield closer(image, faces)
+
+    def find(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
+        """Return the faces of each picture, best score first, without a closer look at small ones."""
         works = [self._prepare(image) for image in images]
         candidates = self._propose(works)
         candidates = self._refine(works, candidates)
         return self._finish(works, candidates)
+
+    def _closer(self) -> CloserLook:
+        side = self.options.max_side
+        larger = replace(self.options, max_side=None if side is None else CLOSER * side)
+        return CloserLook(MtcnnDetector(self._networks, larger).find, self.options.min_face, side)
 
     def edges(self, image: Image) -> EdgeMap:
         """Return the edge map that `detect` uses for this picture."""

@@ -17,7 +17,7 @@ from facepipe.images import read_image
 from facepipe.types import Face, Float32, Image
 
 if TYPE_CHECKING:
-    from facepipe.pipeline import Extractor
+    from facepipe.pipeline import Describer
 
 Progress = Callable[[int], None]
 
@@ -81,7 +81,7 @@ def choose_face(image: Image, faces: Sequence[Face], rule: str) -> int | None:
 
 def embed_photos(
     paths: Sequence[Path],
-    extractor: Extractor,
+    describer: Describer,
     rule: str = "largest",
     cache: Path | None = None,
     progress: Progress | None = None,
@@ -98,8 +98,8 @@ def embed_photos(
     """
     if cache:
         require_free(cache)
-    embedder = extractor.embedder
-    key = f"{_LAYOUT}|{embedder.fingerprint}|{extractor.detector.name}|{options}|{rule}"
+    embedder = describer.embedder
+    key = f"{_LAYOUT}|{embedder.fingerprint}|{describer.detector.name}|{options}|{rule}"
     known = _load(cache, key) if cache else {}
     rows: dict[str, _Row] = {}
     waiting: list[tuple[Path, str]] = []
@@ -113,7 +113,7 @@ def embed_photos(
         progress(len(rows))
     for start in range(0, len(waiting), _BATCH):
         part = waiting[start : start + _BATCH]
-        rows.update(_embed(part, extractor, rule, max_side))
+        rows.update(_embed(part, describer, rule, max_side))
         if progress:
             progress(len(part))
     if cache and waiting:
@@ -146,18 +146,18 @@ def _identity(path: Path) -> str:
     return f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
-def _embed(part: Sequence[tuple[Path, str]], extractor: Extractor, rule: str, max_side: int | None) -> dict[str, _Row]:
+def _embed(part: Sequence[tuple[Path, str]], describer: Describer, rule: str, max_side: int | None) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     images: list[tuple[str, Image]] = []
     for path, name in part:
         try:
             images.append((name, read_image(path, max_side=max_side)))
         except ImageError as error:
-            rows[name] = _failed(extractor.embedder.dim, f"unreadable: {error}")
-    for (name, image), out in zip(images, extractor.extract([image for _, image in images]), strict=True):
+            rows[name] = _failed(describer.embedder.dim, f"unreadable: {error}")
+    for (name, image), out in zip(images, describer.describe([image for _, image in images]), strict=True):
         at = choose_face(image, out.faces, rule)
         if at is None:
-            rows[name] = _failed(extractor.embedder.dim, "no face found")
+            rows[name] = _failed(describer.embedder.dim, "no face found")
             continue
         face = out.faces[at]
         q = face.quality

@@ -26,35 +26,16 @@ from facepipe.gallery.privacy.erasing import finish_scrub, forget_expired
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.text import printable
-from facepipe.types import SURE_SCORE, Embeddings, Face, Image
+from facepipe.types import SURE_SCORE, Described, Face, Image
 
 #: Photos that are read, embedded and committed together.
 BATCH = 32
 
 
-class Extracted(Protocol):
-    """A photo with its faces, best score first, and a vector for each."""
+class Describes(Protocol):
+    """Finds and embeds faces: `facepipe.pipeline.Describer`."""
 
-    @property
-    def image(self) -> Image:
-        """The photo."""
-        ...
-
-    @property
-    def faces(self) -> tuple[Face, ...]:
-        """Its faces."""
-        ...
-
-    @property
-    def embeddings(self) -> Embeddings:
-        """A vector for each face."""
-        ...
-
-
-class PhotoExtractor(Protocol):
-    """Finds and embeds faces: `facepipe.pipeline.Extractor`."""
-
-    def extract(self, images: Sequence[Image]) -> Sequence[Extracted]:
+    def describe(self, images: Sequence[Image]) -> Sequence[Described]:
         """Return each photo's faces and vectors."""
         ...
 
@@ -143,9 +124,9 @@ class _Accepted:
 class Enroller:
     """Enrols photos into a gallery, batch by batch."""
 
-    def __init__(self, gallery: Gallery, extractor: PhotoExtractor, rules: EnrollRules) -> None:
+    def __init__(self, gallery: Gallery, describer: Describes, rules: EnrollRules) -> None:
         self._gallery = gallery
-        self._extractor = extractor
+        self._extractor = describer
         self._rules = rules
 
     def run(self, photos: Iterable[Photo]) -> Iterator[EnrollOutcome]:
@@ -169,10 +150,10 @@ class Enroller:
                 twins[number] = first
             else:
                 pending[number] = read
-        extracted = self._extractor.extract([item.image for item in pending.values()]) if pending else []
+        described = self._extractor.describe([item.image for item in pending.values()]) if pending else []
         known = Known(self._gallery.snapshot())
         accepted: list[tuple[int, _Accepted]] = []
-        for (number, item), result in zip(pending.items(), extracted, strict=True):
+        for (number, item), result in zip(pending.items(), described, strict=True):
             self._gallery.require_model(result.embeddings.fingerprint)
             verdict = self._judge(item, result, known)
             if isinstance(verdict, EnrollOutcome):
@@ -213,7 +194,7 @@ class Enroller:
             return EnrollOutcome(str(photo.path), photo.person, EnrollStatus.UNREADABLE, _without(error, photo.path))
         return _Pending(photo, content, image)
 
-    def _judge(self, item: _Pending, result: Extracted, known: Known) -> EnrollOutcome | list[_Accepted]:
+    def _judge(self, item: _Pending, result: Described, known: Known) -> EnrollOutcome | list[_Accepted]:
         """Return the faces to be enrolled, or why there are none."""
         rules = self._rules
         photo = item.photo

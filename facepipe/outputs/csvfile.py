@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from facepipe.files.atomic import atomic_file
 from facepipe.files.guard import own_file
 from facepipe.records import SCHEMA_VERSION, Record, as_record, dumps
-from facepipe.types import PhotoResult
+from facepipe.types import Failed, Recognized
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
@@ -37,7 +37,7 @@ COLUMNS: dict[str, str] = {
 }
 
 
-def face_rows(result: PhotoResult | Mapping[str, Any]) -> list[Record]:
+def face_rows(result: Recognized | Failed | Mapping[str, Any]) -> list[Record]:
     """Return a photo as flat rows with the keys of `COLUMNS`, in their order; a missing value is None."""
     record = as_record(result)
     photo = {name: record[name] for name in ("path", "width", "height", "error", "model")}
@@ -61,7 +61,7 @@ class CsvWriter:
         self._writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         self._writer.writeheader()
 
-    def add(self, result: PhotoResult | Mapping[str, Any]) -> None:
+    def add(self, result: Recognized | Failed | Mapping[str, Any]) -> None:
         """Write one photo's rows."""
         for row in face_rows(result):
             if row["candidates"] is not None:
@@ -69,7 +69,7 @@ class CsvWriter:
             self._writer.writerow(row)
 
 
-def write_csv(path: str | os.PathLike[str], results: Iterable[PhotoResult | Mapping[str, Any]]) -> None:
+def write_csv(path: str | os.PathLike[str], results: Iterable[Recognized | Failed | Mapping[str, Any]]) -> None:
     """Write photos as one CSV file, UTF-8, whole or not at all, in place of any file of this name; OutputError when refused."""
     with atomic_file(path) as binary:
         file = io.TextIOWrapper(binary, encoding="utf-8", newline="")

@@ -29,7 +29,7 @@ from facepipe.outputs.paint import (
 from facepipe.outputs.table import percent
 from facepipe.records import Record, to_record
 from facepipe.text import printable
-from facepipe.types import Face, Image, PhotoResult, Prediction, UInt8
+from facepipe.types import Face, Failed, Image, Prediction, Recognized, UInt8
 
 #: A crop shows this much around the box, as a share of its longer side: hair and chin belong to a face.
 CROP_MARGIN = 0.25
@@ -43,7 +43,7 @@ def draw_predictions(image: Image, predictions: Sequence[Prediction]) -> UInt8:
     uint8 (H, W, 3), the size of `image.rgb`, which is not changed. Nothing is drawn outside; where labels would cover each
     other, the less sure one moves, and "unknown" is left out: the frame's colour says it.
     """
-    record = to_record(PhotoResult("", None, None, tuple(predictions), ""))
+    record = to_record(Recognized("", 0, 0, tuple(predictions), ""))
     texts = [_answer(face) for face in record["faces"]]
     colours = [STATUS_COLOURS[prediction.status] for prediction in predictions]
     ranks = [(p.status != "known", p.status == "unknown", -(p.similarity or -1.0)) for p in predictions]
@@ -154,7 +154,7 @@ def crop_face(image: Image, face: Face, *, margin: float = CROP_MARGIN, max_side
     return np.asarray(picture)
 
 
-def save_crops(folder: str | os.PathLike[str], image: Image, result: PhotoResult) -> list[Path]:
+def save_crops(folder: str | os.PathLike[str], image: Image, result: Recognized | Failed) -> list[Path]:
     """Write each face of a photo as a JPEG into a folder and return the files, in the order of the faces.
 
     They are called `PHOTO-HASH-NUMBER-ANSWER.jpg`, the same in every run and never the same for two photos. Raises

@@ -29,7 +29,7 @@ from facepipe.images import encode_image
 from facepipe.outputs.draw import crop_face
 from facepipe.records import Record, as_record, dumps
 from facepipe.text import duration, plural, printable
-from facepipe.types import Face, Image, PhotoResult, UInt8
+from facepipe.types import Face, Failed, Image, Recognized, UInt8
 
 #: Longer side of a thumbnail in pixels; on the page it has about 100, more only on dense screens.
 THUMBNAIL_SIDE = 112
@@ -183,7 +183,9 @@ class HtmlReport:
     ) -> None:
         self._spool.close()
 
-    def add(self, result: PhotoResult | Mapping[str, Any], thumbnails: Sequence[UInt8 | bytes | None] = ()) -> None:
+    def add(
+        self, result: Recognized | Failed | Mapping[str, Any], thumbnails: Sequence[UInt8 | bytes | None] = ()
+    ) -> None:
         """Add one photo.
 
         thumbnails: a small picture, uint8 RGB (h, w, 3) or a JPEG's bytes, for each face in order (see `thumbnail`); None,

@@ -18,7 +18,7 @@ from typing import Any
 from facepipe.files.atomic import atomic_path
 from facepipe.outputs.csvfile import COLUMNS, face_rows
 from facepipe.records import SCHEMA_VERSION, Record
-from facepipe.types import PhotoResult
+from facepipe.types import Failed, Recognized
 
 #: Rows held in memory before they are written as one row group.
 _GROUP = 20_000
@@ -36,7 +36,7 @@ def parquet_schema() -> Any:
     )
 
 
-def write_parquet(path: str | os.PathLike[str], results: Iterable[PhotoResult | Mapping[str, Any]]) -> None:
+def write_parquet(path: str | os.PathLike[str], results: Iterable[Recognized | Failed | Mapping[str, Any]]) -> None:
     """Write photos as one Parquet file, whole or not at all, in bounded memory, in place of any file of this name.
 
     Raises OutputError when the system refuses.

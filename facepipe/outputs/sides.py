@@ -13,7 +13,7 @@ from facepipe.files.atomic import remove_file
 from facepipe.images import write_image
 from facepipe.outputs.names import output_stem
 from facepipe.outputs.sorting import How, Sorter
-from facepipe.types import PhotoResult
+from facepipe.types import Failed, Recognized
 
 #: What follows the photo's stem in the name of a crop: the face's number and the answer.
 _CROP = re.compile(r"\d{2,}-.+\.jpg")
@@ -26,7 +26,7 @@ class Annotated:
         self._folder = folder
         self.pictures = f"annotate {folder.resolve()}"
 
-    def add(self, photo: Photo, result: PhotoResult) -> None:
+    def add(self, photo: Photo, result: Recognized | Failed) -> None:
         """Write the copy."""
         from facepipe.outputs.draw import draw_predictions
 
@@ -59,7 +59,7 @@ class Crops:
         self._names = frozenset(self._earlier)
         self._written: set[str] = set()
 
-    def add(self, photo: Photo, result: PhotoResult) -> None:
+    def add(self, photo: Photo, result: Recognized | Failed) -> None:
         """Write the faces."""
         from facepipe.outputs.draw import save_crops
 
@@ -96,7 +96,7 @@ class Sorted:
     def __init__(self, folder: Path, how: How = "link") -> None:
         self._sorter = Sorter(folder, how)
 
-    def add(self, photo: Photo, result: PhotoResult) -> None:
+    def add(self, photo: Photo, result: Recognized | Failed) -> None:
         """Put the photo in its folders."""
         self._sorter.add(result, source=photo.source.path or photo.source.name, data=photo.data)
 

@@ -25,7 +25,7 @@ from facepipe.files.atomic import atomic_path, is_gone
 from facepipe.outputs.names import safe_name
 from facepipe.records import as_record
 from facepipe.text import printable
-from facepipe.types import PhotoResult
+from facepipe.types import Failed, Recognized
 
 How = Literal["link", "hardlink", "copy"]
 
@@ -34,7 +34,7 @@ How = Literal["link", "hardlink", "copy"]
 _MANIFEST = ".facepipe-sorted"
 
 
-def folders_of(result: PhotoResult | Mapping[str, Any]) -> list[PurePosixPath]:
+def folders_of(result: Recognized | Failed | Mapping[str, Any]) -> list[PurePosixPath]:
     """Return the folders, relative to DIR, that a photo belongs in; none for a photo that failed."""
     record = as_record(result)
     if record["error"] is not None:
@@ -64,7 +64,7 @@ class Sorter:
 
     def add(
         self,
-        result: PhotoResult | Mapping[str, Any],
+        result: Recognized | Failed | Mapping[str, Any],
         source: str | os.PathLike[str] | None = None,
         data: bytes | None = None,
     ) -> list[Path]:
@@ -94,12 +94,12 @@ class Sorter:
 
     def _sort(
         self,
-        result: PhotoResult | Mapping[str, Any],
+        result: Recognized | Failed | Mapping[str, Any],
         source: str | os.PathLike[str] | None,
         data: bytes | None,
     ) -> list[Path]:
         folders = folders_of(result)
-        path = result.path if isinstance(result, PhotoResult) else result["path"]
+        path = result.path if isinstance(result, Recognized | Failed) else result["path"]
         original = Path(source if source is not None else path)
         if folders and data is None and not original.is_file():
             raise InputError(f"{printable(original)}: no such file to sort; run the batch where its photos are")

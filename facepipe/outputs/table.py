@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from facepipe.records import Record, as_record
 from facepipe.text import plural, printable
-from facepipe.types import PhotoResult
+from facepipe.types import Failed, Recognized
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +44,7 @@ def who(face: Mapping[str, Any]) -> str:
     return "unknown"
 
 
-def photo_table(results: Iterable[PhotoResult | Mapping[str, Any]]) -> Table:
+def photo_table(results: Iterable[Recognized | Failed | Mapping[str, Any]]) -> Table:
     """Return a rich table with a row for each face, and one for each photo that has none or failed."""
     from rich.table import Table
 
@@ -86,7 +86,7 @@ def _rows(record: Record) -> Iterable[Sequence[Text | str]]:
         )
 
 
-def print_photos(console: Console, results: Iterable[PhotoResult | Mapping[str, Any]]) -> None:
+def print_photos(console: Console, results: Iterable[Recognized | Failed | Mapping[str, Any]]) -> None:
     """Print the table and one line that sums it up."""
     records = [as_record(result) for result in results]
     console.print(photo_table(records))

@@ -1,13 +1,26 @@
-"""Stage 4, predict: known, unknown or ambiguous."""
+"""Step 4: known, unknown or ambiguous."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from facepipe.types import Candidate, Face, Policy, Prediction, Status
+from facepipe.types import Candidate, Face, Matched, Policy, Prediction, Recognized, Status
 
 
-def predict(
+def predict(photos: Sequence[Matched], policy: Policy) -> list[Recognized]:
+    """Decide about all faces of many photos, each photo for itself."""
+    return [
+        Recognized(
+            matched.photo.path,
+            *matched.photo.size,
+            decide(matched.photo.faces, matched.candidates, policy),
+            matched.photo.embeddings.fingerprint,
+        )
+        for matched in photos
+    ]
+
+
+def decide(
     faces: Sequence[Face], candidates: Sequence[tuple[Candidate, ...]], policy: Policy
 ) -> tuple[Prediction, ...]:
     """Decide about all faces of one photo; candidates: of each face, best first.

@@ -194,12 +194,12 @@ def search(crops: Path, targets: Path, out: Path, students: tuple[str, ...], **o
 @_DEVICE
 def judge(pairs: Path, images: Path, out: Path, teachers: tuple[str, ...], centre_on: Path | None, device: str) -> None:
     """Measure teachers, and all of them joined, on a pair list, through facepipe's detection and alignment."""
-    from facepipe.pipeline import load_extractor
+    from facepipe.loading import load_describer
     from scripts.train.evalsets import load_evalset
     from scripts.train.teach import judge as judge_teachers
     from scripts.train.teachers import load_teacher
 
-    evalset = load_evalset(pairs, images, out, lambda: load_extractor("mini", device).detector, note)
+    evalset = load_evalset(pairs, images, out, lambda: load_describer("mini", device).detector, note)
     echo(
         json.dumps(judge_teachers(evalset, [load_teacher(t, device) for t in teachers], out, centre_on, note), indent=1)
     )

@@ -109,9 +109,9 @@ def photo_mapper(plan: CropsPlan, workers: int, device: str) -> Iterator[Map]:
     """Yield a function that works on batches of photos in order, in `workers` processes (0: in this one)."""
     model = plan.model if plan.forbidden else None
     if workers == 0:
-        from facepipe.pipeline import load_extractor
+        from facepipe.loading import load_describer
 
-        extractor = load_extractor(model or "mini", device, detect_options(plan.options))
+        extractor = load_describer(model or "mini", device, detect_options(plan.options))
         worker = PhotoWorker(extractor.detector, extractor.embedder if model else None, plan.options)
         yield lambda batches: map(worker, batches)
         return

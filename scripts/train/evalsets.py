@@ -167,7 +167,8 @@ def _prepare(photos: Sequence[Path], detector: Detector) -> tuple[UInt8, Float32
                 numbers.append(number)
             except ImageError:
                 continue  # counts as a photo without a face
-        for number, image, faces in zip(numbers, images, detector.detect(images), strict=True):
+        for number, photo in zip(numbers, detector.detect(images), strict=True):
+            image, faces = photo.image, photo.faces
             at = choose_face(image, faces, "centre")
             if at is None:
                 continue

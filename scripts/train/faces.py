@@ -95,7 +95,8 @@ class PhotoWorker:
             except ImageError:
                 result.dropped["unreadable"] += 1
         chips: list[UInt8] = []
-        for image, faces, result in zip(images, self._detector.detect(images), readable, strict=True):
+        for photo, result in zip(self._detector.detect(images), readable, strict=True):
+            image, faces = photo.image, photo.faces
             if not faces:
                 result.dropped["no face"] += 1
             for face in self._choose(faces, result.identity):
@@ -171,11 +172,11 @@ def start_worker(device: str, model: str | None, options: CropOptions) -> None:
     global _worker  # noqa: PLW0603 - a process of the pool has no other place for its state
     import torch
 
-    from facepipe.pipeline import load_extractor
+    from facepipe.loading import load_describer
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    extractor = load_extractor(model or "mini", device, detect_options(options))
+    extractor = load_describer(model or "mini", device, detect_options(options))
     _worker = PhotoWorker(extractor.detector, extractor.embedder if model else None, options)
 
 

@@ -59,12 +59,12 @@ def evalsets_of(options: Options, cache: Path, say: Say) -> list[EvalSet]:
         raise UsageError("--eval-pairs and --eval-images belong together")
     if options["eval_pairs"] is None:
         return []
-    from facepipe.pipeline import load_extractor
+    from facepipe.loading import load_describer
     from scripts.train.evalsets import load_evalset, part
 
     device = options["device"]
     whole = load_evalset(
-        options["eval_pairs"], options["eval_images"], cache, lambda: load_extractor("mini", device).detector, say
+        options["eval_pairs"], options["eval_images"], cache, lambda: load_describer("mini", device).detector, say
     )
     return [part(whole, options["eval_every_pair"])]
 
