@@ -126,9 +126,9 @@ def timed_detector(networks: Any, options: Any, clock: Clock) -> Any:
             with clock("crops"):
                 return super()._crops(*arguments, **named)
 
-        def _look_again(self, *arguments: Any) -> Any:
+        def _second_look(self, *arguments: Any) -> Any:
             with clock("second look"):
-                return super()._look_again(*arguments)
+                return super()._second_look(*arguments)
 
         def find(self, images: Any) -> Any:
             with clock("boxes"):

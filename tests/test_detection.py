@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from facepipe.detect.boxes import clip, contenders, iou, nms, nms_contained, square, to_pixels
-from facepipe.detect.edges import edge_map, looked_at
+from facepipe.detect.edges import edge_map, search_region
 from facepipe.detect.pyramid import crop_area, integral_image, pyramid_scales, resize_area
 from facepipe.detect.quality import head_pose, sharpness
 from facepipe.types import Float32
@@ -150,9 +150,9 @@ def test_crops_never_leave_the_picture() -> None:
 
 def test_flat_pictures_have_no_window_worth_a_look_and_textured_parts_do() -> None:
     grey = np.full((100, 120), 90, np.float32)
-    assert looked_at(edge_map(grey, 1.0).windows(1.0, 45, 55)) is None
+    assert search_region(edge_map(grey, 1.0).windows(1.0, 45, 55)) is None
     grey[40:60, 70:90] = np.random.default_rng(0).uniform(0, 255, (20, 20))
-    region = looked_at(edge_map(grey, 1.0).windows(1.0, 45, 55))
+    region = search_region(edge_map(grey, 1.0).windows(1.0, 45, 55))
     assert region is not None
     x1, y1, x2, y2 = region
     assert x1 <= 70 and y1 <= 40 and x2 >= 90 and y2 >= 60

@@ -2,7 +2,7 @@
 
 An edge map says where a face can be at all; MTCNN's three networks confirm, refine the box, and give five landmarks. All pyramid
 levels and all crops of a picture are cut from one integral image, candidates are arrays throughout, and levels of different sizes
-lie on sheets of one size.
+lie on mosaics of one size.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from facepipe.detect.boxes import clip, contenders, nms, nms_contained, regress, square, to_pixels
 from facepipe.detect.closer import CLOSER, CloserLook
-from facepipe.detect.edges import EdgeMap, edge_map, looked_at
-from facepipe.detect.levels import CELL, STRIDE, Batch, Level, by_size, cells, on_sheets
+from facepipe.detect.edges import EdgeMap, edge_map, search_region
+from facepipe.detect.levels import CELL, STRIDE, Batch, Level, by_size, cells, on_mosaics
 from facepipe.detect.pyramid import crop_area, integral_image, pyramid_scales, resize_area
 from facepipe.detect.quality import CROP_SIDE, assess
 from facepipe.types import Detected, Face, Float32, Image, Int64, UInt8
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: A region that is more of its level than this is not cut out: levels of the same size share batches.
 _WORTH = 0.8
 #: The second looks at a face: size in sides of its box, and whether mirrored.
-_LOOKS = ((1.0, False), (1.0, True), (1.15, False))
+_SECOND_LOOKS = ((1.0, False), (1.0, True), (1.15, False))
 #: How far a rough logit may be from the exact one (`CascadeNetworks.finish_roughly`).
 _DOUBT = 0.3
 _NO_BOXES = np.zeros((0, 4), np.float32)
@@ -37,19 +37,21 @@ _NO_BOXES = np.zeros((0, 4), np.float32)
 
 @dataclass(frozen=True, slots=True)
 class DetectOptions:
-    """How to look for faces.
+    """How to search for faces.
 
-    min_face: smallest face in displayed pixels; a picture that is reduced is searched from one step of the pyramid below it, in
-    pixels after the reduction, at the least. max_side: larger pictures are reduced to this many pixels on their longer side, None
-    never. thresholds: least probability that each of the three networks must give; the last two are below MTCNN's usual 0.7,
-    since the second look decides: with 0.7 a third more of the usual script's faces are missed. factor: ratio of neighbouring
-    pyramid scales. edge_gate: let the edge map rule out regions and scales before any network looks. second_look: show each face
-    to the third network again, in its own box, mirrored, and a little larger: what is no face rarely convinces it every time, and
-    the mean of the landmarks is steadier. The mean of the scores becomes the face's score. min_score: least mean that a face must
-    have then. Covered, turned and blurred faces waver like things that are no faces, so it is lower than the usual threshold of a
-    single look: a score below 0.7 says that a face is doubtful. true_border: what the networks say about a crop that the
-    picture's border cuts off refers to what was cut out; False: to the whole box, as in facenet-pytorch, which misplaces the
-    landmarks of such faces.
+    min_face: smallest face in displayed pixels. A picture that is reduced is searched from one pyramid step below it, in pixels
+        after the reduction.
+    max_side: larger pictures are reduced to this many pixels on their longer side; None: never.
+    thresholds: least probability that each of the three networks must give. The last two are below MTCNN's usual 0.7, since the
+        second look decides: with 0.7 a third more of the usual script's faces are missed.
+    factor: ratio of neighbouring pyramid scales.
+    edge_gate: let the edge map rule out regions and scales before any network runs.
+    second_look: show each face to the third network again, in its own box, mirrored, and a little larger. What is not a face
+        rarely convinces it every time, and the mean of the landmarks is steadier. The mean score becomes the face's score.
+    min_score: least mean score of a face. It is lower than the usual threshold of a single look, since covered, turned and
+        blurred faces waver like things that are not faces. Below `SURE_SCORE` a face is doubtful.
+    true_border: what the networks say about a crop that the picture's border cuts off refers to what was cut out. False: to the
+        whole box, as in facenet-pytorch, which misplaces the landmarks of such faces.
     """
 
     min_face: float = 40.0
@@ -169,7 +171,7 @@ class MtcnnDetector:
             region: tuple[int, int, int, int] | None = (0, 0, width, height)
             if self.options.edge_gate:
                 rows, columns = int(cells(height)), int(cells(width))
-                region = looked_at(work.edges.windows(scale, rows, columns, CELL, STRIDE), CELL, STRIDE)
+                region = search_region(work.edges.windows(scale, rows, columns, CELL, STRIDE), CELL, STRIDE)
                 if region is None:
                     continue
                 # A window at the border may be cut by the picture; what is left of it belongs to the level.
@@ -191,7 +193,7 @@ class MtcnnDetector:
 
     def _propose(self, works: Sequence[_Work]) -> _Candidates:
         levels = [level for index, work in enumerate(works) for level in self._levels(index, work)]
-        laid_out = on_sheets if self._networks.mixes_sizes else by_size
+        laid_out = on_mosaics if self._networks.mixes_sizes else by_size
         batches = laid_out(levels, self._networks.batch_pixels)
         found = [self._propose_batch(batch) for batch in batches]
         if not found:
@@ -287,7 +289,7 @@ class MtcnnDetector:
         crops, candidates = self._crops(works, candidates, 48)
         if not len(candidates):
             return [() for _ in works]
-        crops, candidates = self._in_the_race(_normalise(crops), candidates)
+        crops, candidates = self._contenders(_normalise(crops), candidates)
         if not len(candidates):
             return [() for _ in works]
         scores, offsets, points = self._networks.finish(crops, 0.0)
@@ -301,11 +303,11 @@ class MtcnnDetector:
         keep = keep[(found.boxes[keep, 0] < found.boxes[keep, 2]) & (found.boxes[keep, 1] < found.boxes[keep, 3])]
         found, landmarks = found.take(keep), landmarks[keep].astype(np.float32)
         if self.options.second_look and len(found):
-            found, landmarks = self._look_again(works, found, landmarks)
+            found, landmarks = self._second_look(works, found, landmarks)
         return [self._faces(work, found, landmarks, np.flatnonzero(found.image == i)) for i, work in enumerate(works)]
 
-    def _in_the_race(self, crops: Float32, candidates: _Candidates) -> tuple[Float32, _Candidates]:
-        """Take the candidates that may become faces, where a rough look can tell: most of them are the same face again."""
+    def _contenders(self, crops: Float32, candidates: _Candidates) -> tuple[Float32, _Candidates]:
+        """Keep the candidates that can become faces, as far as a rough score tells: most of the others are the same face again."""
         rough = self._networks.finish_roughly(crops)
         if rough is None:
             return crops, candidates
@@ -317,7 +319,7 @@ class MtcnnDetector:
         keep = np.sort(rows[contenders(boxes, logits[rows], candidates.image[rows], 0.7, 2 * _DOUBT)])
         return crops[keep], candidates.take(keep)
 
-    def _look_again(
+    def _second_look(
         self, works: Sequence[_Work], found: _Candidates, landmarks: Float32
     ) -> tuple[_Candidates, Float32]:
         """Average score and landmarks over several looks at each face; drop the faces that do not convince on average.
@@ -329,7 +331,7 @@ class MtcnnDetector:
         side = squares[:, 2:3] - squares[:, :1]
         centre = (squares[:, :2] + squares[:, 2:]) / 2
         scores, points = [found.scores], [landmarks]
-        for grow, mirrored in _LOOKS:
+        for grow, mirrored in _SECOND_LOOKS:
             boxes = np.concatenate([centre - side * (grow / 2), centre + side * (grow / 2)], axis=1).astype(np.float32)
             crops, _ = self._crops(works, _Candidates(boxes, found.scores, found.image), 48, black=True)
             if mirrored:

@@ -1,7 +1,7 @@
 """The edge map: where in a picture, and at which sizes, a face can be at all.
 
 A face has contours: eyes, brows, nostrils, mouth. A window with hardly a gradient in it (sky, wall, a blurred backdrop) holds
-none, and no network need look at it.
+none, so no network needs to search it.
 
 One region a level is what pays: a quarter of the windows in pictures of groups hold too few edges, but they lie scattered. Cutting
 levels into several regions saves at most 5 % of the first network's pixels there, so 1 % of all time, and tiles cost more than they
@@ -20,7 +20,7 @@ from facepipe.types import Float32
 
 #: A pixel is an edge when its gradient (Sobel, grey levels a pixel) is above this.
 EDGE_GRADIENT = 8.0
-#: A window is looked at when at least this share of its pixels are edges.
+#: A window is searched when at least this share of its pixels are edges.
 MIN_DENSITY = 0.04
 
 
@@ -47,7 +47,7 @@ class EdgeMap:
         return (inside / ((x2 - x1) * (y2 - y1))).astype(np.float32)
 
     def windows(self, scale: float, rows: int, columns: int, cell: int = 12, stride: int = 2) -> NDArray[np.bool_]:
-        """Return which of PNet's windows at a pyramid scale hold enough edges to be looked at: bool (rows, columns)."""
+        """Return which of PNet's windows at a pyramid scale hold enough edges to be searched: bool (rows, columns)."""
         height, width = self.magnitude.shape
         ratio = self.scale / scale
         y1 = np.minimum((np.arange(rows) * stride * ratio).astype(np.int64), height - 1)
@@ -69,8 +69,8 @@ def edge_map(grey: Float32, scale: float) -> EdgeMap:
     return EdgeMap(magnitude, np.asarray(cv2.integral(edges, sdepth=cv2.CV_32S), np.int32), scale)
 
 
-def looked_at(windows: NDArray[np.bool_], cell: int = 12, stride: int = 2) -> tuple[int, int, int, int] | None:
-    """Return the part of a pyramid level that holds all windows worth looking at: x1, y1, x2, y2 in level pixels, None for none.
+def search_region(windows: NDArray[np.bool_], cell: int = 12, stride: int = 2) -> tuple[int, int, int, int] | None:
+    """Return the part of a pyramid level that holds all windows with enough edges: x1, y1, x2, y2 in level pixels, None for none.
 
     The corner is even, so that PNet's pooling sees the same pixel pairs as in the whole level.
     """

@@ -46,15 +46,15 @@ def by_size(levels: Sequence[Level], batch_pixels: int) -> Iterator[Batch]:
             yield Batch((len(some), height, width), some, np.array([(n, 0, 0) for n in range(len(some))]))
 
 
-def on_sheets(levels: Sequence[Level], batch_pixels: int) -> Iterator[Batch]:
-    """Yield batches of sheets with levels of all sizes on them; what is larger than a sheet is cut to pieces."""
+def on_mosaics(levels: Sequence[Level], batch_pixels: int) -> Iterator[Batch]:
+    """Yield batches of mosaics with levels of all sizes on them; what is larger than a mosaic is cut to pieces."""
     parts = [part for level in levels for part in _tiles(level)]
-    sheets = lay_out([(part.pixels.shape[0], part.pixels.shape[1]) for part in parts])
+    mosaics = lay_out([(part.pixels.shape[0], part.pixels.shape[1]) for part in parts])
     at_once = max(1, batch_pixels // SIDE**2)
-    for start in range(0, len(sheets), at_once):
-        some = sheets[start : start + at_once]
-        shape = len(some), max(sheet.height for sheet in some), max(sheet.width for sheet in some)
-        on = [(place.number, number, place.y, place.x) for number, sheet in enumerate(some) for place in sheet.places]
+    for start in range(0, len(mosaics), at_once):
+        some = mosaics[start : start + at_once]
+        shape = len(some), max(mosaic.height for mosaic in some), max(mosaic.width for mosaic in some)
+        on = [(place.number, number, place.y, place.x) for number, mosaic in enumerate(some) for place in mosaic.places]
         yield Batch(shape, [parts[number] for number, *_ in on], np.array([place for _, *place in on]))
 
 
@@ -64,7 +64,7 @@ def cells(length: Int64 | int) -> Int64:
 
 
 def _tiles(level: Level) -> Iterator[Level]:
-    """Cut a level into parts that fit a sheet: every window of it lies in exactly one."""
+    """Cut a level into parts that fit a mosaic: every window of it lies in exactly one."""
     height, width = level.pixels.shape[:2]
     for x1, y1, x2, y2 in tiles(height, width, CELL - STRIDE):
         corner = level.corner[0] + x1, level.corner[1] + y1

@@ -1,4 +1,4 @@
-"""Pyramid levels on sheets: the layout, and what the first network says about levels that lie side by side."""
+"""Pyramid levels on mosaics: the layout, and what the first network says about levels that lie side by side."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SIZES = st.lists(st.tuples(st.integers(11, SIDE), st.integers(11, SIDE)), max_si
 @settings(max_examples=100, deadline=None)
 @given(SIZES)
 def test_every_rectangle_lies_on_one_sheet_and_over_no_other(sizes: list[tuple[int, int]]) -> None:
-    sheets = lay_out(sizes)
-    assert sorted(place.number for sheet in sheets for place in sheet.places) == list(range(len(sizes)))
-    for sheet in sheets:
-        assert max(sheet.height, sheet.width) <= SIDE
-        taken = np.zeros((sheet.height, sheet.width), np.int64)
-        for place in sheet.places:
+    mosaics = lay_out(sizes)
+    assert sorted(place.number for mosaic in mosaics for place in mosaic.places) == list(range(len(sizes)))
+    for mosaic in mosaics:
+        assert max(mosaic.height, mosaic.width) <= SIDE
+        taken = np.zeros((mosaic.height, mosaic.width), np.int64)
+        for place in mosaic.places:
             assert place.y % 2 == place.x % 2 == 0
             height, width = sizes[place.number]
             part = taken[place.y : place.y + height, place.x : place.x + width]
@@ -35,17 +35,17 @@ def test_every_rectangle_lies_on_one_sheet_and_over_no_other(sizes: list[tuple[i
         assert taken.max() == 1
 
 
-def test_sheets_have_few_sizes_and_little_on_them_is_empty() -> None:
+def test_mosaics_have_few_sizes_and_little_on_them_is_empty() -> None:
     rng = np.random.default_rng(3)
     shapes, used, whole = set(), 0, 0
     for _ in range(200):
         # The levels of 24 photos of any proportions.
         photos = rng.integers(60, 120, (24, 2))
         sizes = [(int(h), int(w)) for k in range(6) for h, w in photos * 0.709**k if min(h, w) >= 12]
-        sheets = lay_out(sizes)
-        shapes |= {(sheet.height, sheet.width) for sheet in sheets}
+        mosaics = lay_out(sizes)
+        shapes |= {(mosaic.height, mosaic.width) for mosaic in mosaics}
         used += sum(height * width for height, width in sizes)
-        whole += sum(sheet.height * sheet.width for sheet in sheets)
+        whole += sum(mosaic.height * mosaic.width for mosaic in mosaics)
     assert len(shapes) < 20
     assert used > 0.75 * whole
 
@@ -68,9 +68,9 @@ def test_a_level_among_others_gives_what_it_gives_alone(kind: type[CascadeNetwor
     rng = np.random.default_rng(4)
     sizes = [(40, 61), (61, 40), (33, 33), (12, 12), (11, 90), (27, 14), (96, 96)]
     places, count = [], 0
-    for sheet in lay_out(sizes):
+    for mosaic in lay_out(sizes):
         places += [
-            (count, place.y, place.x, *np.add(sizes[place.number], (place.y, place.x))) for place in sheet.places
+            (count, place.y, place.x, *np.add(sizes[place.number], (place.y, place.x))) for place in mosaic.places
         ]
         count += 1
     pictures = rng.uniform(-1, 1, (count + 1, SIDE, SIDE, 3)).astype(np.float32)
