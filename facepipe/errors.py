@@ -16,7 +16,8 @@
     │   ├── GalleryDamagedError   5  what it holds is not what was written
     │   └── GalleryFullError      3  the disk takes no more of it: an output that cannot be written
     ├── ModelError                6  a model is missing or its hash is wrong
-    │   └── DeviceError           6  the device that was asked for is not there
+    │   ├── DeviceError           6  the device that was asked for is not there
+    │   └── LibraryError          6  a library that the networks or the command need cannot be loaded
     └── PartialFailureError       7  some files of a batch failed
 
 A message is one line: which input, what is wrong, what to do next. `facepipe.cli` is the only place that turns an
@@ -131,6 +132,10 @@ class ModelError(FacepipeError):
 
 class DeviceError(ModelError):
     """The device that was asked for is not there."""
+
+
+class LibraryError(ModelError):
+    """A library is missing or does not load. The message names the package to install."""
 
 
 class PartialFailureError(FacepipeError):

@@ -174,6 +174,14 @@ def exit_code_of(call: Callable[[], object]) -> int:
     except FacepipeError as error:
         note(f"facepipe: {error}")
         return error.exit_code
+    except (ImportError, OSError) as error:
+        from facepipe.cli.libraries import library_error
+
+        planned = library_error(error)
+        if planned is None:
+            raise
+        note(f"facepipe: {planned}")
+        return planned.exit_code
     except KeyboardInterrupt:
         note("facepipe: interrupted")
         return ExitCode.INTERRUPTED

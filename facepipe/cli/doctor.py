@@ -6,12 +6,15 @@ import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from facepipe import __version__
 from facepipe.cli.common import cell, echo, gallery_option, json_option, out_console
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 PACKAGES = (
     "torch",
@@ -34,8 +37,10 @@ PACKAGES = (
 @json_option
 def doctor(gallery: Path, as_json: bool) -> int:
     """Show versions, devices, threads, instruction sets, model files, and the gallery's health."""
+    from facepipe.cli.libraries import unusable
     from facepipe.errors import ExitCode
 
+    broken = unusable()
     models = _models()
     home = _gallery(gallery)
     facts: dict[str, Any] = {
@@ -44,7 +49,8 @@ def doctor(gallery: Path, as_json: bool) -> int:
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": {name: _installed(name) for name in PACKAGES},
-        "hardware": _hardware(),
+        "unusable": broken,
+        "hardware": None if broken else _hardware(),
         "models": models,
         "gallery": home,
     }
@@ -52,7 +58,7 @@ def doctor(gallery: Path, as_json: bool) -> int:
         echo(json.dumps(facts, indent=2))
     else:
         _print(facts)
-    if any(model["state"] == "damaged" for model in models):
+    if broken or any(model["state"] == "damaged" for model in models):
         return ExitCode.MODEL
     return ExitCode.GALLERY if home["state"] in {"damaged", "closed"} else ExitCode.OK
 
@@ -154,7 +160,6 @@ def _gallery(folder: Path) -> dict[str, Any]:
 def _print(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
-    hardware = facts["hardware"]
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -162,6 +167,21 @@ def _print(facts: dict[str, Any]) -> None:
     table.add_row(
         "packages", ", ".join(f"{name} {found or '(not installed)'}" for name, found in facts["packages"].items())
     )
+    for line in facts["unusable"]:
+        table.add_row("unusable", cell(line))
+    if facts["hardware"]:
+        _print_hardware(table, facts["hardware"])
+    for model in facts["models"]:
+        table.add_row(cell(f"model {model['name']}"), cell(" ".join(filter(None, (model["state"], model["detail"])))))
+    gallery = facts["gallery"]
+    detail = (
+        gallery.get("detail") or f"{gallery['people']} people, {gallery['faces']} faces, made by {gallery['model']}"
+    )
+    table.add_row(cell(f"gallery {gallery['folder']}"), cell(f"{gallery['state']}: {detail}"))
+    out_console().print(table)
+
+
+def _print_hardware(table: Table, hardware: dict[str, Any]) -> None:
     threads = ", ".join(f"{name} {count}" for name, count in hardware["threads"].items())
     table.add_row(
         "processor", f"{hardware['cores']} cores; {hardware['cpu_capability']}; networks in {hardware['network_dtype']}"
@@ -173,11 +193,3 @@ def _print(facts: dict[str, Any]) -> None:
     table.add_row(
         "device auto", f"{auto['device']}; detect: {auto['detect']}; embed: {auto['embed']}; match: {auto['match']}"
     )
-    for model in facts["models"]:
-        table.add_row(cell(f"model {model['name']}"), cell(" ".join(filter(None, (model["state"], model["detail"])))))
-    gallery = facts["gallery"]
-    detail = (
-        gallery.get("detail") or f"{gallery['people']} people, {gallery['faces']} faces, made by {gallery['model']}"
-    )
-    table.add_row(cell(f"gallery {gallery['folder']}"), cell(f"{gallery['state']}: {detail}"))
-    out_console().print(table)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from facepipe.errors import DeviceError, ModelError
+from facepipe.errors import DeviceError, LibraryError, ModelError
 from facepipe.models.devices import parse_device
 from facepipe.types import Float32
 
@@ -21,14 +21,15 @@ class OnnxEngine:
     def __init__(self, data: bytes, name: str, device: str) -> None:
         """Load the network from the bytes of its file.
 
-        Raises ModelError without onnxruntime, or when it cannot run the file; DeviceError for a CUDA device that
-        onnxruntime does not have.
+        Raises LibraryError without onnxruntime, ModelError when it cannot run the file, DeviceError for a CUDA device
+        that onnxruntime does not have.
         """
         try:
             import onnxruntime
         except ImportError as error:
-            raise ModelError(
-                f"model {name!r} needs onnxruntime, which is not installed; pip install 'facepipe[onnx]'"
+            raise LibraryError(
+                f"model {name!r} needs onnxruntime, which cannot be loaded ({error}): pip install onnxruntime, or facepipe with "
+                "its extra [onnx]"
             ) from error
         self._name = name
         self._errors = _errors_of(onnxruntime)
