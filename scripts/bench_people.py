@@ -1,4 +1,4 @@
-"""Open-set identification with the default detection, the usual script's exact one, another network, and by `face_recognition`.
+"""Open-set identification with the default detection, the usual script's exact one, and by `face_recognition`.
 
 Everybody's photos, the same draws of who is enrolled, the same rules: what the speed of the defaults costs in people found.
 """
@@ -38,7 +38,6 @@ def main() -> None:
         "facepipe with the script's detection (from 20 px, whole size, facenet-pytorch's arithmetic)": facepipe(
             DetectOptions.reference()
         ),
-        "facepipe --model dlib": facepipe(DetectOptions(), "dlib"),
         "face_recognition, its defaults": face_recognition,
     }
     for way, embed in ways.items():
@@ -59,9 +58,9 @@ def main() -> None:
     )
 
 
-def facepipe(options: DetectOptions, model: str = "mini") -> Embed:
-    """Return a network with this detection."""
-    describer = load_describer(model, "cpu", options)
+def facepipe(options: DetectOptions) -> Embed:
+    """Return the shipped network with this detection."""
+    describer = load_describer("mini", "cpu", options)
     return lambda paths: embed_photos(paths, describer, max_side=options.max_side)
 
 

@@ -42,6 +42,7 @@ _STEPS = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="+", type=Path, help="folders of photos with at least 300 faces")
+    parser.add_argument("--teacher", default="mini", help="NAME, or NAME=FILE.onnx")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -61,9 +62,10 @@ def main() -> None:
             end=" ",
         )
         print(f"{summary['crops'] / summary['seconds']:.1f} crops/s, {options.workers} processes, loading included")
-        taught = teach(crops, targets, load_teacher("dlib", options.device))
-        join(crops, targets, ["dlib"])
-        print(f"teach, dlib, both sides: {taught['crops_per_second']} crops/s, n = {taught['crops']}")
+        teacher = load_teacher(options.teacher, options.device)
+        taught = teach(crops, targets, teacher)
+        join(crops, targets, [teacher.name])
+        print(f"teach, {teacher.name}, both sides: {taught['crops_per_second']} crops/s, n = {taught['crops']}")
         train(crops, targets, Path(folder), options)
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from facepipe.errors import ModelError
+from facepipe.models.onnx_writer import OnnxWriter
 from facepipe.types import Detected, Embeddings, Face, Image, Quality, UInt8
 
 COLOURS = {
@@ -76,6 +77,14 @@ class FakeEmbedder:
         code[:, 3] = 0.2
         code /= np.maximum(np.linalg.norm(code, axis=1, keepdims=True), 1e-9)
         return Embeddings((code @ self._basis).astype(np.float32), self.fingerprint)
+
+
+def projection_onnx(dim: int = 32) -> bytes:
+    """Another model: an ONNX network over chips of 112x112 that projects their 14x14 cells at random to `dim` numbers."""
+    network = OnnxWriter(3, 112, 112)
+    cells = network.flatten(network.node("AveragePool", "x", kernel_shape=(8, 8), strides=(8, 8)))
+    weight = np.random.default_rng(3).normal(size=(dim, 3 * 14 * 14)).astype(np.float32)
+    return network.finish([(network.linear(cells, weight, np.zeros(dim, np.float32)), ["n", dim])])
 
 
 class CrashingDetector:

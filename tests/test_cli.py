@@ -132,7 +132,7 @@ def test_a_threshold_of_ones_own_decides(run: Run, photos: Path, gallery: Path) 
         (["identify", "{photos}/missing.jpg", "--gallery", "{gallery}"], 3, "missing.jpg"),
         (["identify", "{photos}/text.jpg", "--gallery", "{gallery}"], 3, "text.jpg"),
         (["identify", "{photos}/sky.jpg", "--gallery", "{photos}/nowhere"], 5, "enroll"),
-        (["identify", "{photos}/sky.jpg", "--gallery", "{gallery}", "--model", "dlib"], 5, "mini"),
+        (["identify", "{photos}/sky.jpg", "--gallery", "{gallery}", "--model", "sface"], 5, "mini"),
         (["identify", "{photos}/sky.jpg", "--gallery", "{gallery}", "--device", "cuda:9"], 6, "cuda:9"),
         (["verify", "{photos}/sky.jpg", "{photos}/hopper.jpg"], 4, "no face"),
         (["verify", "{photos}/both.jpg", "{photos}/hopper.jpg", "--faces", "only"], 4, "--faces largest"),

@@ -20,6 +20,7 @@ from facepipe.cli.gallery import VERBS
 from facepipe.gallery.store import Gallery
 from facepipe.images import write_image
 from facepipe.types import Image
+from tests.fakes import projection_onnx
 from tests.test_gallery_store import DIM, new
 from tests.test_walls import HEAVY
 
@@ -343,7 +344,11 @@ def test_seal_erase_unseal(
 
 @pytest.mark.models
 def test_a_real_gallery_is_logged_refuted_shown_and_moved(
-    tmp_path: Path, astronaut: Image, hopper: Image, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    astronaut: Image,
+    hopper: Image,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, image in (("Eileen", astronaut), ("Grace", hopper)):
         write_image(tmp_path / "people" / name / "1.jpg", image.rgb)
@@ -362,9 +367,13 @@ def test_a_real_gallery_is_logged_refuted_shown_and_moved(
     for path in (tmp_path / "people").rglob("*.jpg"):
         path.rename(tmp_path / f"{path.parent.name}.jpg")
     photo = tmp_path / "Eileen.jpg"
-    assert run("gallery", "reembed", "--model", "dlib", "--gallery", home) == 0
-    assert "2 faces moved to dlib" in capfd.readouterr().out
-    assert run("gallery", "reembed", "--model", "dlib", "--gallery", home) == 0
+    monkeypatch.setenv("FACEPIPE_MODELS", str(tmp_path / "models"))
+    (tmp_path / "other.onnx").write_bytes(projection_onnx())
+    added = ("--name", "other", "--template", "arcface112", "--threshold", "0.9")
+    assert run("models", "add", tmp_path / "other.onnx", *added) == 0
+    assert run("gallery", "reembed", "--model", "other", "--gallery", home) == 0
+    assert "2 faces moved to other" in capfd.readouterr().out
+    assert run("gallery", "reembed", "--model", "other", "--gallery", home) == 0
     assert "already: nothing to move" in capfd.readouterr().out
     assert run("identify", photo, "--jsonl", "--gallery", home) == 0
     assert json.loads(capfd.readouterr().out)["faces"][0]["person"] == "Eileen"

@@ -15,15 +15,13 @@ import torch
 from facepipe.errors import DeviceError, ModelError, UsageError
 from facepipe.loading import LateDescriber, load_describer
 from facepipe.models import graphs, mini, mtcnn
-from facepipe.models.dlib_plan import plan_of
-from facepipe.models.dlib_reader import read_network
 from facepipe.models.embedders import ENGINES
 from facepipe.models.engines import OpenCvEngine, TorchEngine, starts_without_torch
 from facepipe.models.opencv_cascade import OpenCvCascade
-from facepipe.models.registry import get_record, is_here, load_embedder, locate, read_weights
+from facepipe.models.registry import get_record, load_embedder, locate, read_weights
 from facepipe.models.state_file import read_state_file
 from facepipe.pipeline import Describer
-from facepipe.types import Float32, Image, UInt8
+from facepipe.types import Float32, Image
 from tests.fakes import FakeDetector, FakeEmbedder, picture
 
 CPU = torch.device("cpu")
@@ -37,18 +35,9 @@ def unit(vectors: Float32) -> Float32:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def chips_for(name: str, count: int) -> UInt8:
-    size = get_record(name).input
-    assert size is not None
-    return np.random.default_rng(1).integers(0, 256, (count, size, size, 3), np.uint8)
-
-
-@pytest.mark.parametrize("name", ["mini", "dlib"])
-def test_opencv_and_torch_agree(name: str) -> None:
-    if not is_here(get_record(name)):
-        pytest.skip(f"{name} is not installed")
-    chips = chips_for(name, 5)
-    by_opencv, by_torch = load_embedder(name, "cpu", "opencv"), load_embedder(name, "cpu", "torch")
+def test_opencv_and_torch_agree() -> None:
+    chips = np.random.default_rng(1).integers(0, 256, (5, 112, 112, 3), np.uint8)
+    by_opencv, by_torch = load_embedder("mini", "cpu", "opencv"), load_embedder("mini", "cpu", "torch")
     assert by_opencv.fingerprint == by_torch.fingerprint
     cosines = (by_opencv.embed(chips).vectors * by_torch.embed(chips).vectors).sum(axis=1)
     assert cosines.min() > 0.999  # torch may compute in bfloat16 here
@@ -78,13 +67,6 @@ def test_the_graph_is_the_network_for_the_whole_family(architecture: mini.Archit
 def test_other_weights_are_refused() -> None:
     with pytest.raises((KeyError, ValueError)):
         graphs.mini_graph({"stem.weight": noise(4, 3, 3, 3)})
-
-
-def test_the_graph_of_dlibs_network_is_a_valid_onnx_file() -> None:
-    record = get_record("dlib")
-    if not is_here(record):
-        pytest.skip("dlib is not installed")
-    onnx.checker.check_model(graphs.dlib_graph(plan_of(read_network(read_weights(record)[0]))), full_check=True)
 
 
 @pytest.mark.parametrize("shape", [(1, 12, 12), (2, 13, 14), (1, 33, 27), (3, 61, 80)])

@@ -93,7 +93,7 @@ def test_the_models_with_restrictions_ask_for_consent() -> None:
     assert asked == {"vggface2", "casia-webface", "w600k-mbf", "w600k-r50"}
 
 
-@pytest.mark.parametrize("name", ["mini", "mtcnn", "dlib"])
+@pytest.mark.parametrize("name", ["mini", "mtcnn"])
 def test_what_is_on_this_machine_is_what_was_recorded(name: str) -> None:
     record = get_record(name)
     if not is_here(record):
@@ -129,7 +129,7 @@ def test_a_damaged_record_is_a_model_error(damage: dict[str, object]) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ModelError, match="mini, mtcnn, dlib"):
+    with pytest.raises(ModelError, match="mini, mtcnn, yunet"):
         get_record("arcface")
 
 
@@ -143,10 +143,10 @@ def test_a_model_that_is_not_here_says_how_to_get_it() -> None:
         load_embedder("sface", "cpu")
 
 
-def test_a_package_that_is_not_installed_says_which_extra() -> None:
-    record = replace(get_record("dlib"), package="a_package_that_is_not_here")
+def test_a_package_that_is_not_installed_says_what_to_do() -> None:
+    record = replace(get_record("mtcnn"), package="a_package_that_is_not_here")
     assert not is_here(record)
-    with pytest.raises(ModelError, match=r"pip install 'facepipe\[dlib\]'"):
+    with pytest.raises(ModelError, match=r"install facepipe again"):
         locate(record)
 
 
@@ -169,7 +169,7 @@ def test_fingerprints_tell_networks_and_preprocessing_apart() -> None:
         replace(mini, std=(127.5, 127.5, 127.5)),
         replace(mini, colour="bgr"),
         replace(mini, files=(replace(mini.files[0], sha256="0" * 64),)),
-        get_record("dlib"),
+        get_record("sface"),
     ]
     assert len({record.fingerprint for record in variants}) == len(variants)
     assert replace(mini, note="another", threshold=0.1).fingerprint == mini.fingerprint
@@ -311,7 +311,7 @@ def test_without_onnxruntime_the_hint_names_the_extra(monkeypatch: pytest.Monkey
 def test_the_registry_loads_nothing_heavy() -> None:
     code = (
         "import sys; from facepipe.models.registry import records, is_here; [is_here(r) for r in records()];"
-        "print(sorted({'torch', 'cv2', 'onnxruntime', 'requests', 'facenet_pytorch', 'dlib'} & set(sys.modules)))"
+        "print(sorted({'torch', 'cv2', 'onnxruntime', 'requests', 'facenet_pytorch'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

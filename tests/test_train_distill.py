@@ -230,7 +230,7 @@ def test_a_student_may_start_from_the_shipped_network(chips: np.ndarray) -> None
     vectors = distill.embed_chips(student.network, chips, torch.device("cpu"), torch.float32)
     assert (vectors * load_embedder("mini", "cpu").embed(chips).vectors).sum(axis=1).min() > 0.999
     with pytest.raises(UsageError, match="starts from"):
-        distill.load_start("dlib")
+        distill.load_start("sface")
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def build_embedder(
         from facepipe.models.onnx_engine import OnnxEngine
 
         return NetworkEmbedder(record, OnnxEngine(contents[0], record.name, device))
-    possible = record.network in _GRAPHS and starts_without_torch(device)
+    possible = record.network == "mini" and starts_without_torch(device)
     if engine == "opencv" and not possible:
         raise UsageError(f"model {record.name!r} cannot run on {device!r} by OpenCV; choose engine torch")
     if possible and engine in {"quick", "opencv"}:
@@ -119,21 +119,12 @@ def build_embedder(
     return NetworkEmbedder(record, TorchEngine(_network(record, contents[0]), where), batch)
 
 
-#: Networks that `_graph` can write for OpenCV.
-_GRAPHS = frozenset({"mini", "dlib-resnet29"})
-
-
 def _graph(record: ModelRecord, data: bytes) -> bytes:
     """Return the network as ONNX."""
-    from facepipe.models import graphs
-
-    if record.network == "dlib-resnet29":
-        from facepipe.models.dlib_plan import plan_of
-        from facepipe.models.dlib_reader import read_network
-
-        return graphs.dlib_graph(plan_of(read_network(data)))
     import safetensors.numpy
     from safetensors import SafetensorError
+
+    from facepipe.models import graphs
 
     try:
         return graphs.mini_graph(safetensors.numpy.load(data))
@@ -153,11 +144,6 @@ def _network(record: ModelRecord, data: bytes) -> torch.nn.Module:
             return mini.build(safetensors.torch.load(data))
         except (SafetensorError, RuntimeError, ValueError) as error:
             raise ModelError(f"model {record.name!r}: its weights do not fit the network: {error}") from error
-    if record.network == "dlib-resnet29":
-        from facepipe.models import dlib_resnet
-        from facepipe.models.dlib_reader import read_network
-
-        return dlib_resnet.build(read_network(data))
     if record.network == "inception-resnet-v1":
         from facepipe.models import inception
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facepipe.models.dlib_plan import ConvPlan, DlibPlan
 from facepipe.models.onnx_writer import OnnxWriter
 from facepipe.types import Float32
 
@@ -105,30 +104,3 @@ def _linear_prelu(graph: OnnxWriter, weights: Weights, x: str, number: int) -> s
     turned = weight.reshape(len(weight), 3, 3, channels).transpose(0, 3, 2, 1)  # out, width, height, channels
     x = graph.conv(x, turned, bias)
     return graph.flatten(graph.prelu(x, np.asarray(weights[f"prelu{number}.weight"], np.float32)))
-
-
-def dlib_graph(plan: DlibPlan) -> bytes:
-    """dlib's ResNet-29 (see `facepipe.models.dlib_plan`): chips (n, 3, 150, 150) to descriptors (n, 128)."""
-    graph = OnnxWriter(3, 150, 150)
-
-    def conv(x: str, part: ConvPlan) -> str:
-        return graph.conv(x, part.weight, part.bias, part.stride, part.padding)
-
-    def sized(x: str, channels: int, side: int) -> str:
-        """Append zeros: channels at the end, rows below, columns on the right."""
-        return graph.node("Pad", x, graph.weight([0, 0, 0, 0, 0, channels, side, side])) if channels or side else x
-
-    x = graph.max_pool(graph.relu(conv("x", plan.stem)), 3, 2, overhang=False)
-    side = 35
-    for block in plan.blocks:
-        out = conv(graph.relu(conv(x, block.conv1)), block.conv2)
-        if block.halving:
-            channels, channels_in = block.conv1.weight.shape[:2]
-            pooled, halved = side // 2, (side - 3) // 2 + 1
-            x = sized(graph.node("AveragePool", x, kernel_shape=(2, 2), strides=(2, 2)), channels - channels_in, 0)
-            out = sized(out, 0, pooled - halved)
-            side = pooled
-        x = graph.relu(graph.add(out, x))
-    mean = graph.flatten(graph.node("GlobalAveragePool", x))
-    head = graph.linear(mean, plan.head, np.zeros(len(plan.head), np.float32))
-    return graph.finish([(head, ["n", len(plan.head)])])

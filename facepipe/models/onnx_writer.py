@@ -16,7 +16,7 @@ from facepipe.types import Float32
 
 _IR_VERSION = 8
 _OPSET = 13
-_FLOAT, _INT64 = 1, 7  # TensorProto.DataType
+_FLOAT = 1  # TensorProto.DataType
 
 
 #: A message as pieces that are joined once, at the end: copying 20 MB of weights at each level costs more than the rest.
@@ -46,12 +46,11 @@ def _text(field: int, value: str) -> _Pieces:
     return _message(field, [value.encode()])
 
 
-def _tensor(field: int, name: str, values: NDArray[np.float32] | NDArray[np.int64]) -> _Pieces:
+def _tensor(field: int, name: str, values: Float32) -> _Pieces:
     """TensorProto: dims, data_type, name, raw_data."""
-    kind = _FLOAT if values.dtype == np.float32 else _INT64
     dims = [_number(1, size) for size in values.shape]
     raw = np.ascontiguousarray(values).data.cast("B")
-    return _message(field, *dims, _number(2, kind), _text(8, name), _message(9, [raw]))
+    return _message(field, *dims, _number(2, _FLOAT), _text(8, name), _message(9, [raw]))
 
 
 def _attribute(field: int, name: str, value: int | float | Sequence[int]) -> _Pieces:
@@ -83,14 +82,10 @@ class OnnxWriter:
         self._count += 1
         return f"v{self._count}"
 
-    def weight(self, values: NDArray[np.floating] | Sequence[int]) -> str:
-        """Add constant numbers: floats as float32, a list of integers as int64."""
+    def weight(self, values: NDArray[np.floating]) -> str:
+        """Add constant numbers, as float32."""
         name = self._name()
-        array = np.asarray(values)
-        if array.dtype.kind == "i":
-            self._weights.append(_tensor(5, name, array.astype(np.int64)))
-        else:
-            self._weights.append(_tensor(5, name, array.astype(np.float32)))
+        self._weights.append(_tensor(5, name, values.astype(np.float32)))
         return name
 
     def node(self, operator: str, *inputs: str, **attributes: int | float | Sequence[int]) -> str:
@@ -126,9 +121,9 @@ class OnnxWriter:
         """Add a + b."""
         return self.node("Add", a, b)
 
-    def max_pool(self, x: str, kernel: int, stride: int, *, overhang: bool = True) -> str:
-        """Add a maximum over windows; with `overhang` the last one may reach beyond the end (sizes rounded up)."""
-        return self.node("MaxPool", x, kernel_shape=(kernel, kernel), strides=(stride, stride), ceil_mode=int(overhang))
+    def max_pool(self, x: str, kernel: int, stride: int) -> str:
+        """Add a maximum over windows; the last one may reach beyond the end (sizes rounded up)."""
+        return self.node("MaxPool", x, kernel_shape=(kernel, kernel), strides=(stride, stride), ceil_mode=1)
 
     def linear(self, x: str, weight: Float32, bias: Float32) -> str:
         """Add x W' + b for x (n, in), weight (out, in), bias (out,)."""

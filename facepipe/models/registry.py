@@ -55,11 +55,15 @@ class Licence:
 class ModelRecord:
     """What facepipe knows about a network.
 
-    kind: detector or embedder. network: which definition reads the files (mini, dlib-resnet29, inception-resnet-v1,
-    onnx, mtcnn, yunet). place: shipped, package or folder. package, extra: for place package, the import name and the
-    extra of facepipe that installs it (None: a dependency). input: side of the chip in pixels, None for any size. mean,
-    std: per channel, the input is (pixel - mean) / std. colour: rgb or bgr. centre: subtracted from the network's
-    output before it is scaled to unit length. threshold, margin: cosine, for stage 4; None until measured.
+    kind: detector or embedder.
+    network: which definition reads the files (mini, inception-resnet-v1, onnx, mtcnn, yunet).
+    place: shipped, package or folder.
+    package: for place package, its import name.
+    input: side of the chip in pixels, None for any size.
+    mean, std: per channel, the input is (pixel - mean) / std.
+    colour: rgb or bgr.
+    centre: subtracted from the network's output before it is scaled to unit length.
+    threshold, margin: cosine, for step 4; None until measured.
     """
 
     name: str
@@ -71,7 +75,6 @@ class ModelRecord:
     licence: Licence
     hash_source: str
     package: str | None = None
-    extra: str | None = None
     input: int | None = None
     template: str | None = None
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -112,7 +115,7 @@ class ModelRecord:
 #: What the plain fields of a record may hold; a user's record lies on disk, where anybody may have changed it.
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("name", "kind", "network", "note", "place", "hash_source", "colour"), (str,)),
-    **dict.fromkeys(("package", "extra", "template"), (str, type(None))),
+    **dict.fromkeys(("package", "template"), (str, type(None))),
     **dict.fromkeys(("input", "dim"), (int, type(None))),
     **dict.fromkeys(("threshold", "margin"), (int, float, type(None))),
     "user": (bool,),
@@ -122,7 +125,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 def record_from_dict(values: Mapping[str, Any]) -> ModelRecord:
     """Build a record from JSON values; ModelError when a field is missing, unknown or of the wrong kind."""
     try:
-        fields = dict(values)
+        fields = {name: value for name, value in values.items() if name != "extra"}  # null in older records
         for name, kinds in _KINDS.items():
             if name in fields and not isinstance(fields[name], kinds):
                 raise ValueError(f"{name} is {fields[name]!r}")
@@ -236,7 +239,7 @@ def is_here(record: ModelRecord) -> bool:
 def _how_to_get(record: ModelRecord) -> str:
     if record.place == "folder":
         return f"fetch it with `facepipe models pull {record.name}`"
-    return f"install it with `pip install 'facepipe[{record.extra}]'`" if record.extra else "install facepipe again"
+    return "install facepipe again"
 
 
 def pinned_sha256(record: ModelRecord, file: ModelFile) -> str | None:
@@ -283,8 +286,8 @@ def read_weights(record: ModelRecord) -> list[bytes]:
 def load_embedder(name: str = "mini", device: str = "auto", engine: str = "auto") -> Embedder:
     """Load an embedder: find its record, check its files, build its network on the device.
 
-    engine: `auto` and `torch` are the fastest per face. `quick` starts without torch where that is possible (`mini` and
-    `dlib` on the CPU), which pays for fewer than about a hundred faces, and is `auto` elsewhere. `opencv` insists on it.
+    engine: `auto` and `torch` are the fastest per face. `quick` starts without torch where that is possible (`mini` on
+    the CPU), which pays for fewer than about a hundred faces, and is `auto` elsewhere. `opencv` insists on it.
     The vectors agree to rounding and the fingerprint is the same.
     Raises ModelError (unknown name, missing or changed files, a detector's name), DeviceError, and UsageError (engine).
     """

@@ -19,7 +19,7 @@ _CROPS = click.option("--crops", type=_PATH, required=True, help="Folder that `c
 _TARGETS = click.option("--targets", type=_PATH, required=True, help="Folder that `teach` wrote.")
 _NAME = click.option("--name", required=True, help="What the network is called.")
 _TEACHERS = click.option(
-    "--teacher", "teachers", multiple=True, default=("dlib",), show_default=True, metavar="NAME[=FILE.onnx][:WEIGHT]",
+    "--teacher", "teachers", multiple=True, required=True, metavar="NAME[=FILE.onnx][:WEIGHT]",
     help="A model of facepipe, or an ONNX file with a description of its input; repeatable.",
 )  # fmt: skip
 _COMPARED = (
@@ -55,9 +55,9 @@ def _together(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
 
 crop_options = _together(
     click.option("--forbidden", type=_PATH, multiple=True, help="Photos of people to keep out (an evaluation set)."),
-    click.option("--forbidden-model", default="dlib", show_default=True, help="Model that compares with them."),
+    click.option("--forbidden-model", default="mini", show_default=True, help="Model that compares with them."),
     click.option("--forbidden-similarity", type=click.FloatRange(-1, 1),
-                 help="Cosine at which a face counts as one of theirs.  [default: 0.94 for dlib, 0.51 for mini]"),
+                 help="Cosine at which a face counts as one of theirs.  [default: 0.51 for mini]"),
     click.option("--exclude", type=_PATH, help="List of identities to keep out, one on a line, * and ? allowed."),
     click.option("--faces", type=click.Choice(["auto", "all", "largest"]), default="auto", show_default=True,
                  help="Of each photo; auto: the largest where the folder names one person, else all."),

@@ -33,7 +33,7 @@ _BATCH = 16
 
 
 #: Cosine that one pair of different people in ten thousand reaches, by model (60 people, 8 photos each, none of them of LFW).
-SIMILARITY = {"dlib": 0.94, "mini": 0.51}
+SIMILARITY = {"mini": 0.51}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class CropsPlan:
     inputs: tuple[Path, ...]
     forbidden: tuple[Path, ...] = ()
     exclude: tuple[str, ...] = ()
-    similarity: float = SIMILARITY["dlib"]
-    model: str = "dlib"
+    similarity: float = SIMILARITY["mini"]
+    model: str = "mini"
     duplicate: int = 24
     per_shard: int = 1024
     options: CropOptions = field(default_factory=CropOptions)

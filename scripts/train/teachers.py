@@ -150,7 +150,7 @@ class OnnxTeacher:
 
 
 class PackageTeacher:
-    """Any embedder of the package: `dlib`, `mini`, one that was pulled or added."""
+    """Any embedder of the package: `mini`, one that was pulled or added."""
 
     def __init__(self, embedder: Embedder, licence: str, weight: float = 0.5, centre: bool = True) -> None:
         self._embedder = embedder
