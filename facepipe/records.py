@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from facepipe.types import Candidate, Face, Failed, Prediction, Quality, Recognized, Status
+from facepipe.types import Face, Failed, Prediction, Recognized
 
 #: Raised when a field changes its meaning or goes away; a new field does not change it.
 SCHEMA_VERSION = 1
@@ -47,41 +46,6 @@ def to_record(result: Recognized | Failed, model: str = "") -> Record:
     }
 
 
-def as_record(result: Recognized | Failed | Mapping[str, Any]) -> Record:
-    """Return the record of a photo, or the record itself when it is one: reports take both.
-
-    Raises ValueError when the record has another schema version.
-    """
-    if isinstance(result, Recognized | Failed):
-        return to_record(result)
-    if result.get("schema_version") != SCHEMA_VERSION:
-        raise ValueError(f"record: expected schema_version {SCHEMA_VERSION}, got {result.get('schema_version')!r}")
-    return dict(result)
-
-
-def to_result(record: Mapping[str, Any]) -> Recognized | Failed:
-    """Return the photo that a record tells of, as exactly as it was rounded; the inverse of `to_record`.
-
-    Raises ValueError when the record has another schema version or breaks a rule of the types.
-    """
-    record = as_record(record)
-    if record["error"] is not None:
-        return Failed(record["path"], record["error"])
-    predictions = tuple(
-        Prediction(
-            face=face_of(face),
-            status=Status(face["status"]),
-            person=face["person"],
-            similarity=face["similarity"],
-            probability=face["probability"],
-            threshold=face["threshold"],
-            candidates=tuple(Candidate(c["person"], c["similarity"]) for c in face["candidates"]),
-        )
-        for face in record["faces"]
-    )
-    return Recognized(record["path"], record["width"], record["height"], predictions, record["model"])
-
-
 def face_record(face: Face) -> Record:
     """Return what step 1 alone knows of a face: box, score, landmarks, quality."""
     return {
@@ -90,17 +54,6 @@ def face_record(face: Face) -> Record:
         "landmarks": [[rounded(x, 2), rounded(y, 2)] for x, y in face.landmarks],
         "quality": {name: rounded(getattr(face.quality, name), digits) for name, digits in _QUALITY_DIGITS.items()},
     }
-
-
-def face_of(record: Mapping[str, Any]) -> Face:
-    """Return the face that a record tells of; a null figure of quality becomes NaN."""
-    quality = {name: math.nan if value is None else value for name, value in record["quality"].items()}
-    return Face(
-        np.array(record["box"], np.float32),
-        record["score"],
-        np.array(record["landmarks"], np.float32),
-        Quality(**quality),
-    )
 
 
 def _prediction(prediction: Prediction) -> Record:

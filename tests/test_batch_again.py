@@ -22,7 +22,7 @@ from facepipe.catalog.schema import MIGRATIONS
 from facepipe.catalog.stream import Photo
 from facepipe.outputs.sides import Annotated, Crops, Sorted
 from facepipe.pipeline import Recognizer
-from facepipe.types import Detected, Face, Image, Policy, Quality, Recognized
+from facepipe.types import Detected, Face, Image, Policy, Quality
 from tests.batch_fixtures import POLICY, paint, paint_many, recognizer, run
 from tests.fakes import COLOURS, FakeDetector
 
@@ -299,8 +299,8 @@ class StoppingOutput:
     def __init__(self, inner: Crops) -> None:
         self.inner = inner
 
-    def add(self, photo: Photo, result: Recognized) -> None:
-        self.inner.add(photo, result)
+    def add(self, photo: Photo, record: dict[str, Any]) -> None:
+        self.inner.add(photo, record)
         raise KeyboardInterrupt
 
     def stays(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

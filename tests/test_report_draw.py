@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from facepipe.errors import UsageError
 from facepipe.images import read_image
 from facepipe.outputs import paint
-from facepipe.outputs.draw import crop_face, draw_edges, draw_faces, draw_predictions, drawn_alike, save_crops
+from facepipe.outputs.draw import crop_face, draw_edges, draw_faces, draw_predictions, drawing, save_crops
 from facepipe.outputs.paint import STATUS_COLOURS, Rectangle, fitted, font, place_label
-from facepipe.records import to_record
+from facepipe.records import Record, face_record, to_record
 from facepipe.types import Candidate, Face, Image, Prediction, Recognized, Status, UInt8
 from tests.fakes import face_at
 
@@ -33,13 +33,17 @@ def prediction(face: Face, status: Status, name: str = "Ada") -> Prediction:
     return Prediction(face, status, name if status is Status.KNOWN else None, 0.6, 0.9, 0.43, candidates)
 
 
+def record_of(*predictions: Prediction, path: str = "a.png") -> Record:
+    return to_record(Recognized(path, 240, 200, predictions, "fake"))
+
+
 def has_colour(rgb: UInt8, colour: tuple[int, int, int]) -> bool:
     return bool((rgb == np.array(colour, np.uint8)).all(axis=2).any())
 
 
 @pytest.mark.parametrize("status", Status)
 def test_each_answer_has_its_colour(status: Status) -> None:
-    rgb = draw_predictions(grey(400, 300), [prediction(face_at(150, 100, 80), status)])
+    rgb = draw_predictions(grey(400, 300), record_of(prediction(face_at(150, 100, 80), status)))
     for other, colour in STATUS_COLOURS.items():
         assert has_colour(rgb, colour) == (other == status)
 
@@ -57,7 +61,7 @@ ANSWERS = st.tuples(
 def test_what_is_said_to_be_drawn_alike_is(pairs: list[tuple[tuple[Any, ...], tuple[Any, ...]]], same: bool) -> None:
     """The faces overlap, so that labels give way to each other."""
 
-    def result(answers: list[tuple[Any, ...]]) -> Recognized:
+    def record(answers: list[tuple[Any, ...]]) -> Record:
         made = [
             Prediction(
                 *(face_at(60 + 9 * n, 60, 60), status, name if status is Status.KNOWN else None, value, sure, 0.43),
@@ -65,23 +69,23 @@ def test_what_is_said_to_be_drawn_alike_is(pairs: list[tuple[tuple[Any, ...], tu
             )
             for n, (status, name, value, sure) in enumerate(answers)
         ]
-        return Recognized("a.png", 240, 200, tuple(made), "fake")
+        return record_of(*made)
 
-    one = result([first for first, _ in pairs])
-    other = result([first[:2] + second[2:] if same else second for first, second in pairs])
-    if drawn_alike(to_record(one), to_record(other)):
+    one = record([first for first, _ in pairs])
+    other = record([first[:2] + second[2:] if same else second for first, second in pairs])
+    alike = drawing(one) == drawing(other)
+    if alike:
         image = grey(240, 200)
-        assert (draw_predictions(image, one.predictions) == draw_predictions(image, other.predictions)).all()
-    event(f"alike: {drawn_alike(to_record(one), to_record(other))}")
+        assert (draw_predictions(image, one) == draw_predictions(image, other)).all()
+    event(f"alike: {alike}")
 
 
 def test_what_is_drawn_otherwise_is_not_said_to_be_alike() -> None:
     face = face_at(150, 100, 80)
-    known, unknown = (
-        to_record(Recognized("", 1, 1, (prediction(face, status),), "")) for status in (Status.KNOWN, Status.UNKNOWN)
-    )
-    grace = to_record(Recognized("", 1, 1, (prediction(face, Status.KNOWN, "Grace"),), ""))
-    assert drawn_alike(known, known) and not drawn_alike(known, unknown) and not drawn_alike(known, grace)
+    known, unknown = (drawing(record_of(prediction(face, status))) for status in (Status.KNOWN, Status.UNKNOWN))
+    grace = drawing(record_of(prediction(face, Status.KNOWN, "Grace")))
+    moved = drawing(record_of(prediction(face_at(151, 100, 80), Status.KNOWN)))
+    assert known not in (unknown, grace, moved)
 
 
 def luminance(colour: tuple[int, int, int]) -> float:
@@ -108,11 +112,12 @@ def test_any_faces_can_be_drawn_into_any_picture(
 ) -> None:
     image = grey(width, height)
     predictions = [prediction(face_at(x, y, side), status, name) for x, y, side, status in faces]
-    rgb = draw_predictions(image, predictions)
+    record = record_of(*predictions)
+    rgb = draw_predictions(image, record)
     assert rgb.shape == (height, width, 3) and rgb.dtype == np.uint8
     assert (image.rgb == 128).all()
-    for p in predictions:
-        crop = crop_face(image, p.face, max_side=32)
+    for face in record["faces"]:
+        crop = crop_face(image, face, max_side=32)
         assert min(crop.shape[:2]) >= 1 and max(crop.shape[:2]) <= 32
 
 
@@ -180,7 +185,7 @@ def test_a_font_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def test_a_reduced_photo_is_drawn_in_its_own_pixels() -> None:
     small = Image(np.full((150, 200, 3), 128, np.uint8), "x", size=(800, 600))
-    rgb = draw_faces(small, [face_at(400, 200, 200)])
+    rgb = draw_faces(small, [face_record(face_at(400, 200, 200))])
     changed = (rgb != 128).any(axis=2)
     rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
     assert columns[0] >= 95 and columns[-1] <= 155 and rows[-1] <= 105
@@ -190,22 +195,21 @@ def test_crops_hold_the_face_and_a_margin() -> None:
     image = Image(np.full((200, 300, 3), 128, np.uint8), "x")
     rgb = image.rgb.copy()
     rgb[60:100, 100:140] = (255, 0, 0)
-    crop = crop_face(Image(rgb, "x"), face_at(100, 60, 40))
+    crop = crop_face(Image(rgb, "x"), face_record(face_at(100, 60, 40)))
     assert crop.shape == (60, 60, 3)
     assert (crop[10:50, 10:50] == (255, 0, 0)).all() and (crop[:10] == 128).all()
 
 
 def test_crops_are_written_once_for_each_face(tmp_path: Path) -> None:
-    image = grey(300, 200)
+    image = Image(grey(300, 200).rgb, "album/day 1.jpg")
     hostile = "../../etc/passwd"
     predictions = (
         prediction(face_at(20, 20, 50), Status.KNOWN, "Ada Lovelace"),
         prediction(face_at(120, 20, 50), Status.KNOWN, hostile),
         prediction(face_at(200, 20, 50), Status.UNKNOWN),
     )
-    result = Recognized("album/day 1.jpg", 300, 200, predictions, "m")
     for _ in range(2):
-        files = save_crops(tmp_path / "crops", image, result)
+        files = save_crops(tmp_path / "crops", image, record_of(*predictions, path=image.path))
     assert sorted(files) == sorted((tmp_path / "crops").iterdir())
     assert [file.name.split("-", 2)[2] for file in (files[0], files[2])] == ["01-Ada Lovelace.jpg", "03-unknown.jpg"]
     assert read_image(files[0]).size == (74, 74)

@@ -17,6 +17,7 @@ import pytest
 
 from facepipe.images import read_image
 from facepipe.outputs.html import HtmlReport, Limits, thumbnail
+from facepipe.records import Record, face_record, to_record
 from facepipe.text import duration
 from facepipe.types import Candidate, Failed, Image, Prediction, Recognized, Status, UInt8
 from tests.fakes import face_at
@@ -41,8 +42,8 @@ def ambiguous() -> Prediction:
     return Prediction(face_at(130, 10, 50), Status.AMBIGUOUS, None, 0.5, 0.55, 0.43, candidates)
 
 
-def photo(path: str, *predictions: Prediction, error: str | None = None) -> Recognized | Failed:
-    return Recognized(path, 320, 240, predictions, "mini:1") if error is None else Failed(path, error)
+def photo(path: str, *predictions: Prediction, error: str | None = None) -> Record:
+    return to_record(Recognized(path, 320, 240, predictions, "mini:1") if error is None else Failed(path, error))
 
 
 def plain(shade: int = 90) -> UInt8:
@@ -61,10 +62,10 @@ def pictures_of(page: Path) -> list[bytes]:
     return [base64.b64decode(picture) for chunk in chunks for picture in json.loads(chunk)]
 
 
-def write(path: Path, *photos: Recognized | Failed, limits: Limits | None = None) -> dict[str, Any]:
+def write(path: Path, *photos: Record, limits: Limits | None = None) -> dict[str, Any]:
     with HtmlReport(path, limits=limits) as report:
-        for number, result in enumerate(photos):
-            report.add(result, [plain(40 * number + 9 * place) for place in range(len(result.predictions))])
+        for number, record in enumerate(photos):
+            report.add(record, [plain(40 * number + 9 * place) for place in range(len(record["faces"]))])
         report.finish(seconds=12.5)
     return data_of(path)
 
@@ -98,8 +99,8 @@ def test_each_face_has_its_own_picture(tmp_path: Path) -> None:
 
     photos = [photo(f"{n}.jpg", answer("Ada", 0.5 + n / 1000)) for n in range(450)]
     with HtmlReport(tmp_path / "r.html", limits=Limits(person_faces=450)) as report:
-        for number, result in enumerate(photos):
-            report.add(result, [plain(number // 2)])
+        for number, record in enumerate(photos):
+            report.add(record, [plain(number // 2)])
         report.finish()
     pictures = pictures_of(tmp_path / "r.html")
     for face in data_of(tmp_path / "r.html")["people"][0]["faces"]:
@@ -135,21 +136,19 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
     thumb = plain()
     limits = Limits(person_faces=10, doubtful=10, unknown=10, rows=10)
     with HtmlReport(tmp_path / "r.html", limits=limits) as report:
-        result = photo("x" * 50 + ".jpg", answer("Ada", 0.5), stranger())
-        report.add(result, [thumb, thumb])
+        record = photo("x" * 50 + ".jpg", answer("Ada", 0.5), stranger())
+        report.add(record, [thumb, thumb])
         tracemalloc.start()
         for _ in range(500):
-            report.add(result, [thumb, thumb])
+            report.add(record, [thumb, thumb])
         used = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
     assert used < 200_000
 
 
-def test_photos_without_pictures_and_records_are_taken(tmp_path: Path) -> None:
-    from facepipe.records import to_record
-
+def test_photos_without_pictures_are_taken(tmp_path: Path) -> None:
     with HtmlReport(tmp_path / "r.html") as report:
-        report.add(to_record(photo("a.jpg", answer("Ada"))))
+        report.add(photo("a.jpg", answer("Ada")))
         report.add(photo("b.jpg", answer("Ada")), [None])
         with pytest.raises(ValueError, match="expected 1, one for each face, got 2"):
             report.add(photo("c.jpg", answer("Ada")), [None, None])
@@ -225,8 +224,8 @@ def test_an_interrupted_report_leaves_the_old_page(tmp_path: Path) -> None:
 
 def test_a_thumbnail_is_small() -> None:
     image = Image(np.full((900, 900, 3), 7, np.uint8))
-    assert thumbnail(image, face_at(100, 100, 600)).shape == (112, 112, 3)
-    assert max(thumbnail(image, face_at(100, 100, 20)).shape) <= 30
+    assert thumbnail(image, face_record(face_at(100, 100, 600))).shape == (112, 112, 3)
+    assert max(thumbnail(image, face_record(face_at(100, 100, 20))).shape) <= 30
 
 
 @pytest.mark.parametrize(
@@ -274,8 +273,8 @@ def pink() -> UInt8:
 def test_a_browser_shows_the_page(tmp_path: Path) -> None:
     photos = [photo(HOSTILE, answer(HOSTILE, 0.6), stranger()), photo("b.jpg", ambiguous()), photo("wall.jpg")]
     with HtmlReport(tmp_path / "r.html") as report:
-        for result in [*photos, photo(HOSTILE, error="broken")]:
-            report.add(result, [pink()] * len(result.predictions))
+        for record in [*photos, photo(HOSTILE, error="broken")]:
+            report.add(record, [pink()] * len(record["faces"]))
         report.finish(seconds=1.0)
     dom = browse(tmp_path / "r.html", tmp_path / "profile", "--dump-dom")
     assert 'data-ready="yes"' in dom

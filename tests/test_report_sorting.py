@@ -8,11 +8,12 @@ import pytest
 
 from facepipe.errors import InputError, OutputError
 from facepipe.outputs.sorting import How, Sorter, folders_of
+from facepipe.records import Record, to_record
 from facepipe.types import Candidate, Failed, Prediction, Recognized, Status
 from tests.fakes import face_at
 
 
-def photo(path: Path | str, *answers: str, error: str | None = None) -> Recognized | Failed:
+def photo(path: Path | str, *answers: str, error: str | None = None) -> Record:
     """A photo with a face for each answer: a name, `?` for an unknown, `??` for an ambiguous face."""
     predictions = []
     for number, answer in enumerate(answers):
@@ -20,7 +21,9 @@ def photo(path: Path | str, *answers: str, error: str | None = None) -> Recogniz
         person = answer if status is Status.KNOWN else None
         face = face_at(60 * number, 10, 50)
         predictions.append(Prediction(face, status, person, 0.5, None, 0.4, (Candidate("Ada", 0.5),)))
-    return Recognized(str(path), 320, 240, tuple(predictions), "m") if error is None else Failed(str(path), error)
+    return to_record(
+        Recognized(str(path), 320, 240, tuple(predictions), "m") if error is None else Failed(str(path), error)
+    )
 
 
 def tree(folder: Path) -> list[str]:

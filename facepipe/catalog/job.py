@@ -14,8 +14,8 @@ from facepipe.catalog.looks import Earlier
 from facepipe.catalog.pictures import PictureReader, SideOutput, pictures_of, stays
 from facepipe.catalog.sources import Source
 from facepipe.catalog.stream import Outcome, StreamOptions, recognize_stream
-from facepipe.records import dumps, readable, to_record, to_result
-from facepipe.types import Failed, Image, Recognized
+from facepipe.records import Record, dumps, readable, to_record
+from facepipe.types import Image
 
 if TYPE_CHECKING:
     from facepipe.pipeline import Recognizer
@@ -88,7 +88,7 @@ def run_batch(
             for outcome, record in outcomes:
                 for output in side_outputs:
                     if not stays(output, outcome.photo, record):
-                        output.add(outcome.photo, outcome.result or to_result(record))
+                        output.add(outcome.photo, record)
                 _count(counts, outcome, record)
                 entries.append(_entry(outcome, record, thumbnails))
             ledger.record(entries)
@@ -149,7 +149,7 @@ def _entry(outcome: Outcome, record: dict[str, Any], thumbnails: bool) -> Entry:
     photo, same = outcome.photo, outcome.photo.earlier is not None
     pictures: tuple[bytes, ...] = ()
     if thumbnails and photo.image is not None:
-        pictures = _thumbnails(photo.image, outcome.result or to_result(record))
+        pictures = _thumbnails(photo.image, record)
     failed, source = record["error"] is not None, photo.source
     return Entry(
         *(source.name, source.stamp, photo.content, photo.position, dumps(record), failed, pictures),
@@ -158,7 +158,7 @@ def _entry(outcome: Outcome, record: dict[str, Any], thumbnails: bool) -> Entry:
     )
 
 
-def _thumbnails(image: Image, result: Recognized | Failed) -> tuple[bytes, ...]:
+def _thumbnails(image: Image, record: Record) -> tuple[bytes, ...]:
     from facepipe.outputs.html import encode_thumbnail, thumbnail
 
-    return tuple(encode_thumbnail(thumbnail(image, prediction.face)) for prediction in result.predictions)
+    return tuple(encode_thumbnail(thumbnail(image, face)) for face in record["faces"])

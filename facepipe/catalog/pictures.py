@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from facepipe import threads
 from facepipe.catalog.stream import Outcome, Photo, StreamOptions, look_again, read_photo
-from facepipe.types import Failed, Recognized
 
 if TYPE_CHECKING:
     from facepipe.pipeline import Recognizer
@@ -27,7 +26,7 @@ class SideOutput(Protocol):
 
     pictures: str
 
-    def add(self, photo: Photo, result: Recognized | Failed) -> None:
+    def add(self, photo: Photo, record: Record) -> None:
         """Take one photo; one that failed has no faces. It comes again when the run was stopped before the ledger knew of it."""
         ...
 

@@ -62,15 +62,8 @@ def detect(
             failed += 1
             continue
         faces = next(detector.detect([image])).faces
-        records.append(
-            {
-                "path": path,
-                "width": image.width,
-                "height": image.height,
-                "error": None,
-                "faces": [face_record(f) for f in faces],
-            }
-        )
+        found = [face_record(face) for face in faces]
+        records.append({"path": path, "width": image.width, "height": image.height, "error": None, "faces": found})
         if edges:
             write_image(edges, draw_edges(detector.edges(image).magnitude))
         if annotate:
@@ -78,7 +71,7 @@ def detect(
             if len(images) > 1 or annotate.is_dir():
                 make_folder(annotate)
                 target = annotate / f"{output_stem(path)}.jpg"
-            write_image(target, draw_faces(image, faces))
+            write_image(target, draw_faces(image, found))
         if not as_json:
             _print_table(path, faces)
     if as_json:

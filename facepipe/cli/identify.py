@@ -16,6 +16,7 @@ from facepipe.cli.photos import list_options, listed, picture_options
 
 if TYPE_CHECKING:
     from facepipe.pipeline import Recognizer
+    from facepipe.records import Record
     from facepipe.types import Failed, Image, Recognized
 
 
@@ -59,25 +60,27 @@ def identify(
         kind = "a folder" if Path(path).is_dir() else "an archive" if is_archive(path) else None
         if kind is not None:
             raise UsageError(f"{path}: {kind}; use `facepipe batch {shlex.quote(path)} --out results.jsonl`")
+    from facepipe.records import to_record
     from facepipe.types import Failed
 
     recognizer = load_recognizer(looking, deciding, len(paths))
     show = _PRINTERS[style]
-    results = []
+    records = []
     failed = 0
     for image, result in _results(recognizer, paths, looking):
         if isinstance(result, Failed):
             failed += 1
             if not quiet:
                 note(f"facepipe: {result.reason}")
+        record = to_record(result)
         if style == "jsonl":
-            show([result])
+            show([record])
         else:
-            results.append(result)
+            records.append(record)
         if image is not None:
-            _write_pictures(image, result, annotate, crops)
+            _write_pictures(image, record, annotate, crops)
     if style != "jsonl":
-        show(results)
+        show(records)
     if failed:
         return ExitCode.INPUT if failed == len(paths) else ExitCode.PARTIAL
     return ExitCode.OK
@@ -104,7 +107,7 @@ def _results(
         yield image, recognizer.recognize([image])[0]
 
 
-def _write_pictures(image: Image, result: Recognized | Failed, annotate: Path | None, crops: Path | None) -> None:
+def _write_pictures(image: Image, record: Record, annotate: Path | None, crops: Path | None) -> None:
     from facepipe.files.atomic import make_folder
     from facepipe.images import write_image
     from facepipe.outputs.draw import draw_predictions, save_crops
@@ -112,39 +115,39 @@ def _write_pictures(image: Image, result: Recognized | Failed, annotate: Path | 
 
     if annotate:
         make_folder(annotate)
-        write_image(annotate / f"{output_stem(image.path)}.jpg", draw_predictions(image, result.predictions))
+        write_image(annotate / f"{output_stem(image.path)}.jpg", draw_predictions(image, record))
     if crops:
-        save_crops(crops, image, result)
+        save_crops(crops, image, record)
 
 
-def _print_table(results: Sequence[Recognized | Failed]) -> None:
+def _print_table(records: Sequence[Record]) -> None:
     from facepipe.outputs.table import print_photos
 
-    print_photos(out_console(), results)
+    print_photos(out_console(), records)
 
 
-def _print_json(results: Sequence[Recognized | Failed]) -> None:
-    from facepipe.records import dumps, to_record
+def _print_json(records: Sequence[Record]) -> None:
+    from facepipe.records import dumps
 
-    echo(dumps([to_record(result) for result in results], indent=2))
-
-
-def _print_lines(results: Sequence[Recognized | Failed]) -> None:
-    from facepipe.records import dumps, to_record
-
-    for result in results:
-        echo(dumps(to_record(result)))
+    echo(dumps(records, indent=2))
 
 
-def _print_csv(results: Sequence[Recognized | Failed]) -> None:
+def _print_lines(records: Sequence[Record]) -> None:
+    from facepipe.records import dumps
+
+    for record in records:
+        echo(dumps(record))
+
+
+def _print_csv(records: Sequence[Record]) -> None:
     import io
 
     from facepipe.outputs.csvfile import CsvWriter
 
     text = io.StringIO()
     writer = CsvWriter(text)
-    for result in results:
-        writer.add(result)
+    for record in records:
+        writer.add(record)
     echo(text.getvalue().rstrip("\n"), exact=True)
 
 

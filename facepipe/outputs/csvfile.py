@@ -8,13 +8,12 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any, TextIO
+from collections.abc import Iterable
+from typing import TextIO
 
 from facepipe.files.atomic import atomic_file
 from facepipe.files.guard import own_file
-from facepipe.records import SCHEMA_VERSION, Record, as_record, dumps
-from facepipe.types import Failed, Recognized
+from facepipe.records import SCHEMA_VERSION, Record, dumps
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
@@ -37,9 +36,8 @@ COLUMNS: dict[str, str] = {
 }
 
 
-def face_rows(result: Recognized | Failed | Mapping[str, Any]) -> list[Record]:
+def face_rows(record: Record) -> list[Record]:
     """Return a photo as flat rows with the keys of `COLUMNS`, in their order; a missing value is None."""
-    record = as_record(result)
     photo = {name: record[name] for name in ("path", "width", "height", "error", "model")}
     photo["schema_version"] = SCHEMA_VERSION
     rows: list[Record] = []
@@ -61,21 +59,21 @@ class CsvWriter:
         self._writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         self._writer.writeheader()
 
-    def add(self, result: Recognized | Failed | Mapping[str, Any]) -> None:
+    def add(self, record: Record) -> None:
         """Write one photo's rows."""
-        for row in face_rows(result):
+        for row in face_rows(record):
             if row["candidates"] is not None:
                 row["candidates"] = dumps(row["candidates"])
             self._writer.writerow(row)
 
 
-def write_csv(path: str | os.PathLike[str], results: Iterable[Recognized | Failed | Mapping[str, Any]]) -> None:
+def write_csv(path: str | os.PathLike[str], records: Iterable[Record]) -> None:
     """Write photos as one CSV file, UTF-8, whole or not at all, in place of any file of this name; OutputError when refused."""
     with atomic_file(path) as binary:
         file = io.TextIOWrapper(binary, encoding="utf-8", newline="")
         writer = CsvWriter(file)
-        for result in results:
-            writer.add(result)
+        for record in records:
+            writer.add(record)
         file.flush()
         file.detach()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,9 @@ from facepipe.outputs.paint import (
     place_label,
 )
 from facepipe.outputs.table import percent
-from facepipe.records import Record, to_record
+from facepipe.records import Record
 from facepipe.text import printable
-from facepipe.types import Face, Failed, Image, Prediction, Recognized, UInt8
+from facepipe.types import Image, UInt8
 
 #: A crop shows this much around the box, as a share of its longer side: hair and chin belong to a face.
 CROP_MARGIN = 0.25
@@ -37,39 +38,40 @@ CROP_MARGIN = 0.25
 _SMALLEST_FONT = 9
 
 
-def draw_predictions(image: Image, predictions: Sequence[Prediction]) -> UInt8:
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is drawn of one face. box, landmarks: displayed pixels. label: pieces of text from left to right."""
+
+    box: list[float]
+    landmarks: list[list[float]]
+    label: list[str]
+    colour: Colour
+
+
+def drawing(record: Record) -> list[Mark]:
+    """Return what `draw_predictions` draws of a record, in that order; records that have this alike are drawn alike."""
+    faces = sorted(
+        record["faces"],
+        key=lambda f: (f["status"] != "known", f["status"] == "unknown", -(f["similarity"] or -1.0)),
+    )
+    return [Mark(face["box"], face["landmarks"], _answer(face), STATUS_COLOURS[face["status"]]) for face in faces]
+
+
+def draw_predictions(image: Image, record: Record) -> UInt8:
     """Return the photo with each face framed in the colour of its answer and labelled with name and probability.
 
     uint8 (H, W, 3), the size of `image.rgb`, which is not changed. Nothing is drawn outside; where labels would cover each
     other, the less sure one moves, and "unknown" is left out: the frame's colour says it.
     """
-    record = to_record(Recognized("", 0, 0, tuple(predictions), ""))
-    texts = [_answer(face) for face in record["faces"]]
-    colours = [STATUS_COLOURS[prediction.status] for prediction in predictions]
-    ranks = [(p.status != "known", p.status == "unknown", -(p.similarity or -1.0)) for p in predictions]
-    order = sorted(range(len(predictions)), key=ranks.__getitem__)
-    return _drawn(image, [predictions[i].face for i in order], [texts[i] for i in order], [colours[i] for i in order])
+    return _drawn(image, drawing(record))
 
 
-def drawn_alike(one: Record, other: Record) -> bool:
-    """Say whether `draw_predictions` draws the same for two answers about the same faces of a photo."""
+def draw_faces(image: Image, faces: Sequence[Record]) -> UInt8:
+    """Return the photo with each face framed and labelled with its score; uint8 (H, W, 3), the size of `image.rgb`.
 
-    def drawn(record: Record) -> list[tuple[str, list[str], int]]:
-        ranks = [
-            (f["status"] != "known", f["status"] == "unknown", -(f["similarity"] or -1.0)) for f in record["faces"]
-        ]
-        return [
-            (f["status"], _answer(f), sorted(ranks).index(rank)) for f, rank in zip(record["faces"], ranks, strict=True)
-        ]
-
-    shown = drawn(one)
-    # Where two faces have one rank, the rounding of the records may hide which of them comes first.
-    return shown == drawn(other) and len({rank for _, _, rank in shown}) == len(shown)
-
-
-def draw_faces(image: Image, faces: Sequence[Face]) -> UInt8:
-    """Return the photo with each face framed and labelled with its score; uint8 (H, W, 3), the size of `image.rgb`."""
-    return _drawn(image, faces, [[f"{face.score:.2f}"] for face in faces], [NEUTRAL] * len(faces))
+    faces: as `records.face_record` returns them.
+    """
+    return _drawn(image, [Mark(face["box"], face["landmarks"], [f"{face['score']:.2f}"], NEUTRAL) for face in faces])
 
 
 def _answer(face: Record) -> list[str]:
@@ -83,39 +85,39 @@ def _answer(face: Record) -> list[str]:
     return [*" \0or\0 ".join(names).split("\0"), "?", *sure]
 
 
-def _drawn(image: Image, faces: Sequence[Face], texts: Sequence[list[str]], colours: Sequence[Colour]) -> UInt8:
+def _drawn(image: Image, marks: Sequence[Mark]) -> UInt8:
     canvas = PIL.Image.fromarray(image.rgb)
     draw = PIL.ImageDraw.Draw(canvas)
     unit = (canvas.width * canvas.height) ** 0.5
     line = max(1, round(unit / 350))
-    boxes = [_pixels(face, image) for face in faces]
-    for face, box, colour in zip(faces, boxes, colours, strict=True):
-        draw_box(draw, box, colour, line)
-        _draw_landmarks(draw, face.landmarks * image.scale, box, colour)
+    boxes = [_pixels(mark.box, image) for mark in marks]
+    for mark, box in zip(marks, boxes, strict=True):
+        draw_box(draw, box, mark.colour, line)
+        _draw_landmarks(draw, np.array(mark.landmarks) * image.scale, box, mark.colour)
     labels: list[Rectangle] = []
-    for number, (box, text, colour) in enumerate(zip(boxes, texts, colours, strict=True)):
+    for number, (mark, box) in enumerate(zip(marks, boxes, strict=True)):
         # As large as suits the photo, but not out of proportion to a small face in it.
         size = round(min(max(unit / 45, _SMALLEST_FONT + 2), max((box.right - box.left) / 4, unit / 75)))
         letters = font(max(_SMALLEST_FONT, size), bold=True)
         padding = max(2, round(letters.size) // 3)
-        pieces = [printable(piece) for piece in text]
+        pieces = [printable(piece) for piece in mark.label]
         if measured(pieces, letters) > canvas.width - 2 * padding:
             pieces = [fitted("".join(pieces), letters, canvas.width - 2 * padding)]
         ascent, descent = letters.getmetrics()
         label = (round(measured(pieces, letters)) + 2 * padding, ascent + descent + padding // 2)
         others = [other for place, other in enumerate(boxes) if place != number]
         place = place_label(canvas.size, box, label, labels + others)
-        if place is None or (text == ["unknown"] and any(place.overlaps(other) for other in labels + others)):
+        if place is None or (mark.label == ["unknown"] and any(place.overlaps(other) for other in labels + others)):
             continue
-        draw_label(draw, place, pieces, letters, colour)
+        draw_label(draw, place, pieces, letters, mark.colour)
         labels.append(place)
     return np.asarray(canvas)
 
 
-def _pixels(face: Face, image: Image) -> Rectangle:
-    """Return a face's box in pixels of `image.rgb`, cut to the picture, at least one pixel large."""
+def _pixels(box: Sequence[float], image: Image) -> Rectangle:
+    """Return a box in pixels of `image.rgb`, cut to the picture, at least one pixel large."""
     height, width = image.rgb.shape[:2]
-    x1, y1, x2, y2 = (round(float(value) * image.scale) for value in face.box)
+    x1, y1, x2, y2 = (round(value * image.scale) for value in box)
     left, top = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
     return Rectangle(left, top, max(left + 1, min(x2, width)), max(top + 1, min(y2, height)))
 
@@ -134,14 +136,14 @@ def _draw_landmarks(
 # ---- crops ----
 
 
-def crop_face(image: Image, face: Face, *, margin: float = CROP_MARGIN, max_side: int | None = None) -> UInt8:
+def crop_face(image: Image, face: Record, *, margin: float = CROP_MARGIN, max_side: int | None = None) -> UInt8:
     """Cut a face out of its photo, square where the photo allows, uint8 (h, w, 3).
 
     margin: added on each side, as a share of the box's longer side. max_side: the crop is reduced to this many pixels at
     most, never enlarged.
     """
     height, width = image.rgb.shape[:2]
-    x1, y1, x2, y2 = (float(value) * image.scale for value in face.box)
+    x1, y1, x2, y2 = (value * image.scale for value in face["box"])
     half = max(x2 - x1, y2 - y1) * (0.5 + margin)
     x, y = (x1 + x2) / 2, (y1 + y2) / 2
     left, top = min(max(round(x - half), 0), width - 1), min(max(round(y - half), 0), height - 1)
@@ -154,25 +156,24 @@ def crop_face(image: Image, face: Face, *, margin: float = CROP_MARGIN, max_side
     return np.asarray(picture)
 
 
-def save_crops(folder: str | os.PathLike[str], image: Image, result: Recognized | Failed) -> list[Path]:
+def save_crops(folder: str | os.PathLike[str], image: Image, record: Record) -> list[Path]:
     """Write each face of a photo as a JPEG into a folder and return the files, in the order of the faces.
 
     They are called `PHOTO-HASH-NUMBER-ANSWER.jpg`, the same in every run and never the same for two photos. Raises
     OutputError when the system refuses.
     """
-    names = crop_names(result.path, [(str(prediction.status), prediction.person) for prediction in result.predictions])
-    files = [Path(folder) / name for name in names]
-    for path, prediction in zip(files, result.predictions, strict=True):
-        write_image(path, crop_face(image, prediction.face))
+    files = [Path(folder) / name for name in crop_names(image.path, record)]
+    for path, face in zip(files, record["faces"], strict=True):
+        write_image(path, crop_face(image, face))
     return files
 
 
-def crop_names(path: str, answers: Sequence[tuple[str, str | None]]) -> list[str]:
-    """Return what the faces of a photo are called as files. answers: of each face its status and, if known, whose it is."""
+def crop_names(path: str, record: Record) -> list[str]:
+    """Return what the faces of a photo are called as files. path: what the photo is called, as its bytes may have it."""
     stem = output_stem(path)
     return [
-        f"{stem}-{number:02d}-{status if person is None else safe_name(person)}.jpg"
-        for number, (status, person) in enumerate(answers, 1)
+        f"{stem}-{number:02d}-{face['status'] if face['person'] is None else safe_name(face['person'])}.jpg"
+        for number, face in enumerate(record["faces"], 1)
     ]
 
 

@@ -15,21 +15,21 @@ import heapq
 import html
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from string import Template
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import quote
 
 from facepipe.files.guard import MARK, own_file
 from facepipe.images import encode_image
 from facepipe.outputs.draw import crop_face
-from facepipe.records import Record, as_record, dumps
+from facepipe.records import Record, dumps
 from facepipe.text import duration, plural, printable
-from facepipe.types import Face, Failed, Image, Recognized, UInt8
+from facepipe.types import Image, UInt8
 
 #: Longer side of a thumbnail in pixels; on the page it has about 100, more only on dense screens.
 THUMBNAIL_SIDE = 112
@@ -41,7 +41,7 @@ _CLOSE = 0.05
 _CHUNK = 200
 
 
-def thumbnail(image: Image, face: Face) -> UInt8:
+def thumbnail(image: Image, face: Record) -> UInt8:
     """Return the small picture of a face that the page shows: uint8 (h, w, 3), at most THUMBNAIL_SIDE pixels."""
     return crop_face(image, face, max_side=THUMBNAIL_SIDE)
 
@@ -153,8 +153,8 @@ class HtmlReport:
     """Collects a batch and writes its page; a context manager that removes its temporary file.
 
     with HtmlReport("report.html", title="Holidays") as report:
-        for image, result in …:
-            report.add(result, [thumbnail(image, p.face) for p in result.predictions])
+        for image, record in …:
+            report.add(record, [thumbnail(image, face) for face in record["faces"]])
         report.finish(seconds=12.5)
     """
 
@@ -183,15 +183,12 @@ class HtmlReport:
     ) -> None:
         self._spool.close()
 
-    def add(
-        self, result: Recognized | Failed | Mapping[str, Any], thumbnails: Sequence[UInt8 | bytes | None] = ()
-    ) -> None:
+    def add(self, record: Record, thumbnails: Sequence[UInt8 | bytes | None] = ()) -> None:
         """Add one photo.
 
         thumbnails: a small picture, uint8 RGB (h, w, 3) or a JPEG's bytes, for each face in order (see `thumbnail`); None,
         or none at all, where there is none to show.
         """
-        record = as_record(result)
         faces = record["faces"]
         if thumbnails and len(thumbnails) != len(faces):
             raise ValueError(f"thumbnails: expected {len(faces)}, one for each face, got {len(thumbnails)}")

@@ -12,13 +12,12 @@ Null means that there is none: a photo without a face has one row in which face 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from facepipe.files.atomic import atomic_path
 from facepipe.outputs.csvfile import COLUMNS, face_rows
 from facepipe.records import SCHEMA_VERSION, Record
-from facepipe.types import Failed, Recognized
 
 #: Rows held in memory before they are written as one row group.
 _GROUP = 20_000
@@ -36,7 +35,7 @@ def parquet_schema() -> Any:
     )
 
 
-def write_parquet(path: str | os.PathLike[str], results: Iterable[Recognized | Failed | Mapping[str, Any]]) -> None:
+def write_parquet(path: str | os.PathLike[str], records: Iterable[Record]) -> None:
     """Write photos as one Parquet file, whole or not at all, in bounded memory, in place of any file of this name.
 
     Raises OutputError when the system refuses.
@@ -50,8 +49,8 @@ def write_parquet(path: str | os.PathLike[str], results: Iterable[Recognized | F
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
         rows: list[Record] = []
-        for result in results:
-            rows.extend(face_rows(result))
+        for record in records:
+            rows.extend(face_rows(record))
             if len(rows) >= _GROUP:
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
                 rows.clear()

@@ -13,7 +13,7 @@ from facepipe.files.atomic import remove_file
 from facepipe.images import write_image
 from facepipe.outputs.names import output_stem
 from facepipe.outputs.sorting import How, Sorter
-from facepipe.types import Failed, Recognized
+from facepipe.records import Record
 
 #: What follows the photo's stem in the name of a crop: the face's number and the answer.
 _CROP = re.compile(r"\d{2,}-.+\.jpg")
@@ -26,13 +26,13 @@ class Annotated:
         self._folder = folder
         self.pictures = f"annotate {folder.resolve()}"
 
-    def add(self, photo: Photo, result: Recognized | Failed) -> None:
+    def add(self, photo: Photo, record: Record) -> None:
         """Write the copy."""
         from facepipe.outputs.draw import draw_predictions
 
-        path = self._copy_of(result.path)
-        if photo.image is not None and result.predictions:
-            write_image(path, draw_predictions(photo.image, result.predictions))
+        path = self._copy_of(photo.source.name)
+        if photo.image is not None and record["faces"]:
+            write_image(path, draw_predictions(photo.image, record))
         else:
             remove_file(path)
 
@@ -41,9 +41,9 @@ class Annotated:
 
     def stays(self, before: dict[str, Any], now: dict[str, Any]) -> bool:
         """Say whether the copy is there and shows the answer of now."""
-        from facepipe.outputs.draw import drawn_alike
+        from facepipe.outputs.draw import drawing
 
-        return drawn_alike(before, now) and (not now["faces"] or self._copy_of(now["path"]).is_file())
+        return drawing(before) == drawing(now) and (not now["faces"] or self._copy_of(now["path"]).is_file())
 
     def tidy(self) -> None:
         """Nothing is left to do."""
@@ -59,14 +59,14 @@ class Crops:
         self._names = frozenset(self._earlier)
         self._written: set[str] = set()
 
-    def add(self, photo: Photo, result: Recognized | Failed) -> None:
+    def add(self, photo: Photo, record: Record) -> None:
         """Write the faces."""
         from facepipe.outputs.draw import save_crops
 
         if photo.image is not None:
-            self._written.update(path.name for path in save_crops(self._folder, photo.image, result))
+            self._written.update(path.name for path in save_crops(self._folder, photo.image, record))
         # The names that begin with the photo's stem stand together.
-        stem = f"{output_stem(result.path)}-"
+        stem = f"{output_stem(photo.source.name)}-"
         for name in self._earlier[bisect_left(self._earlier, stem) :]:
             if not name.startswith(stem):
                 break
@@ -77,15 +77,11 @@ class Crops:
         """Say whether the pictures are there under the names of now, which is all of the answer that they have."""
         from facepipe.outputs.draw import crop_names
 
-        answers = _answers(now)
-        return _answers(before) == answers and self._names.issuperset(crop_names(now["path"], answers))
+        names = crop_names(now["path"], now)
+        return names == crop_names(now["path"], before) and self._names.issuperset(names)
 
     def tidy(self) -> None:
         """Nothing is left to do."""
-
-
-def _answers(record: dict[str, Any]) -> list[tuple[str, str | None]]:
-    return [(face["status"], face["person"]) for face in record["faces"]]
 
 
 class Sorted:
@@ -96,9 +92,9 @@ class Sorted:
     def __init__(self, folder: Path, how: How = "link") -> None:
         self._sorter = Sorter(folder, how)
 
-    def add(self, photo: Photo, result: Recognized | Failed) -> None:
+    def add(self, photo: Photo, record: Record) -> None:
         """Put the photo in its folders."""
-        self._sorter.add(result, source=photo.source.path or photo.source.name, data=photo.data)
+        self._sorter.add(record, source=photo.source.path or photo.source.name, data=photo.data)
 
     def stays(self, before: dict[str, Any], now: dict[str, Any]) -> bool:
         """Say no: what was placed is compared with what should be, which costs little."""

@@ -23,9 +23,8 @@ from typing import Any, Literal
 from facepipe.errors import InputError, OutputError
 from facepipe.files.atomic import atomic_path, is_gone
 from facepipe.outputs.names import safe_name
-from facepipe.records import as_record
+from facepipe.records import Record
 from facepipe.text import printable
-from facepipe.types import Failed, Recognized
 
 How = Literal["link", "hardlink", "copy"]
 
@@ -34,9 +33,8 @@ How = Literal["link", "hardlink", "copy"]
 _MANIFEST = ".facepipe-sorted"
 
 
-def folders_of(result: Recognized | Failed | Mapping[str, Any]) -> list[PurePosixPath]:
+def folders_of(record: Record) -> list[PurePosixPath]:
     """Return the folders, relative to DIR, that a photo belongs in; none for a photo that failed."""
-    record = as_record(result)
     if record["error"] is not None:
         return []
     if not record["faces"]:
@@ -64,18 +62,18 @@ class Sorter:
 
     def add(
         self,
-        result: Recognized | Failed | Mapping[str, Any],
+        record: Record,
         source: str | os.PathLike[str] | None = None,
         data: bytes | None = None,
     ) -> list[Path]:
         """Put one photo where it belongs and return its places, those that it had already among them.
 
-        source: the photo's file where that is not the result's path. data: its bytes, for a photo that is no file of its
+        source: the photo's file where that is not the record's path. data: its bytes, for a photo that is no file of its
         own (in an archive); it is written as a copy. Photos of the same name are numbered. Raises InputError when the
         photo is gone, OutputError when the system refuses.
         """
         with _as_output_error(self._folder):
-            return self._sort(result, source, data)
+            return self._sort(record, source, data)
 
     def tidy(self) -> None:
         """Take away the links to photos that were deleted. A photo whose folder is gone too may be on a disk that is not there."""
@@ -94,13 +92,12 @@ class Sorter:
 
     def _sort(
         self,
-        result: Recognized | Failed | Mapping[str, Any],
+        record: Record,
         source: str | os.PathLike[str] | None,
         data: bytes | None,
     ) -> list[Path]:
-        folders = folders_of(result)
-        path = result.path if isinstance(result, Recognized | Failed) else result["path"]
-        original = Path(source if source is not None else path)
+        folders = folders_of(record)
+        original = Path(source if source is not None else record["path"])
         if folders and data is None and not original.is_file():
             raise InputError(f"{printable(original)}: no such file to sort; run the batch where its photos are")
         photo = os.path.abspath(original)  # noqa: PTH100

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from facepipe.records import Record, as_record
+from facepipe.records import Record
 from facepipe.text import plural, printable
-from facepipe.types import Failed, Recognized
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +43,7 @@ def who(face: Mapping[str, Any]) -> str:
     return "unknown"
 
 
-def photo_table(results: Iterable[Recognized | Failed | Mapping[str, Any]]) -> Table:
+def photo_table(records: Iterable[Record]) -> Table:
     """Return a rich table with a row for each face, and one for each photo that has none or failed."""
     from rich.table import Table
 
@@ -56,8 +55,8 @@ def photo_table(results: Iterable[Recognized | Failed | Mapping[str, Any]]) -> T
     table.add_column("sure", justify="right", no_wrap=True)
     table.add_column("similarity", justify="right", no_wrap=True)
     table.add_column("nearest people", overflow="fold", style="dim")
-    for result in results:
-        for row in _rows(as_record(result)):
+    for record in records:
+        for row in _rows(record):
             table.add_row(*row)
     return table
 
@@ -86,9 +85,8 @@ def _rows(record: Record) -> Iterable[Sequence[Text | str]]:
         )
 
 
-def print_photos(console: Console, results: Iterable[Recognized | Failed | Mapping[str, Any]]) -> None:
+def print_photos(console: Console, records: Sequence[Record]) -> None:
     """Print the table and one line that sums it up."""
-    records = [as_record(result) for result in results]
     console.print(photo_table(records))
     console.print(summary(records), style="dim", highlight=False, markup=False)
 
