@@ -30,7 +30,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every command, as published in the README."""
+    """Exit codes of every command, as published in docs/formats.md."""
 
     OK = 0
     UNPLANNED = 1
