@@ -1,36 +1,125 @@
 """Face recognition in four steps: detect, embed, match, predict.
 
-The public names load lazily: `import facepipe` loads neither torch nor OpenCV nor FAISS.
+    with facepipe.Gallery("gallery") as gallery:
+        for outcome in gallery.enroll("people/"):
+            print(outcome.path, outcome.status)
+        recognizer = facepipe.Recognizer(gallery)
+        for photo in recognizer(["photo.jpg", "album/"]):
+            for face in photo.predictions:
+                print(photo.path, face.person, face.probability)
+
+The public names load when they are first used: `import facepipe` loads neither torch nor OpenCV nor FAISS nor NumPy.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    "Candidate": "facepipe.types",
-    "Embeddings": "facepipe.types",
-    "Face": "facepipe.types",
-    "FacepipeError": "facepipe.errors",
-    "Image": "facepipe.types",
-    "Recognized": "facepipe.types",
-    "Policy": "facepipe.types",
-    "Prediction": "facepipe.types",
-    "Quality": "facepipe.types",
-    "Status": "facepipe.types",
-}
+if TYPE_CHECKING:
+    from facepipe.api import Gallery, Verification, detect, embed, verify
+    from facepipe.errors import (
+        AmbiguousFaceError,
+        DeviceError,
+        FacepipeError,
+        GalleryError,
+        GalleryMissingError,
+        GalleryModelError,
+        ImageError,
+        InputError,
+        ModelError,
+        NoFaceError,
+        UsageError,
+    )
+    from facepipe.gallery.intake import EnrollOutcome, EnrollStatus
+    from facepipe.pipeline import Recognizer
+    from facepipe.types import (
+        Candidate,
+        Described,
+        Detector,
+        Embedder,
+        Embeddings,
+        Face,
+        Failed,
+        Image,
+        Policy,
+        Prediction,
+        Quality,
+        Recognized,
+        Status,
+    )
 
-__all__ = sorted([*_PUBLIC, "__version__"])  # noqa: PLE0605
+__all__ = [
+    "AmbiguousFaceError",
+    "Candidate",
+    "Described",
+    "Detector",
+    "DeviceError",
+    "Embedder",
+    "Embeddings",
+    "EnrollOutcome",
+    "EnrollStatus",
+    "Face",
+    "FacepipeError",
+    "Failed",
+    "Gallery",
+    "GalleryError",
+    "GalleryMissingError",
+    "GalleryModelError",
+    "Image",
+    "ImageError",
+    "InputError",
+    "ModelError",
+    "NoFaceError",
+    "Policy",
+    "Prediction",
+    "Quality",
+    "Recognized",
+    "Recognizer",
+    "Status",
+    "UsageError",
+    "Verification",
+    "__version__",
+    "detect",
+    "embed",
+    "verify",
+]
+
+#: Where each public name lives.
+_HOMES = {
+    "facepipe.api": ("Gallery", "Verification", "verify"),
+    "facepipe.errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "facepipe.gallery.intake": ("EnrollOutcome", "EnrollStatus"),
+    "facepipe.pipeline": ("Recognizer",),
+    "facepipe.types": (
+        *("Candidate", "Described", "Detector", "Embedder", "Embeddings", "Face", "Failed", "Image", "Policy"),
+        *("Prediction", "Quality", "Recognized", "Status"),
+    ),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+class _Step(ModuleType):
+    """The package of a step, which can be called: `facepipe.detect("a.jpg")` is `facepipe.api.detect("a.jpg")`."""
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        function = getattr(import_module("facepipe.api"), self.__name__.rpartition(".")[2])
+        return function(*arguments, **keywords)
+
+
+# Made here, where nobody can import them sooner: whoever imports what, `facepipe.detect` is both. They hold nothing heavy.
+for _name in ("facepipe.detect", "facepipe.embed"):
+    import_module(_name).__class__ = _Step
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used (PEP 562)."""
-    if name not in _PUBLIC:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'facepipe' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    return getattr(import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:

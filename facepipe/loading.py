@@ -1,15 +1,22 @@
-"""Builds the steps of the recipe: the networks for a device, the matcher of a gallery."""
+"""Builds the steps of the recipe: detector and embedder for a device, matcher and policy for a gallery."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import Lock
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from facepipe.embed.describer import CPU_PHOTOS, Describer
+from facepipe.errors import GalleryMissingError, GalleryModelError, UsageError
+from facepipe.gallery.index_file import ExactIndex
+from facepipe.gallery.journal import log_results, logs_identify
+from facepipe.gallery.store import Gallery
 from facepipe.match.cuda import CUDA_PEOPLE, cuda_index
 from facepipe.match.matcher import Index, Matcher
-from facepipe.pipeline import CPU_PHOTOS, Describer
-from facepipe.types import Described, Image
+from facepipe.models.registry import DEFAULT_EMBEDDER, ModelRecord, get_record, records
+from facepipe.predict.policy import policy_for
+from facepipe.types import Detector, Embedder, Policy, Recognized
 
 if TYPE_CHECKING:
     from facepipe.detect.detector import DetectOptions, MtcnnDetector
@@ -19,26 +26,82 @@ if TYPE_CHECKING:
 CUDA_PHOTOS = 48
 
 
-class LateDescriber(Describer):
-    """Loads detector and embedder when the first photo is to be looked at: where all faces are known, none is."""
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What the recipe is made of: steps 1 and 2, step 3, step 4, and who is given the results before they are returned."""
 
-    def __init__(self, load: Callable[[], Describer], photos: int) -> None:
-        """photos: how many `describe` should get at a time."""
-        self.photos = photos
-        self._load = load
-        self._loaded: Describer | None = None
-        self._lock = Lock()
+    describer: Describer
+    matcher: Matcher
+    policy: Policy
+    witness: Callable[[Sequence[Recognized]], None] | None = None
 
-    def describe(self, images: Sequence[Image]) -> list[Described]:
-        """See `Describer.describe`. Errors: also those of `load`."""
-        from facepipe import threads
 
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = self._load()
-        # This thread may have told the libraries its number when some of them were not loaded yet.
-        threads.limit()
-        return self._loaded.describe(images)
+def load_steps(
+    gallery: Gallery,
+    *,
+    device: str = "auto",
+    model: str | None = None,
+    threshold: float | None = None,
+    margin: float | None = None,
+    top_k: int = 3,
+    repeat: bool = False,
+    min_face: float = 40,
+    min_score: float = 0.4,
+    max_side: int | None = 1280,
+    quick: bool = False,
+    late: bool = False,
+    detector: Detector | None = None,
+    embedder: Embedder | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Steps:
+    """Load everything that answers "who is this?"; see `facepipe.pipeline.Recognizer`."""
+    if not gallery.exists:
+        raise GalleryMissingError(f"{gallery.folder}: nobody is enrolled here yet; enrol somebody first")
+    if embedder is not None:
+        gallery.require_model(embedder.fingerprint)
+    record = None if embedder is not None and model is None else record_of(gallery, model)
+    snapshot = gallery.snapshot()
+    index: Index = gallery.index(snapshot, tell)
+    if isinstance(index, ExactIndex) and not quick:
+        index = exact_index_on(device, snapshot) or index
+    people, calibration = len(snapshot.persons), gallery.calibration()
+    if record is not None:
+        policy = policy_for(
+            record, people, calibration, threshold=threshold, margin=margin, exclusive=not repeat, top_k=top_k
+        )
+    elif threshold is not None:
+        policy = Policy(threshold, margin or 0.0, not repeat, top_k)
+    else:
+        raise UsageError("nobody measured error rates of an embedder of your own here; give a threshold")
+    describer = load_describer(
+        DEFAULT_EMBEDDER if record is None else record.name,
+        device,
+        detect_options(min_face, min_score, max_side),
+        quick=quick,
+        late=late,
+        detector=detector,
+        embedder=embedder,
+    )
+    witness = partial(log_results, gallery.folder) if logs_identify(gallery.database) else None
+    return Steps(describer, matcher_for(snapshot, index), policy, witness)
+
+
+def record_of(gallery: Gallery, model: str | None = None) -> ModelRecord:
+    """Return the record of the embedder that a gallery was made with.
+
+    Errors: GalleryModelError when another model was asked for, or no model on this machine is that one.
+    """
+    if model is not None:
+        record = get_record(model)
+        gallery.require_model(record.fingerprint)
+        return record
+    for record in records():
+        if record.kind == "embedder" and record.fingerprint == gallery.fingerprint:
+            return record
+    raise GalleryModelError(
+        f"{gallery.folder}: made by {gallery.fingerprint}, and no model on this machine is that one; "
+        "see `facepipe models list`, or move the gallery with `facepipe gallery reembed --model NAME`"
+    )
 
 
 def matcher_for(snapshot: GallerySnapshot, index: Index | None = None) -> Matcher:
@@ -74,17 +137,33 @@ def _is_cuda(device: str) -> bool:
 
 
 def load_describer(
-    model: str = "mini", device: str = "auto", options: DetectOptions | None = None, *, quick: bool = False
+    model: str = "mini",
+    device: str = "auto",
+    options: DetectOptions | None = None,
+    *,
+    quick: bool = False,
+    late: bool = False,
+    detector: Detector | None = None,
+    embedder: Embedder | None = None,
 ) -> Describer:
     """Load detector and embedder. Errors: ModelError and DeviceError when one of them is not there.
 
     quick: for a few photos. On the CPU both run without torch, whose import alone takes longer than those photos; the
     answers are the same to rounding. Where that is not possible it changes nothing.
+    late: the networks are loaded when they are first needed; a missing device is an error at once.
+    detector, embedder: these instead.
     """
-    from facepipe.models.registry import load_embedder
 
-    embedder = load_embedder(model, device, "quick" if quick else "auto")
-    return Describer(load_detector(device, options, quick=quick), embedder, photos_at_a_time(device))
+    def load() -> tuple[Detector, Embedder]:
+        from facepipe.models.registry import load_embedder
+
+        second = embedder or load_embedder(model, device, "quick" if quick else "auto")
+        return detector or load_detector(device, options, quick=quick), second
+
+    describer = Describer.late(load, photos_at_a_time(device))
+    if not late:
+        describer.load()
+    return describer
 
 
 def photos_at_a_time(device: str) -> int:
@@ -105,3 +184,10 @@ def load_detector(device: str = "auto", options: DetectOptions | None = None, *,
     from facepipe.models.mtcnn import load_cascade
 
     return MtcnnDetector(load_cascade(resolve_device(device)), options)
+
+
+def detect_options(min_face: float = 40, min_score: float = 0.4, max_side: int | None = 1280) -> DetectOptions:
+    """Return the detector's options; see `facepipe.pipeline.Recognizer`. ValueError for values out of range."""
+    from facepipe.detect.detector import DetectOptions
+
+    return DetectOptions(min_face=min_face, min_score=min_score, max_side=max_side or None)

@@ -5,47 +5,98 @@ photo ──detect──▶ faces ──embed──▶ embeddings ──match─
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from itertools import islice
 
+from facepipe.embed.describer import PHOTO_ERRORS, Describer, spoiled
 from facepipe.embed.embedding import embed
+from facepipe.gallery.store import Gallery
+from facepipe.images.inputs import Source, is_one, read_inputs
+from facepipe.loading import Steps, load_steps
 from facepipe.match.matcher import Matcher
 from facepipe.match.matching import match
 from facepipe.predict.decision import predict
-from facepipe.types import Described, Detector, Embedder, Image, Policy, Recognized
-
-#: Photos at a time that fill the networks' batches on the CPU, and are still little in memory.
-CPU_PHOTOS = 24
-
-
-class Describer:
-    """Steps 1 and 2: photos in, faces and embeddings out."""
-
-    def __init__(self, detector: Detector, embedder: Embedder, photos: int = CPU_PHOTOS) -> None:
-        """photos: how many `describe` should get at a time."""
-        self.detector = detector
-        self.embedder = embedder
-        self.photos = photos
-
-    def describe(self, images: Sequence[Image]) -> list[Described]:
-        """Find and embed the faces of all photos; the faces of all of them share the networks' batches."""
-        return embed(self.embedder, self.detector.detect(images))
+from facepipe.types import Described, Detector, Embedder, Failed, Image, Policy, Recognized
 
 
 class Recognizer:
-    """All four steps: photos in, predictions out."""
+    """All four steps: photos in, predictions out. It knows who was enrolled when it was made."""
 
     def __init__(
         self,
+        gallery: Gallery,
+        *,
+        device: str = "auto",
+        model: str | None = None,
+        threshold: float | None = None,
+        margin: float | None = None,
+        top_k: int = 3,
+        repeat: bool = False,
+        min_face: float = 40,
+        min_score: float = 0.4,
+        max_side: int | None = 1280,
+        quick: bool = False,
+        late: bool = False,
+        detector: Detector | None = None,
+        embedder: Embedder | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        """Load what answers "who is this?" for the people of a gallery.
+
+        device: auto, cpu, cuda or cuda:N, for the networks and, in a large gallery, the search.
+        model: name of the embedder; None: the gallery's own, which is the only one that fits.
+        threshold: cosine, -1..1, from which on a face is known; None: the gallery's calibration, else the model's record.
+        margin: 0..2, how far the best person must lead the second, else the face is ambiguous; None: as for threshold.
+        top_k: candidates of each face, 1 or more.
+        repeat: one person may be named more than once in a photo.
+        min_face: smallest face, displayed pixels, 12 or more.
+        min_score: least score of a face, 0..1.
+        max_side: larger photos are searched, and files decoded, reduced to this many pixels; None or 0: never.
+        quick: for a few photos: on the CPU the networks run without torch, whose import takes longer than those photos.
+        late: load the networks with the first photo.
+        detector, embedder: engines of your own behind `facepipe.types.Detector` and `Embedder`, instead of the usual ones.
+        tell: is given what the search has to say about its index, a line at a time.
+        Errors: GalleryMissingError when nobody is enrolled yet, GalleryModelError for a model that is not the gallery's,
+        ModelError, DeviceError; ValueError for values out of range.
+        """
+        self._take(
+            load_steps(
+                gallery,
+                device=device,
+                model=model,
+                threshold=threshold,
+                margin=margin,
+                top_k=top_k,
+                repeat=repeat,
+                min_face=min_face,
+                min_score=min_score,
+                max_side=max_side,
+                quick=quick,
+                late=late,
+                detector=detector,
+                embedder=embedder,
+                tell=tell,
+            )
+        )
+        self.max_side = max_side or None
+
+    @classmethod
+    def of(
+        cls,
         describer: Describer,
         matcher: Matcher,
         policy: Policy,
         witness: Callable[[Sequence[Recognized]], None] | None = None,
-    ) -> None:
-        """witness: is given all results before they are returned, for a log."""
-        self.describer = describer
-        self.matcher = matcher
-        self.policy = policy
-        self._witness = witness
+    ) -> Recognizer:
+        """Return one made of ready steps. witness: is given all results before they are returned, for a log."""
+        made = cls.__new__(cls)
+        made._take(Steps(describer, matcher, policy, witness))
+        made.max_side = None
+        return made
+
+    def _take(self, steps: Steps) -> None:
+        self.describer, self.matcher, self.policy = steps.describer, steps.matcher, steps.policy
+        self._witness = steps.witness
 
     def recognize(self, images: Sequence[Image]) -> list[Recognized]:
         """Say who is in each photo. Errors: GalleryModelError when gallery and embedder do not belong together."""
@@ -53,13 +104,47 @@ class Recognizer:
         described = embed(self.describer.embedder, detected)
         matched = match(self.matcher, described, self.policy)
         recognized = predict(matched, self.policy)
-        if self._witness is not None:
-            self._witness(recognized)
-        return recognized
+        return self._witnessed(recognized)
 
     def decide(self, photos: Sequence[Described]) -> list[Recognized]:
         """Do steps 3 and 4 alone, for photos whose faces are known already."""
-        recognized = predict(match(self.matcher, photos, self.policy), self.policy)
+        return self._witnessed(predict(match(self.matcher, photos, self.policy), self.policy))
+
+    def _witnessed(self, results: list[Recognized]) -> list[Recognized]:
         if self._witness is not None:
-            self._witness(recognized)
-        return recognized
+            self._witness(results)
+        return results
+
+    def __call__(self, inputs: Source | Iterable[Source], *, pool: int | None = None) -> Iterator[Recognized | Failed]:
+        """Yield the answer about each photo, in order; a photo that cannot be read is a Failed and stops nothing.
+
+        inputs: one photo or many, drawn one at a time: paths, folders (searched recursively), bytes, open binary files, PIL
+        images, NumPy arrays (uint8, RGB or grey), `Image`; see `facepipe.images.inputs`. pool: photos that share the
+        networks' batches and are answered together. None: as many as fill those batches, 24 on the CPU and 48 on CUDA; but 1
+        when `inputs` is an iterator, such as the frames of a camera: its next photo may be long in coming.
+        Errors: of the model, the device and the gallery; ValueError and TypeError for what is no photo at all.
+        """
+        for _, result in self.with_images(inputs, pool=pool):
+            yield result
+
+    def with_images(
+        self, inputs: Source | Iterable[Source], *, pool: int | None = None
+    ) -> Iterator[tuple[Image | None, Recognized | Failed]]:
+        """Yield each photo's pixels and the answer about it, for those who draw; None with a Failed. See `__call__`."""
+        if pool is None:
+            pool = self.describer.photos if is_one(inputs) or isinstance(inputs, Sized) else 1
+        photos = read_inputs(inputs, max_side=self.max_side)
+        while some := list(islice(photos, pool)):
+            answers = iter(self._each([photo for photo in some if isinstance(photo, Image)]))
+            for photo in some:
+                yield (None, photo) if isinstance(photo, Failed) else (photo, next(answers))
+
+    def _each(self, images: Sequence[Image]) -> list[Recognized | Failed]:
+        """Recognize; when that fails, or memory does not suffice, each half for itself, so that one photo spoils only itself."""
+        try:
+            return list(self.recognize(images)) if images else []
+        except PHOTO_ERRORS as error:
+            if len(images) == 1:
+                return [spoiled(images[0].path, error)]
+        middle = len(images) // 2
+        return self._each(images[:middle]) + self._each(images[middle:])

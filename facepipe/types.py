@@ -65,6 +65,11 @@ class Image:
         if self.size is None:
             object.__setattr__(self, "size", (self.rgb.shape[1], self.rgb.shape[0]))
 
+    @classmethod
+    def from_bgr(cls, bgr: UInt8, path: str = "<array>") -> Image:
+        """Return what OpenCV reads and films, uint8 (H, W, 3) in the order blue, green, red, as an image (a copy)."""
+        return cls(np.ascontiguousarray(bgr[..., ::-1]), path)
+
     @property
     def width(self) -> int:
         """Displayed width in pixels."""

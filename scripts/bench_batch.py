@@ -142,7 +142,7 @@ def random_recognizer() -> Any:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     rows = np.arange(PEOPLE)
     matcher = Matcher(describer.embedder.fingerprint, [f"person {i}" for i in rows], vectors, vectors, rows, rows)
-    return Recognizer(describer, matcher, Policy(0.3, 0.02))
+    return Recognizer.of(describer, matcher, Policy(0.3, 0.02))
 
 
 def run_facepipe(paths: list[str], workers: int) -> dict[str, Any]:

@@ -174,9 +174,10 @@ class Bench:
         from facepipe import threads
         from facepipe.catalog.ledger import Entry, Ledger
         from facepipe.detect.detector import DetectOptions
+        from facepipe.embed.describer import Describer
         from facepipe.embed.embedding import embed
         from facepipe.images import content_hash, read_image_bytes
-        from facepipe.pipeline import Describer, Recognizer
+        from facepipe.pipeline import Recognizer
         from facepipe.records import dumps, to_record
         from facepipe.types import Detected, Policy
 
@@ -187,7 +188,7 @@ class Bench:
         )
         detector = timed_detector(self.cascades[row.cascade], options, clock)
         embedder = self.embedders[row.embedder]
-        recognizer = Recognizer(Describer(detector, embedder), self.matcher, Policy(0.3, 0.02))
+        recognizer = Recognizer.of(Describer(detector, embedder), self.matcher, Policy(0.3, 0.02))
         timed = TimedEmbedder(embedder, clock)
         found: list[Any] = []
         started = time.perf_counter()

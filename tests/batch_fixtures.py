@@ -15,8 +15,9 @@ from facepipe.catalog.ledger import Ledger, ledger_path
 from facepipe.catalog.pictures import SideOutput
 from facepipe.catalog.sources import find_sources
 from facepipe.catalog.stream import StreamOptions
+from facepipe.embed.describer import Describer
 from facepipe.match.matcher import Matcher
-from facepipe.pipeline import Describer, Recognizer
+from facepipe.pipeline import Recognizer
 from facepipe.types import Detector, Policy
 from tests.fakes import COLOURS, FakeDetector, FakeEmbedder, picture
 
@@ -61,7 +62,7 @@ def recognizer(
     vectors = np.concatenate([photo.embeddings.vectors for photo in describer.describe([picture(p) for p in people])])
     owners = np.arange(len(people))
     matcher = Matcher(embedder.fingerprint, people, vectors, vectors, owners, owners)
-    return Recognizer(Describer(detector or FakeDetector(), embedder), matcher, policy)
+    return Recognizer.of(Describer(detector or FakeDetector(), embedder), matcher, policy)
 
 
 def run(

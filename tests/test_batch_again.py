@@ -214,7 +214,7 @@ def test_faces_are_compared_in_the_chunks_of_a_batch_from_scratch(
     chunks: dict[str, list[list[str]]] = {"one": [], "two": []}
     for key, seen in chunks.items():
         who = recognizer()
-        who = Recognizer(
+        who = Recognizer.of(
             who.describer, who.matcher, POLICY, lambda results, seen=seen: seen.append([r.path for r in results])
         )
         counts, _ = run(folder.out, folder.photos, key=key, who=who)

@@ -61,7 +61,7 @@ def test_the_same_names(both: tuple[list[Described], list[Described]]) -> None:
     matcher = Matcher(fingerprint, [f"person {i}" for i in rows], vectors, vectors, rows, rows)
     names = []
     for device, photos in (("cpu", by_cpu), ("cuda", by_cuda)):
-        recognizer = Recognizer(load_describer("mini", device), matcher, Policy(0.45, 0.02))
+        recognizer = Recognizer.of(load_describer("mini", device), matcher, Policy(0.45, 0.02))
         results = recognizer.decide(photos)
         names.append([sorted(str(p.person) for p in result.predictions) for result in results])
     assert names[0] == names[1]

@@ -12,16 +12,16 @@ import onnx
 import pytest
 import torch
 
+from facepipe.embed.describer import Describer
 from facepipe.errors import DeviceError, ModelError, UsageError
-from facepipe.loading import LateDescriber, load_describer
+from facepipe.loading import load_describer
 from facepipe.models import graphs, mini, mtcnn
 from facepipe.models.embedders import ENGINES
 from facepipe.models.engines import OpenCvEngine, TorchEngine, starts_without_torch
 from facepipe.models.opencv_cascade import OpenCvCascade
 from facepipe.models.registry import get_record, load_embedder, locate, read_weights
 from facepipe.models.state_file import read_state_file
-from facepipe.pipeline import Describer
-from facepipe.types import Float32, Image
+from facepipe.types import Detector, Embedder, Float32, Image
 from tests.fakes import FakeDetector, FakeEmbedder, picture
 
 CPU = torch.device("cpu")
@@ -204,11 +204,11 @@ def test_the_detectors_weights_are_checked_against_their_record(monkeypatch: pyt
 def test_networks_that_may_not_be_needed_are_loaded_once_and_late() -> None:
     loaded: list[int] = []
 
-    def load() -> Describer:
+    def load() -> tuple[Detector, Embedder]:
         loaded.append(1)
-        return Describer(FakeDetector(), FakeEmbedder())
+        return FakeDetector(), FakeEmbedder()
 
-    late = LateDescriber(load, 24)
+    late = Describer.late(load, 24)
     assert late.photos == 24 and loaded == []
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda colour: late.describe([picture(colour)]), ["red", "blue"] * 4))

@@ -12,11 +12,11 @@ from click.testing import CliRunner, Result
 
 from facepipe.cli import calibrate as calibrate_module
 from facepipe.cli import cli, evaluate
+from facepipe.embed.describer import Describer
 from facepipe.errors import FacepipeError, UsageError
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import write_image
 from facepipe.models.registry import get_record
-from facepipe.pipeline import Describer
 from facepipe.predict.policy import policy_for
 from tests.evaluation_data import paint_people, vectors_of
 from tests.fakes import FakeDetector, FakeEmbedder, picture

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facepipe.embed.describer import Describer
 from facepipe.errors import InputError, UsageError
 from facepipe.evaluate.photo_set import choose_face, embed_photos
 from facepipe.images import write_image
-from facepipe.pipeline import Describer
 from facepipe.types import Detected, Image
 from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
 

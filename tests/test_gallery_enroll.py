@@ -13,25 +13,23 @@ import click
 import numpy as np
 import pytest
 
-from facepipe.cli.enroll import _exit_code, _opened, _seconds
-from facepipe.cli.options import Looking
+import facepipe
+from facepipe.cli.enroll import _exit_code, _seconds
 from facepipe.detect.selection import FaceRule, choose_faces
-from facepipe.errors import GalleryAccessError, GalleryMissingError, InputError, UsageError
+from facepipe.embed.describer import Describer
+from facepipe.errors import GalleryAccessError, InputError, UsageError
 from facepipe.gallery import people
 from facepipe.gallery.care.audit import audit
 from facepipe.gallery.chips import cut_chip, face_in_chip, open_chip
-from facepipe.gallery.codec import Secret
 from facepipe.gallery.enroll import Enroller, EnrollRules, QualityLimits
 from facepipe.gallery.intake import EnrollOutcome, EnrollStatus, Photo, collect_photos
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import write_image
-from facepipe.pipeline import Describer
 from facepipe.types import Quality
 from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
 from tests.test_gallery_store import unit
 
 RULES = EnrollRules(lookalike=0.6)
-LOOKING = Looking(device="cpu")
 
 
 @pytest.fixture
@@ -60,17 +58,18 @@ def test_a_time_of_nothing_is_no_time_to_retain() -> None:
             _seconds(text)
 
 
-def test_an_enrolment_of_nobody_makes_no_gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facepipe.cli.enroll.load_engines", lambda *_: Describer(FakeDetector(), FakeEmbedder()))
+def test_an_enrolment_of_nobody_makes_no_gallery(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     home = tmp_path / "new"
-    with _opened(home, None, LOOKING, 1) as (gallery, _, _):
+    with Gallery(home, model=FakeEmbedder()) as gallery:
         assert enrol(gallery, [Photo(tmp_path / "bad.jpg", "Ann")]) == [EnrollStatus.UNREADABLE]
+        assert not gallery.exists and gallery.folder == home
     assert not home.exists()
-    with _opened(home, None, LOOKING, 1) as (gallery, _, _):
+    with Gallery(home, model=FakeEmbedder()) as gallery:
         photos = [Photo(tmp_path / "bad.jpg", "Ann"), Photo(paint(tmp_path / "a.png", "red"), "Ann")]
         assert enrol(gallery, photos) == [EnrollStatus.UNREADABLE, EnrollStatus.ENROLLED]
         assert enrol(gallery, photos[1:]) == [EnrollStatus.ALREADY]
+        assert gallery.exists
     with Gallery.open(home) as again:
         assert names(again) == {"Ann": 1}
 
@@ -78,44 +77,35 @@ def test_an_enrolment_of_nobody_makes_no_gallery(tmp_path: Path, monkeypatch: py
 def test_a_read_only_gallery_is_refused_before_any_network_loads(
     gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("facepipe.cli.enroll.load_engines", lambda *_: pytest.fail("too early"))
-    monkeypatch.setattr("os.access", lambda _, mode: not mode & os.W_OK)  # root may write anywhere
-    for folder, message in ((gallery.folder, "the gallery is read-only"), (tmp_path / "new", "cannot be made here")):
-        with pytest.raises(GalleryAccessError, match=message), _opened(folder, None, LOOKING, 1):
-            pass
-    monkeypatch.undo()
+    monkeypatch.setattr("facepipe.api.load_describer", lambda *_, **__: pytest.fail("too early"))
+    photo = paint(tmp_path / "a.png", "red")
+
+    def refused(folder: Path, message: str) -> None:
+        with facepipe.Gallery(folder) as home, pytest.raises(GalleryAccessError, match=message):
+            home.enroll(photo, name="Ann", embedder=FakeEmbedder(), threshold=0.6)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda _, mode: not mode & os.W_OK)  # root may write anywhere
+        refused(gallery.folder, "the gallery is read-only")
+        refused(tmp_path / "new", "cannot be made here")
     (tmp_path / "file").touch()
-    with pytest.raises(GalleryAccessError, match="is no folder"), _opened(tmp_path / "file" / "new", None, LOOKING, 1):
-        pass
+    refused(tmp_path / "file" / "new", "is no folder")
 
 
 def test_two_first_enrolments_at_once_share_the_new_gallery(tmp_path: Path) -> None:
     home, barrier, answers = tmp_path / "new", threading.Barrier(4), []
 
     def first(number: int) -> None:
-        barrier.wait()
-        with _opened(home, None, LOOKING, 1) as (gallery, _, _):
+        with Gallery(home, model=FakeEmbedder()) as gallery:
+            barrier.wait()  # nobody sees the others' gallery yet: the moment that the race is about
+            assert not gallery.exists
             answers.append(gallery.add([NewFace(f"P{number}", unit(number))]))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("facepipe.cli.enroll.load_engines", lambda *_: Describer(FakeDetector(), FakeEmbedder()))
-        patch.setattr("facepipe.cli.enroll.model_of", lambda *_: "mini")
-        # Nobody sees the other's gallery at first: the moment that the race is about.
-        open_gallery = Gallery.open
-        seen: set[int] = set()
-
-        def blind(folder: Path, secret: Secret | None = None) -> Gallery:
-            if threading.get_ident() not in seen:
-                seen.add(threading.get_ident())
-                raise GalleryMissingError("no gallery here")
-            return open_gallery(folder, secret)
-
-        patch.setattr(Gallery, "open", blind)
-        threads = [threading.Thread(target=first, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    threads = [threading.Thread(target=first, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert len(answers) == 4
     with Gallery.open(home) as gallery:
         assert names(gallery) == {f"P{number}": 1 for number in range(4)}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facepipe.embed.describer import Describer
 from facepipe.errors import GalleryError, GalleryModelError, InputError, UsageError
 from facepipe.gallery import people, vectors
 from facepipe.gallery.care.anchors import add_anchor
@@ -25,7 +26,6 @@ from facepipe.gallery.privacy.erasing import erase
 from facepipe.gallery.reembed import move, reembed
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import read_image, write_image
-from facepipe.pipeline import Describer
 from facepipe.types import Float32
 from tests.fakes import FakeDetector, FakeEmbedder, picture
 from tests.test_gallery_store import DIM, new, unit

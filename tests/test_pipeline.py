@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from facepipe.embed.describer import Describer
 from facepipe.errors import GalleryModelError, ModelError
 from facepipe.match.matcher import Matcher
-from facepipe.pipeline import Describer, Recognizer
+from facepipe.pipeline import Recognizer
 from facepipe.predict import decision
 from facepipe.types import Candidate, Embeddings, Policy, Status
 from tests.fakes import CrashingDetector, FakeDetector, FakeEmbedder, face_at, picture
@@ -24,7 +25,7 @@ def gallery_of(embedder: FakeEmbedder, *colours: str, fingerprint: str | None = 
 
 def test_people_are_named_and_strangers_are_not() -> None:
     embedder = FakeEmbedder()
-    recognizer = Recognizer(Describer(FakeDetector(), embedder), gallery_of(embedder, "red", "blue"), POLICY)
+    recognizer = Recognizer.of(Describer(FakeDetector(), embedder), gallery_of(embedder, "red", "blue"), POLICY)
     result, empty = recognizer.recognize([picture("blue", "green", "red"), picture()])
     assert [(p.status, p.person) for p in result.predictions] == [
         (Status.KNOWN, "blue"),
@@ -41,7 +42,7 @@ def test_an_empty_gallery_knows_nobody() -> None:
     embedder = FakeEmbedder()
     nothing = np.zeros((0, 8), np.float32)
     matcher = Matcher(embedder.fingerprint, (), nothing, nothing, np.zeros(0, np.int64), np.zeros(0, np.int64))
-    (result,) = Recognizer(Describer(FakeDetector(), embedder), matcher, POLICY).recognize([picture("red")])
+    (result,) = Recognizer.of(Describer(FakeDetector(), embedder), matcher, POLICY).recognize([picture("red")])
     assert result.predictions[0].status is Status.UNKNOWN
     assert result.predictions[0].similarity is None
 
@@ -50,7 +51,7 @@ def test_a_gallery_of_another_network_is_refused() -> None:
     embedder = FakeEmbedder()
     matcher = gallery_of(embedder, "red", fingerprint="other:9")
     with pytest.raises(GalleryModelError, match=r"other:9.*fake:1.*reembed"):
-        Recognizer(Describer(FakeDetector(), embedder), matcher, POLICY).recognize([picture("red")])
+        Recognizer.of(Describer(FakeDetector(), embedder), matcher, POLICY).recognize([picture("red")])
 
 
 def test_a_broken_detector_is_an_error_and_not_a_picture_without_faces() -> None:

@@ -25,8 +25,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             {"images", "models"},
             {"detect", "embed", "match", "predict"},
             {"gallery", "catalog", "outputs", "evaluate"},
-            {"pipeline"},
             {"loading"},
+            {"pipeline", "api"},
             {"cli", "__init__"},
             {"__main__"},
         ),
@@ -39,7 +39,6 @@ UNFINISHED = {
     "catalog/job.py",
     "catalog/pictures.py",
     "catalog/stream.py",
-    "evaluate/photo_set.py",
     "outputs/owned.py",
     "outputs/sides.py",
 }

@@ -26,7 +26,8 @@ from facepipe.types import Described, Embeddings, Failed, Image, Recognized
 
 if TYPE_CHECKING:
     from facepipe.catalog.sources import Source
-    from facepipe.pipeline import Describer, Recognizer
+    from facepipe.embed.describer import Describer
+    from facepipe.pipeline import Recognizer
 
 #: Pixels in one chunk, for each of the photos that the describer wants at a time: several chunks are in memory.
 CHUNK_PIXELS = 250_000
@@ -202,6 +203,8 @@ def _halving(describer: Describer, photos: Sequence[Photo]) -> list[Described | 
         return []
     images = [photo.image for photo in photos if photo.image is not None]
     try:
+        describer.load()
+        threads.limit()  # this thread may have told the libraries its number when some of them were not loaded yet
         return list(describer.describe(images))
     except ModelError:
         raise

@@ -14,9 +14,10 @@ import click
 from facepipe.cli.common import device_option, echo, json_option, note, out_console
 
 if TYPE_CHECKING:
+    from facepipe.embed.describer import Describer
     from facepipe.images.samples import DemoPicture
     from facepipe.outputs.steps import StepRow
-    from facepipe.pipeline import Describer, Recognizer
+    from facepipe.pipeline import Recognizer
     from facepipe.types import Described, Recognized
 
 
@@ -90,7 +91,7 @@ def _enrol(folder: Path, describer: Describer, people: dict[str, Described]) -> 
     embedder = describer.embedder
     with Gallery.create(folder / "gallery", embedder.fingerprint, embedder.dim) as gallery:
         gallery.add([NewFace(name, photo.embeddings.vectors[0], photo.path) for name, photo in people.items()])
-        return Recognizer(describer, matcher_for(gallery.snapshot()), policy_for(get_record("mini"), len(people)))
+        return Recognizer.of(describer, matcher_for(gallery.snapshot()), policy_for(get_record("mini"), len(people)))
 
 
 def _steps(title: str, describer: Describer, photo: Described, result: Recognized) -> StepRow:

@@ -6,21 +6,20 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from facepipe import threads
 from facepipe.cli.common import cell, echo, err_console, gallery_option, model_option, note, out_console, quiet_option
-from facepipe.cli.options import Looking, detect_options, load_engines, model_of
+from facepipe.cli.options import FEW, Looking, detect_options
 from facepipe.text import plural
 
 if TYPE_CHECKING:
     from facepipe.detect.selection import FaceRule
     from facepipe.gallery.intake import EnrollOutcome
-    from facepipe.gallery.store import Gallery
-    from facepipe.pipeline import Describer
 
 _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 
@@ -64,28 +63,25 @@ def enroll(
     quiet: bool,
 ) -> int:
     """Enrol people: folders named like the people in them, photos with --name, or a CSV file of path,name."""
-    from facepipe.gallery.enroll import Enroller, EnrollRules
+    from facepipe.api import Gallery
     from facepipe.gallery.intake import collect_photos
-    from facepipe.gallery.likeness import unlike_limit
-    from facepipe.models.registry import get_record
-    from facepipe.predict.policy import policy_for
 
-    collected, astray = collect_photos(photos, name)
     seconds = _seconds(retain)
-    with _opened(gallery, model, looking, len(collected)) as (store, describer, record_name):
-        rules = EnrollRules(
-            unlike=unlike_limit(policy_for(get_record(record_name), 1).threshold),
-            # A new gallery is judged as one of ten people: it will not stay empty.
-            lookalike=policy_for(get_record(record_name), max(10, len(store.snapshot().persons))).threshold,
+    collected, astray = collect_photos(photos, name)
+    threads.prepare(threads.wanted())
+    outcomes = list(astray)
+    with Gallery(gallery, model=model) as store:
+        found = store.enroll(
+            collected,
             faces=choice,
             accept_poor=accept_poor,
             force=force,
             keep_chips=keep_chips,
             retain=seconds,
-            max_side=looking.read_side,
+            quick=len(collected) <= FEW,
+            **asdict(looking),
         )
-        outcomes = list(astray)
-        for outcome in _watched(Enroller(store, describer, rules).run(collected), len(collected), quiet=quiet):
+        for outcome in _watched(found, len(collected), quiet=quiet):
             outcomes.append(outcome)
             if jsonl:
                 _print_line(outcome)
@@ -107,31 +103,6 @@ def _seconds(text: str | None) -> float | None:
     if not int(match.group(1)):
         raise click.BadParameter(f"{text!r}: the faces would expire at once: give at least 1h", param_hint="--retain")
     return int(match.group(1)) * _SECONDS[match.group(2)]
-
-
-@contextmanager
-def _opened(
-    folder: Path, wanted: str | None, looking: Looking, photos: int
-) -> Iterator[tuple[Gallery, Describer, str]]:
-    """Open the gallery, or one that its first face will make; yield it with its engines and the name of its embedder."""
-    from facepipe.errors import GalleryMissingError
-    from facepipe.gallery.codec import Secret
-    from facepipe.gallery.store import FutureGallery, Gallery, require_place
-
-    secret = Secret.from_environment()
-    try:
-        gallery = Gallery.open(folder, secret)
-    except GalleryMissingError:
-        require_place(folder)
-        model = wanted or "mini"
-        describer = load_engines(model, looking, photos)
-        with FutureGallery(folder, describer.embedder.fingerprint, describer.embedder.dim, secret) as gallery:
-            yield gallery, describer, model
-        return
-    with gallery:
-        gallery.database.require_writable()
-        model = model_of(gallery, wanted)
-        yield gallery, load_engines(model, looking, photos), model
 
 
 def _watched(outcomes: Iterable[EnrollOutcome], total: int, *, quiet: bool) -> Iterator[EnrollOutcome]:

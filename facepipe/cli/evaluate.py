@@ -26,10 +26,10 @@ from facepipe.cli.common import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from facepipe.embed.describer import Describer
     from facepipe.evaluate.identify_report import IdentificationReport
     from facepipe.evaluate.photo_set import PhotoSet
     from facepipe.evaluate.verify import VerificationReport
-    from facepipe.pipeline import Describer
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path, dir_okay=False)

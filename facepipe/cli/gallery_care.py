@@ -237,7 +237,7 @@ def not_person(
     name: str, images: tuple[Path, ...], rule: FaceRule, gallery: Path, device: str, as_json: bool, quiet: bool
 ) -> int:
     """Say that the face in IMAGES is not NAME: whoever is more like it than like NAME is not called NAME again."""
-    from facepipe.cli.options import Looking, load_engines, model_of
+    from facepipe.cli.options import Looking, load_engines
     from facepipe.detect.selection import require_faces
     from facepipe.errors import ExitCode, FacepipeError
     from facepipe.gallery.care.anchors import add_anchor
@@ -245,13 +245,14 @@ def not_person(
     from facepipe.gallery.people import require_person
     from facepipe.gallery.store import Gallery
     from facepipe.images import content_hash, read_bytes, read_image_bytes
+    from facepipe.loading import record_of
 
     looking = Looking(device=device)
     done: list[dict[str, Any]] = []
     with Gallery.open(gallery) as opened:
         require_person(opened.database, name)
         opened.database.require_writable()
-        describer = load_engines(model_of(opened, None), looking, len(images))
+        describer = load_engines(record_of(opened).name, looking, len(images))
         for path in images:
             try:
                 _, data = read_bytes(path)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,10 +14,8 @@ from facepipe.cli.common import FiniteRange, device_option, gallery_option, mode
 
 if TYPE_CHECKING:
     from facepipe.detect.detector import DetectOptions
-    from facepipe.gallery.store import Gallery
-    from facepipe.match.matcher import Index
-    from facepipe.pipeline import Describer, Recognizer
-    from facepipe.types import Recognized
+    from facepipe.embed.describer import Describer
+    from facepipe.pipeline import Recognizer
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -166,64 +162,17 @@ def load_engines(model: str, looking: Looking, photos: int) -> Describer:
     return describer
 
 
-def model_of(gallery: Gallery, wanted: str | None) -> str:
-    """Return the embedder that a gallery was made with; GalleryModelError when another one was asked for."""
-    from facepipe.errors import GalleryModelError
-    from facepipe.models.registry import get_record, records
-
-    if wanted is not None:
-        gallery.require_model(get_record(wanted).fingerprint)
-        return wanted
-    for record in records():
-        if record.kind == "embedder" and record.fingerprint == gallery.fingerprint:
-            return record.name
-    raise GalleryModelError(
-        f"{gallery.folder}: made by {gallery.fingerprint}, and no model on this machine is that one; "
-        "see `facepipe models list`, or move the gallery with `facepipe gallery reembed --model NAME`"
-    )
-
-
 def load_recognizer(looking: Looking, deciding: Deciding, photos: int, *, late: bool = False) -> Recognizer:
     """Open the gallery and load everything that answers "who is this?"; late: the networks only when they are needed."""
+    from facepipe import threads
     from facepipe.gallery.codec import Secret
-    from facepipe.gallery.index_file import ExactIndex
-    from facepipe.gallery.journal import logs_identify
     from facepipe.gallery.store import Gallery
-    from facepipe.loading import LateDescriber, exact_index_on, matcher_for, photos_at_a_time
-    from facepipe.models.registry import get_record
+
+    threads.prepare(threads.wanted())
     from facepipe.pipeline import Recognizer
-    from facepipe.predict.policy import policy_for
 
+    chosen = {name: value for name, value in asdict(deciding).items() if name != "gallery"}
     with Gallery.open(deciding.gallery, Secret.from_environment()) as gallery:
-        model = model_of(gallery, deciding.model)
-        snapshot = gallery.snapshot()
-        index: Index = gallery.index(snapshot, note)
-        policy = policy_for(
-            get_record(model),
-            len(snapshot.persons),
-            gallery.calibration(),
-            threshold=deciding.threshold,
-            margin=deciding.margin,
-            exclusive=not deciding.repeat,
-            top_k=deciding.top_k,
-        )
-        witness = partial(_log_results, gallery.folder) if logs_identify(gallery.database) else None
-    load = partial(load_engines, model, looking, photos)
-    describer: Describer = LateDescriber(load, photos_at_a_time(looking.device)) if late else load()
-    if isinstance(index, ExactIndex) and photos > FEW:
-        index = exact_index_on(looking.device, snapshot) or index
-    return Recognizer(describer, matcher_for(snapshot, index), policy, witness)
-
-
-def _log_results(folder: Path, results: Sequence[Recognized]) -> None:
-    """Write into the gallery's journal who was recognised; its owner asked for that."""
-    from facepipe.gallery.database import Database
-    from facepipe.gallery.journal import log_identified
-
-    people = [prediction.person for result in results for prediction in result.predictions]
-    names = Counter(name for name in people if name is not None)
-    database = Database.open(folder)
-    try:
-        log_identified(database, names, people.count(None))
-    finally:
-        database.close()
+        made = Recognizer(gallery, **asdict(looking), **chosen, quick=photos <= FEW, late=late, tell=note)
+    threads.limit(threads.wanted())
+    return made

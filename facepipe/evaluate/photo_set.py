@@ -17,7 +17,7 @@ from facepipe.images import read_image
 from facepipe.types import Face, Float32, Image
 
 if TYPE_CHECKING:
-    from facepipe.pipeline import Describer
+    from facepipe.embed.describer import Describer
 
 Progress = Callable[[int], None]
 

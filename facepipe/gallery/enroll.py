@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 from facepipe.detect.selection import FaceRule, choose_faces
+from facepipe.embed.describer import Describer
 from facepipe.errors import FacepipeError, InputError
 from facepipe.gallery.chips import cut_chip
 from facepipe.gallery.intake import GOOD, EnrollOutcome, EnrollStatus, Photo
@@ -25,19 +25,12 @@ from facepipe.gallery.people import find_person
 from facepipe.gallery.privacy.erasing import finish_scrub, forget_expired
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import content_hash, read_bytes, read_image_bytes
+from facepipe.images.inputs import as_image
 from facepipe.text import printable
 from facepipe.types import SURE_SCORE, Described, Face, Image
 
 #: Photos that are read, embedded and committed together.
 BATCH = 32
-
-
-class Describes(Protocol):
-    """Finds and embeds faces: `facepipe.pipeline.Describer`."""
-
-    def describe(self, images: Sequence[Image]) -> Sequence[Described]:
-        """Return each photo's faces and vectors."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +117,9 @@ class _Accepted:
 class Enroller:
     """Enrols photos into a gallery, batch by batch."""
 
-    def __init__(self, gallery: Gallery, describer: Describes, rules: EnrollRules) -> None:
+    def __init__(self, gallery: Gallery, describer: Describer, rules: EnrollRules) -> None:
         self._gallery = gallery
-        self._extractor = describer
+        self._describer = describer
         self._rules = rules
 
     def run(self, photos: Iterable[Photo]) -> Iterator[EnrollOutcome]:
@@ -150,7 +143,7 @@ class Enroller:
                 twins[number] = first
             else:
                 pending[number] = read
-        described = self._extractor.describe([item.image for item in pending.values()]) if pending else []
+        described = self._describer.describe([item.image for item in pending.values()]) if pending else []
         known = Known(self._gallery.snapshot())
         accepted: list[tuple[int, _Accepted]] = []
         for (number, item), result in zip(pending.items(), described, strict=True):
@@ -185,11 +178,16 @@ class Enroller:
 
     def _read(self, photo: Photo) -> EnrollOutcome | _Pending:
         try:
-            _, data = read_bytes(photo.path)
-            content = content_hash(data)
+            if photo.picture is not None:
+                image = as_image(photo.picture, max_side=self._rules.max_side)
+                content = content_hash(image.rgb.tobytes())
+            else:
+                _, data = read_bytes(photo.path)
+                content = content_hash(data)
             if is_enrolled(self._gallery, photo.person, content):
                 return EnrollOutcome(str(photo.path), photo.person, EnrollStatus.ALREADY)
-            image = read_image_bytes(data, str(photo.path), max_side=self._rules.max_side)
+            if photo.picture is None:
+                image = read_image_bytes(data, str(photo.path), max_side=self._rules.max_side)
         except InputError as error:
             return EnrollOutcome(str(photo.path), photo.person, EnrollStatus.UNREADABLE, _without(error, photo.path))
         return _Pending(photo, content, image)
@@ -227,7 +225,7 @@ class Enroller:
             new = NewFace(
                 photo.person,
                 vector,
-                source=str(photo.path.absolute()),
+                source=str(photo.path.absolute()) if photo.picture is None else None,
                 content=item.content,
                 ordinal=len(found),
                 face=face,

@@ -12,6 +12,7 @@ from facepipe.errors import InputError, UsageError
 from facepipe.files.csvread import read_csv
 from facepipe.gallery.rows import new_name
 from facepipe.images import IMAGE_SUFFIXES, find_images
+from facepipe.images.inputs import Source
 
 
 class EnrollStatus(StrEnum):
@@ -36,10 +37,11 @@ GOOD = frozenset({EnrollStatus.ENROLLED, EnrollStatus.DOUBTFUL, EnrollStatus.ALR
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A photo of a person, to be enrolled."""
+    """A photo of a person, to be enrolled. picture: where it is in memory; its path is then only what it is called."""
 
     path: Path
     person: str
+    picture: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from facepipe.gallery.database import Database
 from facepipe.gallery.people import find_person
+from facepipe.types import Recognized
 
 _IDENTIFY = "log_identify"
 
@@ -35,6 +38,16 @@ def log_identified(database: Database, names: Mapping[str, int], others: int) ->
                 database.log("identify", person_id, faces=count)
         if others:
             database.log("identify", None, unknown=others)
+
+
+def log_results(folder: Path, results: Sequence[Recognized]) -> None:
+    """Log who was recognised in photos, in the gallery that lies in `folder` and is not open; see `log_identified`."""
+    people = [prediction.person for result in results for prediction in result.predictions]
+    database = Database.open(folder)
+    try:
+        log_identified(database, Counter(name for name in people if name is not None), people.count(None))
+    finally:
+        database.close()
 
 
 def journal_lines(database: Database) -> Iterator[str]:

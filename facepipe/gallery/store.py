@@ -1,6 +1,6 @@
 """The gallery: people and their faces on disk.
 
-with Gallery.open(Path("gallery")) as gallery:
+with Gallery("gallery") as gallery:
     gallery.add([NewFace("Ann", vector)])
     snapshot = gallery.snapshot()
 """
@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from facepipe.errors import GalleryAccessError, GalleryExistsError, GalleryModelError
+from facepipe.errors import GalleryAccessError, GalleryExistsError, GalleryMissingError, GalleryModelError
 from facepipe.gallery import people
 from facepipe.gallery.codec import Secret
 from facepipe.gallery.database import Database
@@ -28,7 +28,8 @@ from facepipe.gallery.index_file import ExactIndex, RefinedIndex, load_index
 from facepipe.gallery.rows import vector_checksum
 from facepipe.gallery.snapshot import GallerySnapshot
 from facepipe.gallery.vectors import load_snapshot
-from facepipe.types import UNIT_TOLERANCE, Face, Float32
+from facepipe.models.registry import DEFAULT_EMBEDDER, get_record
+from facepipe.types import UNIT_TOLERANCE, Embedder, Face, Float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,19 +72,52 @@ class NewFace:
             raise ValueError(f"NewFace.vector: expected unit length, got {length:.4f}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Future:
+    """A gallery that is not there yet. scratch: holds an empty one until then."""
+
+    folder: Path
+    secret: Secret | None
+    scratch: tempfile.TemporaryDirectory[str]
+
+
 class Gallery:
-    """An open gallery. Several processes may have it open; each write is one transaction."""
+    """People and their faces in a folder. Several processes may have it open; each write is one transaction."""
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+    def __init__(
+        self, folder: str | os.PathLike[str], *, model: str | Embedder | None = None, secret: Secret | None = None
+    ) -> None:
+        """Open the gallery in `folder`, or one that appears there with its first face.
+
+        model: the embedder whose vectors a new gallery holds, by name or itself; None: mini. An existing gallery has its own.
+        secret: opens a sealed gallery, or seals a new one; None: that of FACEPIPE_KEY_FILE or FACEPIPE_PASSPHRASE, if set.
+        Errors: GalleryError, WrongKeyError; GalleryModelError when a gallery is there and was made with another model; ModelError.
+        """
+        chosen = get_record(model or DEFAULT_EMBEDDER) if model is None or isinstance(model, str) else model
+        self._future: _Future | None = None
+        try:
+            self.database = Database.open(Path(folder), secret)
+        except GalleryMissingError:
+            scratch = tempfile.TemporaryDirectory(prefix="facepipe-")
+            self.database = Database.create(Path(scratch.name), chosen.fingerprint, chosen.dim or 0)
+            self._future = _Future(Path(folder), secret or Secret.from_environment(), scratch)
+        else:
+            if model is not None:
+                self.require_model(chosen.fingerprint)
 
     @classmethod
-    def create(cls, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> Gallery:
+    def _over(cls, database: Database) -> Self:
+        made = cls.__new__(cls)
+        made.database, made._future = database, None
+        return made
+
+    @classmethod
+    def create(cls, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> Self:
         """Make an empty gallery in `folder`; see `Database.create`."""
-        return cls(Database.create(Path(folder), fingerprint, dim, secret))
+        return cls._over(Database.create(Path(folder), fingerprint, dim, secret))
 
     @classmethod
-    def create_or_open(cls, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> Gallery:
+    def create_or_open(cls, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> Self:
         """Make a gallery, or open the one that another process has just made there, perhaps for another embedder."""
         try:
             return cls.create(folder, fingerprint, dim, secret)
@@ -91,15 +125,25 @@ class Gallery:
             return cls.open(folder, secret)
 
     @classmethod
-    def open(cls, folder: Path, secret: Secret | None = None) -> Gallery:
-        """Open the gallery in `folder`; see `Database.open`."""
-        return cls(Database.open(Path(folder), secret))
+    def open(cls, folder: Path, secret: Secret | None = None) -> Self:
+        """Open the gallery in `folder`; see `Database.open`. Errors: GalleryMissingError when there is none."""
+        return cls._over(Database.open(Path(folder), secret))
+
+    def _appear(self, future: _Future) -> None:
+        fingerprint = self.fingerprint
+        made = Gallery.create_or_open(future.folder, fingerprint, self.dim, future.secret)
+        self.database.close()
+        self.database, self._future = made.database, None
+        future.scratch.cleanup()
+        self.require_model(fingerprint)  # another process may have made it meanwhile
 
     def close(self) -> None:
-        """Close it. What was added stays."""
+        """Close it. What was added stays; a gallery to which nothing was added leaves nothing behind."""
         self.database.close()
+        if self._future is not None:
+            self._future.scratch.cleanup()
 
-    def __enter__(self) -> Gallery:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -109,8 +153,13 @@ class Gallery:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
-        return self.database.folder
+        """Where it lies, or will."""
+        return self.database.folder if self._future is None else self._future.folder
+
+    @property
+    def exists(self) -> bool:
+        """Whether it is there; one to be made appears with its first faces."""
+        return self._future is None
 
     @property
     def fingerprint(self) -> str:
@@ -148,10 +197,12 @@ class Gallery:
     def add(self, faces: Sequence[NewFace], action: str = "enroll") -> list[int | None]:
         """Enrol faces in one transaction, durable on return; return their ids, None for a photo enrolled before.
 
-        GalleryError (disk full, damaged), GalleryLockedError, ValueError for another dimension.
+        A gallery that was not there appears. GalleryError (disk full, damaged), GalleryLockedError, ValueError for another dimension.
         """
         if not faces:
             return []
+        if self._future is not None:
+            self._appear(self._future)
         dim = self.dim
         for face in faces:
             if face.vector.shape != (dim,):
@@ -237,29 +288,3 @@ def require_place(folder: Path) -> None:
         raise GalleryAccessError(f"{folder}: a gallery cannot be made here: {place} is no folder; give --gallery")
     if not os.access(place, os.W_OK | os.X_OK):
         raise GalleryAccessError(f"{folder}: a gallery cannot be made here: {place} is read-only; give --gallery")
-
-
-class FutureGallery(Gallery):
-    """A gallery that appears in its folder with the first faces; until then an empty one in a temporary folder."""
-
-    def __init__(self, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="facepipe-")
-        super().__init__(Database.create(Path(self._scratch.name), fingerprint, dim))
-        self._place = (folder, fingerprint, dim, secret)
-        self._real = False
-
-    def add(self, faces: Sequence[NewFace], action: str = "enroll") -> list[int | None]:
-        """Make the gallery when these are its first faces, and enrol them; see `Gallery.add`."""
-        if faces and not self._real:
-            made = Gallery.create_or_open(*self._place)
-            self.database.close()
-            self.database = made.database
-            self._real = True
-            self._scratch.cleanup()
-            self.require_model(self._place[1])  # another process may have made it meanwhile
-        return super().add(faces, action)
-
-    def close(self) -> None:
-        """Close it, and leave nothing behind when no face was added."""
-        super().close()
-        self._scratch.cleanup()

@@ -29,7 +29,7 @@ import struct
 import warnings
 import zlib
 from functools import cache, partial
-from typing import BinaryIO
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import PIL._imaging
@@ -57,6 +57,15 @@ _PILLOW_MODULES = r"(PIL|pillow_heif)\b"
 _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(_PILLOW_MODULES), 0)
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """An open binary file, or whatever reads like one. Its `name`, when that is a text, is what the picture is called."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes."""
+        ...
+
+
 def max_pixels() -> int:
     """Return the largest number of pixels that a picture may have; UsageError when FACEPIPE_MAX_PIXELS is no number."""
     text = os.environ.get("FACEPIPE_MAX_PIXELS", "")
@@ -72,7 +81,7 @@ def content_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read_image(source: str | os.PathLike[str] | BinaryIO, *, max_side: int | None = None) -> Image:
+def read_image(source: str | os.PathLike[str] | Readable, *, max_side: int | None = None) -> Image:
     """Read a picture from a path or from an open binary file (see `read_image_bytes`).
 
     Raises InputError when there is no such file or it may not be read, ImageError when it holds no usable picture.
@@ -81,7 +90,7 @@ def read_image(source: str | os.PathLike[str] | BinaryIO, *, max_side: int | Non
     return read_image_bytes(data, name, max_side=max_side)
 
 
-def read_bytes(source: str | os.PathLike[str] | BinaryIO) -> tuple[str, bytes]:
+def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
     """Return the name of a picture's file, as given, and its bytes.
 
     Never takes more memory than a picture within the pixel limit may need. Raises InputError when there is no such file,
@@ -176,6 +185,18 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
     rgb = _turned(_shrunk(rgb, max_side, max(size)), turn)
     enlarge = partial(_decode_larger, data, name) if max(rgb.shape) < max(size) else None
     return Image(rgb, path=name, size=size, enlarge=enlarge)
+
+
+def from_pillow(picture: PIL.Image.Image) -> Image:
+    """Return a PIL image of any mode as displayed; ImageError when its pixels cannot be decoded. The picture stays as it is."""
+    name = str(getattr(picture, "filename", "") or "<PIL image>")
+    try:
+        picture.load()
+        return Image(_turned(to_rgb(picture, None), _exif_turn(picture)), path=name)
+    except _DECODER_ERRORS as error:
+        raise ImageError(
+            f"{printable(name)}: the picture is damaged ({printable(str(error))}); export it again"
+        ) from error
 
 
 def _decode_larger(data: bytes, name: str, max_side: int) -> Image:

@@ -21,6 +21,7 @@ from facepipe.types import Embedder
 
 RECORDS = Path(__file__).with_name("records.json")
 WEIGHTS = Path(__file__).with_name("weights")
+DEFAULT_EMBEDDER = "mini"
 
 #: Name of a record inside a model's folder: a model that the user added.
 USER_RECORD = "record.json"

@@ -1,0 +1,211 @@
+"""What a Python user calls: a gallery that enrols photos, and the steps one by one. `pipeline.Recognizer` is all four of them.
+
+Everything is loaded here or in `loading`, late; nothing that belongs to the whole process is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from os import PathLike
+from pathlib import Path
+
+from facepipe.detect.selection import FaceRule, require_faces
+from facepipe.embed.describer import Describer
+from facepipe.errors import UsageError
+from facepipe.gallery import store
+from facepipe.gallery.enroll import Enroller, EnrollRules
+from facepipe.gallery.intake import EnrollOutcome, Photo, collect_photos
+from facepipe.gallery.likeness import unlike_limit
+from facepipe.images.inputs import Source, as_image, is_one
+from facepipe.loading import detect_options, load_describer, load_detector, record_of
+from facepipe.models.registry import DEFAULT_EMBEDDER, get_record
+from facepipe.predict.policy import policy_for
+from facepipe.types import Described, Detector, Embedder, Face
+
+
+class Gallery(store.Gallery):
+    """People and their faces in a folder, opened, or made with the first face that is enrolled.
+
+    `Gallery(folder, *, model=None, secret=None)`: see `facepipe.gallery.store.Gallery`.
+    """
+
+    def enroll(
+        self,
+        photos: Source | Iterable[Source | Photo],
+        *,
+        name: str | None = None,
+        faces: FaceRule = "clear",
+        accept_poor: bool = False,
+        force: bool = False,
+        keep_chips: bool = False,
+        retain: float | None = None,
+        device: str = "auto",
+        min_face: float = 40,
+        min_score: float = 0.4,
+        max_side: int | None = 1280,
+        quick: bool = False,
+        detector: Detector | None = None,
+        embedder: Embedder | None = None,
+        threshold: float | None = None,
+    ) -> Iterator[EnrollOutcome]:
+        """Put people into the gallery; yield what became of each photo once that is on the disk. Draw all to enrol all.
+
+        photos: without `name` a folder of folders named like people, a folder of one person's photos, a CSV file of path,name,
+        or several of these; with `name` that person's photos, as files, folders, bytes, PIL images or NumPy arrays.
+        faces: which face of a photo with several; clear: one must be far larger than the others; or largest, only, all.
+        accept_poor: enrol faces that are small, blurred or turned away, too.
+        force: enrol a face that looks like somebody else, or unlike its person, without a word.
+        keep_chips: store a small picture of each face: needed by `reembed` and audit pages.
+        retain: seconds until the faces expire; None: never.
+        device, min_face, min_score, max_side, quick, detector, embedder: see `facepipe.Recognizer`.
+        threshold: cosine, -1..1, from which on two people are confused; None: that of the model's record.
+        Errors: at the call for what cannot be enrolled at all (UsageError, InputError, GalleryError, ModelError); a single photo
+        that cannot be used is an outcome whose status and reason say so.
+        """
+        collected, astray = _photos_of(photos, name)
+        if self.exists:
+            self.database.require_writable()
+        else:
+            store.require_place(self.folder)
+        lookalike, unlike = self._limits(embedder, threshold)
+        rules = EnrollRules(
+            lookalike,
+            unlike,
+            faces=faces,
+            accept_poor=accept_poor,
+            force=force,
+            keep_chips=keep_chips,
+            retain=retain,
+            max_side=max_side or None,
+        )
+        model = DEFAULT_EMBEDDER if embedder is not None else record_of(self).name
+        options = detect_options(min_face, min_score, max_side)
+        describer = load_describer(model, device, options, quick=quick, detector=detector, embedder=embedder)
+        return chain(astray, Enroller(self, describer, rules).run(collected))
+
+    def _limits(self, embedder: Embedder | None, threshold: float | None) -> tuple[float, float]:
+        """Return from which cosine on two people are confused, and below which a face hardly is its person's."""
+        if threshold is not None:
+            return threshold, unlike_limit(threshold)
+        if embedder is not None:
+            raise UsageError(f"the error rates of the embedder {embedder.name!r} are not recorded; give a threshold")
+        record = record_of(self)
+        # A new gallery is judged as one of ten people: it will not stay empty.
+        people = max(10, len(self.snapshot().persons))
+        return policy_for(record, people).threshold, unlike_limit(policy_for(record, 1).threshold)
+
+
+def _photos_of(
+    photos: Source | Iterable[Source | Photo], name: str | None
+) -> tuple[Iterable[Photo], list[EnrollOutcome]]:
+    """Return what is to be enrolled, and what cannot be."""
+    many = [photos] if is_one(photos) else list(photos)  # type: ignore[arg-type]
+    if all(isinstance(photo, Photo) for photo in many):
+        return many, []  # type: ignore[return-value]
+    if all(isinstance(photo, (str, PathLike)) for photo in many):
+        return collect_photos([Path(photo) for photo in many], name)  # type: ignore[arg-type]
+    if name is None:
+        raise UsageError("enroll: whose faces are these? Pictures in memory have no folder's name; give name=")
+    return [Photo(Path(f"<{name} {number}>"), name, photo) for number, photo in enumerate(many, 1)], []  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verification:
+    """Whether two photos show one person.
+
+    same: whether similarity reaches threshold. similarity: cosine, -1..1. model: fingerprint of the embedder. first, second:
+    the faces that were compared.
+    """
+
+    same: bool
+    similarity: float
+    threshold: float
+    model: str
+    first: Face
+    second: Face
+
+
+def detect(
+    image: Source,
+    *,
+    device: str = "auto",
+    min_face: float = 40,
+    min_score: float = 0.4,
+    max_side: int | None = 1280,
+    quick: bool = False,
+) -> tuple[Face, ...]:
+    """Return the faces in one picture, best score first; an empty tuple when there is none.
+
+    image: a path, bytes, an open binary file, a PIL image, a NumPy array (uint8, RGB or grey), an `Image`.
+    device, min_face, min_score, max_side, quick: see `facepipe.Recognizer`. The network stays loaded for the next call.
+    Errors: InputError when the file cannot be read, ImageError when it cannot be read as an image, DeviceError.
+    """
+    detector = _detector(device, min_face, min_score, max_side, quick)
+    return next(iter(detector.detect([as_image(image)]))).faces
+
+
+def embed(
+    image: Source,
+    *,
+    model: str = DEFAULT_EMBEDDER,
+    device: str = "auto",
+    min_face: float = 40,
+    min_score: float = 0.4,
+    max_side: int | None = 1280,
+    quick: bool = False,
+) -> Described:
+    """Return the faces in one picture and a unit vector for each: `.faces`, `.embeddings.vectors`, float32 (n, d).
+
+    model: name of the embedder. Everything else, and errors: as `detect`; ModelError.
+    """
+    describer = _describer(model, device, min_face, min_score, max_side, quick)
+    return describer.describe([as_image(image, max_side=max_side or None)])[0]
+
+
+def verify(
+    a: Source,
+    b: Source,
+    *,
+    model: str = DEFAULT_EMBEDDER,
+    threshold: float | None = None,
+    faces: FaceRule = "clear",
+    device: str = "auto",
+    min_face: float = 40,
+    min_score: float = 0.4,
+    max_side: int | None = 1280,
+    quick: bool = False,
+) -> Verification:
+    """Say whether two pictures show the same person.
+
+    threshold: cosine, -1..1, from which on they do; None: that of the model's record for comparing two.
+    faces: which face of a picture with several: clear (one is far larger than the others), largest or only.
+    Everything else, and errors: as `embed`; NoFaceError, AmbiguousFaceError.
+    """
+    limit = policy_for(get_record(model), 1, threshold=threshold).threshold
+    images = [as_image(source, max_side=max_side or None) for source in (a, b)]
+    described = _describer(model, device, min_face, min_score, max_side, quick).describe(images)
+    (first,), (second,) = (require_faces(photo.faces, faces, photo.path) for photo in described)
+    similarity = float(described[0].embeddings.vectors[first] @ described[1].embeddings.vectors[second])
+    return Verification(
+        similarity >= limit,
+        similarity,
+        limit,
+        described[0].embeddings.fingerprint,
+        described[0].faces[first],
+        described[1].faces[second],
+    )
+
+
+@lru_cache(maxsize=4)
+def _detector(device: str, min_face: float, min_score: float, max_side: int | None, quick: bool) -> Detector:
+    return load_detector(device, detect_options(min_face, min_score, max_side), quick=quick)
+
+
+@lru_cache(maxsize=4)
+def _describer(
+    model: str, device: str, min_face: float, min_score: float, max_side: int | None, quick: bool
+) -> Describer:
+    return load_describer(model, device, detect_options(min_face, min_score, max_side), quick=quick)

@@ -1,0 +1,65 @@
+"""Steps 1 and 2 of many photos at a time, with networks that may be loaded as late as the first photo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from threading import Lock
+
+from facepipe.embed.embedding import embed
+from facepipe.errors import ImageError, NoFaceError
+from facepipe.text import printable
+from facepipe.types import Described, Detector, Embedder, Failed, Image
+
+#: Photos at a time that fill the networks' batches on the CPU, and are still little in memory.
+CPU_PHOTOS = 24
+#: What a single photo may make the numerical libraries raise; whatever else is raised is no fault of the photo.
+PHOTO_ERRORS = (NoFaceError, ImageError, MemoryError, RuntimeError, ArithmeticError)
+
+
+class Describer:
+    """Steps 1 and 2: photos in, faces and embeddings out."""
+
+    _load: Callable[[], tuple[Detector, Embedder]]
+    _lock: Lock
+
+    def __init__(self, detector: Detector, embedder: Embedder, photos: int = CPU_PHOTOS) -> None:
+        """photos: how many `describe` should get at a time."""
+        self._steps: tuple[Detector, Embedder] | None = (detector, embedder)
+        self.photos = photos
+
+    @classmethod
+    def late(cls, load: Callable[[], tuple[Detector, Embedder]], photos: int = CPU_PHOTOS) -> Describer:
+        """Return one that calls `load` when detector or embedder is first needed; what that raises is raised then."""
+        made = cls.__new__(cls)
+        made._steps, made._load, made._lock, made.photos = None, load, Lock(), photos
+        return made
+
+    def load(self) -> tuple[Detector, Embedder]:
+        """Return detector and embedder; they are loaded once, whatever the number of threads that ask."""
+        if self._steps is None:
+            with self._lock:
+                if self._steps is None:
+                    self._steps = self._load()
+        return self._steps
+
+    @property
+    def detector(self) -> Detector:
+        """Step 1."""
+        return self.load()[0]
+
+    @property
+    def embedder(self) -> Embedder:
+        """The network of step 2."""
+        return self.load()[1]
+
+    def describe(self, images: Sequence[Image]) -> list[Described]:
+        """Find and embed the faces of all photos; the faces of all of them share the networks' batches."""
+        return embed(self.embedder, self.detector.detect(images))
+
+
+def spoiled(path: str, error: Exception) -> Failed:
+    """Return what is said of a photo that was read, and that made one of the steps raise one of `PHOTO_ERRORS`."""
+    reason = printable(str(error).strip().split("\n")[0]) or type(error).__name__
+    return Failed(
+        path, f"{printable(path)}: cannot be processed ({reason}); open it in an image editor and save it again"
+    )
