@@ -23,7 +23,7 @@ from facepipe.images import encode_image
 from facepipe.models.mini import Architecture
 from scripts.train import distill
 from scripts.train.augment import EFFECTS, Strength, _mask, augment, middle
-from scripts.train.data import TrainingSet, batches, held_out, held_out_photos
+from scripts.train.data import TrainingSet, batches, held_out
 from scripts.train.distill import DistillPlan, Machine, Run, Student, plan_for, turned_to
 from scripts.train.evalsets import EvalSet, part, unseen_people
 from scripts.train.faces import POINTS
@@ -144,8 +144,12 @@ def test_a_run_with_a_worker_ends_by_itself_and_on_ctrl_c(
     assert (out / "checkpoint.pt").exists() and ("goes on" in errors) == interrupted
 
 
-def test_the_student_learns_and_the_log_and_the_plot_show_it(data: tuple[Path, Path], tmp_path: Path) -> None:
-    plan = replace(PLAN, samples=16 * 60, by="photos")
+def test_the_student_learns_and_the_log_and_the_plot_show_it(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Other photos of people whom it learns: eight colours do not show how a ninth looks.
+    monkeypatch.setattr(distill, "held_out", lambda crops, share, seed: np.arange(len(crops)) % 4 == 0)
+    plan = replace(PLAN, samples=16 * 60)
     figures = Run(plan, replace(HERE, seconds=1e9, every=320), *data, tmp_path / "a").go()
     lines = read_log(tmp_path / "a" / "log.jsonl")
     losses = [line["loss"] for line in lines if "loss" in line]
@@ -201,19 +205,14 @@ def test_batches_are_the_same_in_other_processes_and_every_crop_comes_once(data:
     here = list(batches(dataset, 1, 3, workers=0))
     there = list(batches(dataset, 1, 3, workers=1))
     assert all(torch.equal(a.chips, b.chips) for a, b in zip(here, there, strict=True))
-    part_labelled = np.where(np.arange(48) < 4, 0, -1)
-    balanced = TrainingSet(crops, numbers, np.zeros((48, 8), np.float32), part_labelled, 16, Strength(), balanced=0.5)
-    assert (balanced.chosen(5) < 4).sum() >= 8
 
 
-def test_unseen_crops_are_unseen_people_or_unseen_photos(data: tuple[Path, Path]) -> None:
+def test_unseen_crops_are_of_unseen_people(data: tuple[Path, Path]) -> None:
     crops = CropSet(data[0])
     people = crops.identities()[0]
     by_people = held_out(crops, 0.25)
     assert by_people.sum() == 12 and not set(people[by_people]) & set(people[~by_people])
-    by_photos = held_out_photos(crops, 0.3)
-    assert by_photos.sum() == 16 and set(people[~by_photos]) == set(range(8))
-    assert not held_out(crops, 0.0).any() and not held_out_photos(crops, 0.0).any()
+    assert not held_out(crops, 0.0).any()
 
 
 def test_targets_are_turned_into_the_space_of_a_student_that_starts_trained() -> None:
@@ -291,15 +290,15 @@ def test_a_mask_covers_mouth_and_nose_and_leaves_the_eyes() -> None:
 def test_people_who_are_told_apart_perfectly_have_no_errors_and_no_spread() -> None:
     centres = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))[0][:7].astype(np.float32)
     people = np.r_[np.repeat(np.arange(6), 3), -1]
-    found = unseen_people(centres[people], people, draws=20)  # the one without a name looks like nobody
-    assert found["accuracy"] == found["auc"] == found["tar@0.01"] == 1.0 and found["accuracy_sd"] == 0.0
+    found = unseen_people(centres[people], people)  # the one without a name looks like nobody
+    assert found["accuracy"] == found["auc"] == found["tar@0.01"] == 1.0
     assert (found["people"], found["genuine"], found["impostor"]) == (6, 18, 135) and "tar@0.001" not in found
     assert unseen_people(centres[[0, 1, 2]], np.array([0, 1, 2])) == {}
     assert unseen_people(centres[[0, 0]], np.array([0, 0])) == {}
     chance = np.random.default_rng(1).normal(size=(60, 64))
     chance /= np.linalg.norm(chance, axis=1, keepdims=True)
-    found = unseen_people(chance.astype(np.float32), np.repeat(np.arange(12), 5), draws=20)
-    assert 0.4 < found["accuracy"] < 0.6 and found["accuracy_sd"] > 0.005
+    found = unseen_people(chance.astype(np.float32), np.repeat(np.arange(12), 5))
+    assert 0.4 < found["accuracy"] < 0.6
 
 
 def test_the_share_held_out_is_kept_among_people_and_among_photos_of_nobody() -> None:

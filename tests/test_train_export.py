@@ -1,8 +1,7 @@
-"""Steps 4 and 5 and the commands: what is exported is what was trained, facepipe runs it, and the price of adapting is told."""
+"""Step 4 and the commands: what is exported is what was trained, and facepipe runs it."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -19,13 +18,12 @@ from facepipe.errors import FacepipeError, InputError, ModelError, UsageError
 from facepipe.models import mini
 from facepipe.models.registry import load_embedder
 from facepipe.types import Image
-from scripts.train import adapt, export, lastlayer
+from scripts.train import export
 from scripts.train.cli import cli
 from scripts.train.data import plain_chips
-from scripts.train.distill import Machine, Run, embed_chips
+from scripts.train.distill import Run
 from scripts.train.evaluate import held_out_pairs
 from scripts.train.lock import owned
-from scripts.train.search import chosen, compare, table
 from scripts.train.shards import CropSet, read_json, write_json
 from scripts.train.steps import judging_crops
 from scripts.train.students import ARCHITECTURES
@@ -128,141 +126,6 @@ def test_a_run_without_checkpoint_cannot_be_exported(tmp_path: Path) -> None:
         export.load_student(tmp_path)
 
 
-def test_students_are_compared_on_equal_terms_and_the_comparison_resumes(
-    data: tuple[Path, Path],  # noqa: F811
-    tmp_path: Path,
-) -> None:
-    plan = replace(PLAN, samples=32)
-    rows = compare(["tiny/ws", "tiny/bn"], plan, Machine("cpu", 0), *data, tmp_path / "s")
-    assert [row["name"] for row in rows] == ["tiny/ws", "tiny/bn"] and all(row["samples"] == 32 for row in rows)
-    assert rows[0]["bytes_float16"] == 2 * rows[0]["parameters"] and rows[0]["within_limits"]
-    assert compare(["tiny/ws", "tiny/bn"], plan, Machine("cpu", 0), *data, tmp_path / "s") == rows
-    best = chosen(rows)
-    assert best is not None and best["cosine_unseen"] == max(row["cosine_unseen"] for row in rows)
-    assert chosen([{**row, "within_limits": False} for row in rows]) is None
-    assert rows[0]["held out"]["people"] == 2 and rows[0]["held out"]["genuine"] == 2 * 15
-    lines = table(rows).splitlines()
-    assert len(lines) == 4 and "ms float32" in lines[0] and "| tiny/bn |" in lines[3]
-
-
-# ---- adapting ----
-
-
-def test_adapting_is_refused_where_the_people_gain_nothing_or_strangers_pay() -> None:
-    before = {"fpir_at_threshold": 0.01, "far_of_strangers_at_threshold": 0.001, "found": 0.8}
-    better = {**before, "found": 0.9}
-    assert adapt.judged(before, better, 200) == ([], [])
-    worse = {"fpir_at_threshold": 0.2, "far_of_strangers_at_threshold": 0.01, "found": 0.9}
-    warned, refused = adapt.judged(before, worse, 200)
-    assert len(refused) == 2 and "chance does not explain it" in refused[0] and "more alike" in refused[1]
-    assert warned == refused
-    a_little = {**better, "fpir_at_threshold": 0.015, "far_of_strangers_at_threshold": 0.0013}
-    warned, refused = adapt.judged(before, a_little, 200)
-    assert len(warned) == 2 and "chance could explain it" in warned[0] and refused == []
-    assert "no better" in adapt.judged(before, before, 200)[1][0]
-    tar = "tar_of_strangers_at_far_1e-3"
-    assert "told apart worse" in adapt.judged({**before, tar: 0.9}, {**better, tar: 0.8}, 200)[1][0]
-    assert adapt.judged({**before, tar: 0.9}, {**better, tar: 0.895}, 200)[1] == []
-
-
-def test_the_gain_is_measured_on_unseen_photos_of_known_people() -> None:
-    rng = np.random.default_rng(0)
-    centres = np.linalg.qr(rng.normal(size=(16, 16)))[0]
-    people = np.repeat(np.arange(4), 3)
-    unseen = np.tile([False, False, True], 4)
-    own = centres[people]
-    others = centres[np.repeat(np.arange(4, 10), 2)]
-    who = np.repeat(np.arange(6), 2)
-    found = adapt.figures(own, people, unseen, others, who, 0.5)
-    assert (
-        found["rank1"] == found["found_at_threshold"] == found["tar_of_strangers_at_far_1e-3"] == found["found"] == 1.0
-    )
-    assert found["fpir_at_threshold"] == found["far_of_strangers_at_threshold"] == 0.0 and found["probes"] == 4
-    assert "found" not in adapt.figures(own, people, np.zeros(12, bool), others, who, 0.5)
-
-
-def test_the_threshold_moves_with_the_scores_of_strangers() -> None:
-    rng = np.random.default_rng(0)
-    material = adapt.Material.__new__(adapt.Material)
-    material.people, material.other_people = np.repeat(np.arange(5), 4), np.full(300, -1)
-    unseen = np.tile([False, False, False, True], 5)
-    shared = np.r_[1.0, np.zeros(15)]
-    own, others = lastlayer.unit(rng.normal(size=(20, 16))), lastlayer.unit(rng.normal(size=(300, 16)))
-    alike = (lastlayer.unit(own + shared), lastlayer.unit(others + shared))  # all cosines rise
-    before, after = adapt.both_figures((own, alike[0]), (others, alike[1]), material, unseen, 0.5)
-    assert before["threshold"] == 0.5 < after["threshold"] < 1.0
-    assert abs(after["fpir_at_threshold"] - before["fpir_at_threshold"]) < 0.05
-
-
-def test_photos_that_only_keep_others_in_their_place_are_of_nobody() -> None:
-    class Crops:
-        metas = ({"source": "/a/keep/x/1.jpg"}, {"source": "/a/people/p/1.jpg"}, {"source": "/a/people/q/1.jpg"})
-
-        def identities(self) -> tuple[np.ndarray, tuple[str, ...]]:
-            return np.array([2, 0, 1]), ("p", "q", "x")
-
-    crops: Any = Crops()
-    assert adapt.named_people(crops, [Path("/a/keep")]).tolist() == [-1, 0, 1]
-    assert adapt.named_people(crops, []).tolist() == [2, 0, 1]
-
-
-def test_ridge_is_the_same_from_either_side_and_a_strong_one_changes_nothing() -> None:
-    rng = np.random.default_rng(0)
-    many, few = rng.normal(size=(30, 5)).astype(np.float32), rng.normal(size=(4, 9)).astype(np.float32)
-    for inputs in (many, few):
-        wanted = rng.normal(size=(len(inputs), 3))
-        change = lastlayer.Ridge(inputs).change(wanted, 2.0)
-        x = inputs.astype(np.float64)
-        expected = np.linalg.solve(x.T @ x + 2.0 * np.eye(x.shape[1]), x.T @ wanted)
-        assert np.abs(change - expected).max() < 1e-4
-        assert np.abs(lastlayer.Ridge(inputs).change(wanted, 1e9)).max() < 1e-6
-
-
-def test_the_changed_layer_is_the_network_with_other_weights() -> None:
-    torch.manual_seed(0)
-    network = mini.Mini(TINY).eval().requires_grad_(False)
-    chips = np.random.default_rng(0).integers(0, 256, (5, 112, 112, 3), np.uint8)
-    cpu = torch.device("cpu")
-    layer = lastlayer.layer_of(network, chips, cpu)
-    change = np.random.default_rng(1).normal(size=(layer.inputs.shape[1], TINY.dim)) * 0.1
-    changed = lastlayer.with_change(network, change, layer.scale)
-    assert np.abs(embed_chips(changed, chips, cpu, torch.float32) - layer.moved(change)).max() < 1e-4
-    assert np.abs(embed_chips(network, chips, cpu, torch.float32) - layer.moved(None)).max() < 1e-5
-
-
-def test_targets_are_drawn_to_their_person_and_nobody_else() -> None:
-    rng = np.random.default_rng(0)
-    target = lastlayer.unit(rng.normal(size=(9, 8)))
-    people = np.array([0, 0, 0, 1, 1, 1, -1, -1, -1])
-    whole = lastlayer.pulled(target, people, 1.0)
-    assert np.abs(whole[0] - whole[1]).max() < 1e-12 and np.abs(whole[0] - whole[3]).max() > 0.01
-    assert np.abs(whole[6:] - target[6:]).max() < 1e-12
-    assert np.abs(lastlayer.pulled(target, people, 0.0) - target).max() < 1e-12
-
-
-def test_cross_validation_takes_what_helps_and_leaves_noise_alone() -> None:
-    """Eight people told apart by some inputs; the layer also listens to one that says nothing of who it is."""
-    rng = np.random.default_rng(0)
-    people = np.repeat(np.arange(12), 6)
-    centres, noise = rng.normal(size=(12, 8))[people], rng.normal(size=(72, 1)) * 6
-    weights = np.r_[np.eye(8), np.ones((1, 8))]
-
-    def layer(seed: int) -> lastlayer.Layer:
-        own = np.c_[centres + np.random.default_rng(seed).normal(size=(72, 8)) * 0.2, noise]
-        inputs = np.c_[own / 8, np.ones(72)].astype(np.float32)
-        return lastlayer.Layer(inputs, own @ weights, 8.0)
-
-    plain, mirrored = layer(1), layer(2)
-    itself = lastlayer.unit(plain.outputs)
-    good = lastlayer.Lesson(plain, mirrored, {"itself": itself, "teacher": lastlayer.unit(centres)}, people)
-    setting, scores = lastlayer.choose(good, np.arange(72))
-    assert setting is not None and setting.target == "teacher"
-    assert scores[lastlayer.described(setting)] > scores["as it is"] + 0.1
-    clean = lastlayer.Layer(plain.inputs, centres, 8.0)
-    perfect = lastlayer.Lesson(clean, clean, {"itself": lastlayer.unit(centres)}, people)
-    assert lastlayer.choose(perfect, np.arange(72))[0] is None
-
-
 # ---- the commands ----
 
 
@@ -288,25 +151,6 @@ def test_one_command_from_photos_to_a_registered_model(tmp_path: Path, astronaut
     card = (tmp_path / "w" / "model" / "own.md").read_text()
     assert "Teacher `mini`" in card
     assert "Verification" not in card  # nobody was held out
-
-
-@pytest.mark.models
-def test_adapting_refuses_what_is_no_better_and_force_registers_it(
-    tmp_path: Path, astronaut: Image, hopper: Image
-) -> None:
-    photos = _photos(tmp_path, astronaut, hopper)
-    common = ["--crop-workers", "0", "--device", "cpu", "--threads", "1", "--strangers", str(photos)]
-    # Both people are found perfectly already: there is nothing to gain.
-    with pytest.raises(ModelError, match=r"own2: not exported, mini is better .*gain.json"):
-        call("adapt", str(photos), "--out", str(tmp_path / "a"), "--name", "own2", "--splits", "2", *common)
-    result = read_json(tmp_path / "a" / "gain.json")
-    assert result["before"]["rank1"] == result["after"]["rank1"] == 1.0 and len(result["splits"]) == 2
-    assert result["after"]["fpir_at_threshold"] > 0.5  # these strangers are the people themselves
-    with pytest.raises(ModelError, match="own2"):
-        load_embedder("own2", "cpu")
-    network = ["--method", "network", "--samples", "4", "--lr", "1e-6", "--batch", "2", "--workers", "0", "--force"]
-    forced = json.loads(call("adapt", str(photos), "--out", str(tmp_path / "b"), "--name", "own3", *network, *common))
-    assert forced["refused"] and load_embedder("own3", "cpu").dim == 256
 
 
 def _photos(folder: Path, astronaut: Image, hopper: Image) -> Path:
@@ -353,11 +197,8 @@ def test_commands_refuse_what_does_not_fit(tmp_path: Path) -> None:
     known = ["--out", str(tmp_path / "w"), "--name", "own", "--device", "cpu"]
     with pytest.raises(UsageError, match="other photos or options"):
         call("all", str(tmp_path), "--teacher", "mini", *known)
-    with pytest.raises(UsageError, match="other photos or options"):
-        call("adapt", str(tmp_path), "--strangers", str(tmp_path), *known)
-    for command in (["all"], ["adapt", "--strangers", str(tmp_path)]):
-        with pytest.raises(FacepipeError, match=r"away\.onnx: no such file"):
-            call(*command, str(tmp_path), "--teacher", f"x={tmp_path / 'away.onnx'}", *known)
+    with pytest.raises(FacepipeError, match=r"away\.onnx: no such file"):
+        call("all", str(tmp_path), "--teacher", f"x={tmp_path / 'away.onnx'}", *known)
     with pytest.raises(UsageError, match="belong together"):
         call("distill", "--crops", "x", "--targets", "x", "--out", str(tmp_path), "--eval-pairs", "p")
 
@@ -369,7 +210,7 @@ def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=f"in use by pid {os.getpid()}"):
             call("distill", *arguments)
         with pytest.raises(UsageError, match="in use by pid"):
-            call("all", str(tmp_path), "--out", str(out), "--name", "own")
+            call("all", str(tmp_path), "--out", str(out), "--name", "own", "--teacher", "mini")
         (out / "kept").touch()
     with pytest.raises(InputError, match="no finished shard"):
         call("distill", *arguments)

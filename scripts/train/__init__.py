@@ -1,4 +1,4 @@
-"""The recipe of the shipped embedder: crops, teach, distill, export, and the comparison of students.
+"""The recipe of the shipped embedder: crops, teach, distill, export.
 
     photos ──crops──▶ shards of 128x128 crops ──teach──▶ target vectors ──distill──▶ student ──export──▶ a model that facepipe runs
 

@@ -22,22 +22,12 @@ _TEACHERS = click.option(
     "--teacher", "teachers", multiple=True, required=True, metavar="NAME[=FILE.onnx][:WEIGHT]",
     help="A model of facepipe, or an ONNX file with a description of its input; repeatable.",
 )  # fmt: skip
-_COMPARED = (
-    "v0/ws",
-    "v0/bn",
-    "early/ws",
-    "early/bn",
-    "early-deep/ws",
-    "wide-shallow/ws",
-    "depthwise/ws",
-    "depthwise/bn",
-)
 _DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Train the embedder, or adapt it: photos, crops, teachers, distillation, a model that facepipe runs.
+    """Train the embedder: photos, crops, teachers, distillation, a model that facepipe runs.
 
     \b
     scripts/train/run all photos/ --out work --name mine --minutes 60
@@ -158,33 +148,6 @@ def export(
     echo(json.dumps(run_export(run, crops, targets, out, name, reports, register, note, decision), indent=1))
 
 
-@cli.command(context_settings={"default_map": {"hold_out": 0.3, "samples": 20_480}})
-@_CROPS
-@_TARGETS
-@_OUT
-@click.option("--student", "students", multiple=True, metavar="NAME[/ws|/bn]", default=_COMPARED, show_default=True)
-@distill_options
-def search(crops: Path, targets: Path, out: Path, students: tuple[str, ...], **options: Any) -> None:
-    """Step 5: compare students after equal training: accuracy on people held out (--hold-out), ms per face, size.
-
-    The student is chosen on these people. --eval-pairs adds a column and changes no choice: a set that is reported on must not
-    choose.
-    """
-    from facepipe.errors import UsageError
-    from scripts.train.search import chosen, compare, table
-    from scripts.train.steps import evalsets_of, plan_of
-
-    if options["minutes"] is not None:
-        raise UsageError("search: students are compared after equally many crops; use --samples instead of --minutes")
-    plan, machine = plan_of(options)
-    with owned(out):
-        sets = evalsets_of(options, out.parent / "evalsets", note)
-        rows = compare(students, plan, machine, crops, targets, out, sets, note)
-    echo(table(rows))
-    best = chosen(rows)
-    note(f"nearest to the teacher within the limits: {best['name']}" if best else "no student is within the limits")
-
-
 @cli.command()
 @click.option("--pairs", type=_PATH, required=True, help="LFW's pairs.txt, or a CSV a,b,same.")
 @click.option("--images", type=_PATH, required=True, help="Folder that the names in the pairs are relative to.")
@@ -236,54 +199,3 @@ def everything(photos: tuple[Path, ...], out: Path, name: str, teachers: tuple[s
         run_export(run, crops, targets, model, name, (), True, note)
         write_card(model, name, crops, run_evaluate(run, crops, model, name, options, note))
     echo(str(model / f"{name}.safetensors"))
-
-
-#: For --method network: a network that is trained already wants smaller steps and fewer of them.
-_ADAPTING = {"start": "mini", "identity": 0.01, "hold_out": 0.33, "lr": 3e-5, "samples": 5_000, "batch": 64}
-
-
-@cli.command(context_settings={"default_map": _ADAPTING})
-@click.argument("people", type=_PATH, nargs=-1, required=True)
-@click.option(
-    "--strangers", type=_PATH, multiple=True, required=True, help="Photos of others: measured, never trained on."
-)
-@click.option(
-    "--teacher",
-    "teachers",
-    multiple=True,
-    metavar="NAME[=FILE.onnx][:WEIGHT]",
-    help="Who teaches meanwhile; without one the network only learns who is who.",
-)
-@click.option(
-    "--keep", type=_PATH, multiple=True, help="Photos of anybody: learnt from so that others keep their place."
-)
-@click.option(
-    "--method",
-    type=click.Choice(["last-layer", "network"]),
-    default="last-layer",
-    show_default=True,
-    help="Solve the last layer anew, or train the whole network (only for many thousand photos).",
-)
-@click.option(
-    "--splits",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Measure so often, with other photos held out each time (last-layer).",
-)
-@click.option("--force", is_flag=True, help="Export and register it even where it is worse than before.")
-@_OUT
-@_NAME
-@crop_options
-@distill_options
-def adapt(people: tuple[Path, ...], strangers: tuple[Path, ...], name: str, out: Path, **options: Any) -> None:
-    """Adapt a network (--from) to people: folders named like them, a few photos each.
-
-    Part of their photos (--hold-out) is kept aside; on these the gain is measured, and on strangers the price. A network that is
-    no better, or worse with strangers, is neither exported nor registered.
-    """
-    from scripts.train.adapt import run_adapt
-
-    with owned(out):
-        result = run_adapt(people, strangers, out, name, options, note)
-    echo(json.dumps(result, indent=1))

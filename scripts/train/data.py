@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import multiprocessing
 import os
 import signal
@@ -38,28 +37,6 @@ def held_out(crops: CropSet, share: float, seed: int = 0) -> np.ndarray:
     return np.asarray([key in chosen for key in keys], np.bool_)
 
 
-def held_out_photos(crops: CropSet, share: float, seed: int = 0) -> np.ndarray:
-    """Return bool (n,): crops that are never trained on, some of each person's; at least one stays to train on.
-
-    For adapting to people: what counts is how well their other photos are known. A photo goes to one side with all its crops.
-    """
-    unseen = np.zeros(len(crops), np.bool_)
-    people: dict[str, list[str]] = {}
-    for meta in crops.metas:
-        photos = people.setdefault(str(meta["identity"]), [])
-        if meta["sha256"] not in photos:
-            photos.append(meta["sha256"])
-    chosen = set[str]()
-    rng = np.random.default_rng(seed)
-    for name in sorted(people):
-        photos = people[name]
-        count = min(math.ceil(share * len(photos)), len(photos) - 1) if share else 0
-        chosen |= {photos[int(i)] for i in rng.permutation(len(photos))[:count]}
-    for i, meta in enumerate(crops.metas):
-        unseen[i] = meta["sha256"] in chosen
-    return unseen
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """chips: uint8 (n, 112, 112, 3). target: float32 (n, d). identity: int64 (n,), -1 unknown."""
@@ -81,17 +58,11 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor, Tensor]]):
         batch: int,
         strength: Strength,
         seed: int = 0,
-        balanced: float = 0.0,
     ) -> None:
-        """numbers: the crops that are trained on. targets, identities: of all crops.
-
-        balanced: share of each batch that is drawn from labelled crops, whoever they are: the people to adapt to are few.
-        """
+        """numbers: the crops that are trained on. targets, identities: of all crops."""
         self._crops, self._numbers = crops, numbers
         self._targets, self._identities = targets, identities
         self._batch, self._strength, self._seed = batch, strength, seed
-        labelled = numbers[identities[numbers] >= 0]
-        self._labelled, self._drawn = labelled, round(balanced * batch) if len(labelled) else 0
         self._order: tuple[int, Int64] = (-1, numbers)
 
     def __len__(self) -> int:
@@ -118,9 +89,6 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor, Tensor]]):
                 rng = np.random.default_rng((self._seed, 1, epoch))
                 self._order = (epoch, rng.permutation(self._numbers))
             chosen[i] = self._order[1][at]
-        if self._drawn:
-            rng = np.random.default_rng((self._seed, 2, step))
-            chosen[: self._drawn] = rng.choice(self._labelled, self._drawn)
         return chosen
 
 

@@ -27,7 +27,7 @@ from facepipe.models.devices import network_dtype, resolve_device
 from facepipe.models.mini import Mini, build
 from facepipe.types import Float32, Int64, UInt8
 from scripts.train.augment import Strength, middle
-from scripts.train.data import Batch, TrainingSet, batches, held_out, held_out_photos, normalised, plain_chips
+from scripts.train.data import Batch, TrainingSet, batches, held_out, normalised, plain_chips
 from scripts.train.evalsets import EvalSet, unseen_people
 from scripts.train.losses import MarginSoftmax, cosine_loss, relational_loss
 from scripts.train.runlog import Log, Stop, Sums, plot, short
@@ -37,7 +37,7 @@ from scripts.train.teach import read_target
 
 Say = Callable[[str], None]
 
-#: What the figures on people or photos that are never trained on are called.
+#: What the figures on people that are never trained on are called.
 UNSEEN = "held out"
 #: More steps than anybody makes.
 _ANY = 1 << 40
@@ -49,8 +49,8 @@ class DistillPlan:
 
     samples: crops seen in all. lr: at its highest, after `warmup` (share of the run). ema: decay of the averaged weights, which are
     what is evaluated and exported. relational: weight of the relational loss. identity: weight of the margin softmax, 0 without.
-    balanced: share of each batch drawn from labelled crops. start: "" from nothing, a model's name, or a .safetensors file.
-    hold_out: share of people (by=people) or of each person's photos (by=photos) that is never trained on.
+    start: "" from nothing, a model's name, or a .safetensors file.
+    hold_out: share of the people that is never trained on.
     """
 
     architecture: str = "early"
@@ -64,10 +64,8 @@ class DistillPlan:
     relational: float = 4.0
     identity: float = 0.0
     margin: str = "cosface"
-    balanced: float = 0.0
     start: str = ""
     hold_out: float = 0.05
-    by: str = "people"
     seed: int = 0
     strength: Strength = field(default_factory=Strength)
 
@@ -217,8 +215,7 @@ class Run:
         self.crops = CropSet(crops)
         target = read_target(self.crops, targets)
         identities, names = self.crops.identities()
-        split = held_out if plan.by == "people" else held_out_photos
-        unseen = split(self.crops, plan.hold_out, plan.seed)
+        unseen = held_out(self.crops, plan.hold_out, plan.seed)
         self.train, self.unseen = np.flatnonzero(~unseen), np.flatnonzero(unseen)[:2048]
         if len(self.train) < plan.batch:
             raise UsageError(
@@ -240,10 +237,7 @@ class Run:
             target = turned_to(target, current, self.train)
         self.target, self.identities = target, identities
         self.unseen_chips = plain_chips(self.crops, self.unseen)
-        self.dataset = TrainingSet(
-            self.crops, self.train, target, identities, plan.batch, plan.strength, plan.seed, plan.balanced
-        )
-        self.best_rate = 0.0
+        self.dataset = TrainingSet(self.crops, self.train, target, identities, plan.batch, plan.strength, plan.seed)
         #: Seconds of training before this process.
         self.spent = 0.0
 
@@ -280,11 +274,8 @@ class Run:
 
     # -- looking ---------------------------------------------------------------------------------------------------------------
 
-    def evaluate(self, draws: int = 0) -> dict[str, Any]:
-        """Return the mean cosine to the target on unseen crops, how they are told apart, and the figures of each evaluation set.
-
-        draws: bootstrap samples of people behind the standard deviation of the accuracy on unseen people.
-        """
+    def evaluate(self) -> dict[str, Any]:
+        """Return the mean cosine to the target on unseen crops, how they are told apart, and the figures of each evaluation set."""
         network = folded(self.student.average).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         figures: dict[str, Any] = {}
         if len(self.unseen):
@@ -295,7 +286,7 @@ class Run:
             if off.any():
                 difference = vectors @ vectors.T - wanted @ wanted.T
                 figures["relation_error_unseen"] = float(np.sqrt(np.square(difference[off]).mean()))
-            people = unseen_people(vectors, self.identities[self.unseen], draws)
+            people = unseen_people(vectors, self.identities[self.unseen])
             if people:
                 figures[UNSEEN] = people
         for evalset in self.evalsets:
@@ -326,7 +317,6 @@ class Run:
                 step, now = student.step, time.monotonic()
                 if now - lined >= machine.line_seconds or step == plan.steps or step % every == 0:
                     rate = since * plan.batch / (now - lined) if now > lined else 0.0
-                    self.best_rate = max(self.best_rate, rate)
                     means = sums.means()
                     seconds = now - started
                     log.write(

@@ -64,11 +64,10 @@ class EvalSet:
         return result
 
 
-def unseen_people(vectors: Float32, people: Int64, draws: int = 0, seed: int = 0) -> dict[str, float]:
+def unseen_people(vectors: Float32, people: Int64) -> dict[str, float]:
     """Return verification figures over all pairs of crops whose person is known; empty without pairs of both kinds.
 
-    vectors: float32 (n, d), unit. people: int64 (n,), -1 unknown. accuracy: 1 - EER. draws: bootstrap samples of people, whose
-    standard deviation of the accuracy is `accuracy_sd`: pairs that share a person are not independent.
+    vectors: float32 (n, d), unit. people: int64 (n,), -1 unknown. accuracy: 1 - EER.
     """
     known = np.flatnonzero(people >= 0)
     owners = people[known]
@@ -83,19 +82,6 @@ def unseen_people(vectors: Float32, people: Int64, draws: int = 0, seed: int = 0
         if metrics.supported(far, len(impostor)):
             found[f"tar@{far:g}"] = metrics.tar_at_far(genuine, impostor, far)
     found |= {"people": float(len(np.unique(owners))), "genuine": float(len(genuine)), "impostor": float(len(impostor))}
-    rng, names, drawn = np.random.default_rng(seed), np.unique(owners), []
-    for _ in range(draws):
-        sample = rng.choice(names, len(names))
-        rows = np.concatenate([np.flatnonzero(owners == name) for name in sample])
-        copy = np.repeat(np.arange(len(sample)), [int((owners == name).sum()) for name in sample])
-        a, b = np.triu_indices(len(rows), 1)
-        mated = copy[a] == copy[b]
-        other = owners[rows[a]] != owners[rows[b]]  # two draws of one person are not two people
-        if mated.any() and other.any():
-            values = scores[rows[a], rows[b]]
-            drawn.append(1.0 - metrics.eer(values[mated], values[other])[0])
-    if drawn:
-        found["accuracy_sd"] = float(np.std(drawn))
     return found
 
 

@@ -23,15 +23,12 @@ from facepipe.models.graphs import mini_graph
 from facepipe.models.onnx_engine import OnnxEngine
 from facepipe.models.registry import Licence, ModelFile, ModelRecord
 from facepipe.types import Float32, UInt8
-from scripts.train.distill import DistillPlan
 from scripts.train.runlog import read_log
 from scripts.train.shards import read_json, write_json
 from scripts.train.students import ARCHITECTURES, folded, trainable
 
 #: Least cosine between the formats of one network on the same chips.
 AGREEMENT = 0.999
-#: What a successor of the shipped network may weigh (float16) and take (float32, one core, batches of 32).
-MAX_BYTES, MAX_MS = 12_000_000, 5.0
 #: By which the best person must lead the second, as `models add` has it.
 MARGIN = 0.03
 #: Pairs of different people from which a threshold is measured.
@@ -49,8 +46,7 @@ def load_student(run: Path) -> mini.Mini:
     state = torch.load(path, map_location="cpu", weights_only=True)["average"]
     if values["start"]:
         return mini.build(state)
-    plan = DistillPlan(**{k: v for k, v in values.items() if k != "strength"})
-    network = trainable(mini.Mini(ARCHITECTURES[plan.architecture]), plan.norm)
+    network = trainable(mini.Mini(ARCHITECTURES[values["architecture"]]), values["norm"])
     network.load_state_dict(state)
     return folded(network)
 
@@ -214,10 +210,7 @@ def model_card(facts: Mapping[str, Any], reports: Sequence[Mapping[str, Any]], d
     file = record["files"][0]
     groups = ", ".join(f"{n} of {c}" for n, c in architecture["groups"])
     start = f"from `{plan['start']}`" if plan["start"] else "from random weights"
-    if "setting" in plan:
-        how = f"The last layer of `{plan['start']}` solved anew, the rest as it was: {plan['setting']}."
-    else:
-        how = f"{plan['samples']:,} samples {start}, batches of {plan['batch']}, normalisation `{plan['norm']}`."
+    how = f"{plan['samples']:,} samples {start}, batches of {plan['batch']}, normalisation `{plan['norm']}`."
     lines = [
         f"# {record['name']}",
         "",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,12 +129,11 @@ def run_teach(crops: Path, out: Path, teachers: tuple[str, ...], dim: int, devic
     return result
 
 
-def run_distill(crops: Path, targets: Path, out: Path, options: Options, say: Say, **changes: Any) -> dict[str, Any]:
+def run_distill(crops: Path, targets: Path, out: Path, options: Options, say: Say) -> dict[str, Any]:
     """Step 3."""
     from scripts.train.distill import Run, plan_for
 
     plan, machine = plan_of(options)
-    plan = replace(plan, **changes)
     sets = evalsets_of(options, out.parent / "evalsets", say)
     with owned(out):
         run = Run(plan, machine, crops, targets, out, sets, say)
@@ -193,11 +191,10 @@ def judging_crops(stored: CropSet, unseen: np.ndarray) -> tuple[np.ndarray, list
 
 def unseen_of(run: Path, stored: CropSet) -> np.ndarray:
     """Return bool (n,): the crops that a run was never trained on."""
-    from scripts.train.data import held_out, held_out_photos
+    from scripts.train.data import held_out
 
     plan = read_json(run / "plan.json")
-    split = held_out if plan["by"] == "people" else held_out_photos
-    return split(stored, plan["hold_out"], plan["seed"])
+    return held_out(stored, plan["hold_out"], plan["seed"])
 
 
 def write_card(out: Path, name: str, crops: Path, reports: Sequence[Path]) -> None:

@@ -6,7 +6,7 @@ Three ways, each a wrapper that takes a convolution's place and can be folded in
 - `bn`: BatchNorm behind each convolution. It reads and writes every activation twice more, and that is what a CPU waits for.
 - `ws`: scaled weight standardisation (Brock et al., "Characterizing signal propagation to close the performance gap in unnormalized
   ResNets", 2021): the filters are normalised instead of the activations. Filters are small, so it costs next to nothing.
-- `none`: nothing; for networks that are trained already and are only adapted.
+- `none`: nothing; for networks that are trained already.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from torch.nn.functional import conv2d
 
 from facepipe.models.mini import Architecture, Mini
 
-#: The candidates of the architecture comparison; `v0` is the network that facepipe shipped first.
+#: `v0` is the network that facepipe shipped first; see docs/training.md for how they compare.
 ARCHITECTURES: dict[str, Architecture] = {
     "v0": Architecture(),
     "early": Architecture(stem=64, stem_stride=4, groups=((3, 128), (2, 256)), neck=128),
-    "early-deep": Architecture(stem=64, stem_stride=4, groups=((6, 128), (2, 256)), neck=96),
     "wide-shallow": Architecture(stem=32, groups=((1, 64), (2, 128), (2, 288)), neck=96),
     "depthwise": Architecture(stem=32, groups=((2, 48), (4, 96), (3, 192)), expand=4, neck=128),
 }
