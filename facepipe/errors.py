@@ -3,7 +3,7 @@
     FacepipeError                 1  unplanned, and the base of all others
     ├── UsageError                2  the request itself is wrong (click uses 2 as well)
     ├── InputError                3  a file or folder cannot be read
-    │   └── ImageError            3  ... because it is no picture, damaged, or too large
+    │   └── ImageError            3  ... because it is not a picture, is damaged, or is too large
     ├── OutputError               3  a file cannot be written
     ├── NoFaceError               4  no face where one was needed
     │   └── AmbiguousFaceError    4  several faces where exactly one was needed
@@ -63,7 +63,7 @@ class InputError(FacepipeError):
 
 
 class ImageError(InputError):
-    """A file is no picture, is damaged, or is larger than the limit."""
+    """A file is not a picture, is damaged, or is larger than the limit."""
 
 
 class OutputError(FacepipeError):

@@ -37,7 +37,7 @@ _JOINING = re.compile(
 def printable(text: str | os.PathLike[str]) -> str:
     """Return a path or name as one line that shows everything that is in it.
 
-    What a terminal acts on or nobody can see (control characters, marks that turn the direction of text, zero-width
+    What a terminal acts on or cannot be seen (control characters, marks that turn the direction of text, zero-width
     characters, undecodable bytes) becomes the escape that JSON has for it, so that a line of JSON still means the same.
     Zero-width joiners stay where a script or an emoji needs them.
     """

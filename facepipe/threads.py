@@ -27,7 +27,7 @@ def cores() -> int:
 
 
 def wanted(default: int = 1) -> int:
-    """Return the threads for one operation: FACEPIPE_THREADS, else `default`; UsageError when it is no number above 0."""
+    """Return the threads for one operation: FACEPIPE_THREADS, else `default`; UsageError when it is not a number above 0."""
     text = os.environ.get("FACEPIPE_THREADS", "")
     if not text:
         return default

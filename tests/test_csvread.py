@@ -26,9 +26,9 @@ READERS: dict[str, Callable[[Path], object]] = {
         ("path,name\n1.jpg,Zoë\n".encode("latin-1"), "line 2: is not UTF-8 (perhaps Latin-1"),
         (b"path;name\n1.jpg;Ann\n", "line 1: columns are separated by semicolons, expected commas"),
         (b"path\tname\n1.jpg\tAnn\n", "line 1: columns are separated by tabs, expected commas"),
-        ("path,name\n1.jpg,Ann\n".encode("utf-16"), "line 1: is UTF-16 or no text at all"),
+        ("path,name\n1.jpg,Ann\n".encode("utf-16"), "line 1: is UTF-16 or not text"),
         (b'path,name\n1.jpg,"Ann\n', "line 2: cannot be read as CSV"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0", "line 1: is UTF-16 or no text at all"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0", "line 1: is UTF-16 or not text"),
     ],
 )
 def test_every_reader_says_which_line_and_what_to_do(tmp_path: Path, reader: str, data: bytes, says: str) -> None:

@@ -60,6 +60,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     above = hopper.shape[0] - collins.shape[0]
     pictures["photo.jpg"] = np.hstack([hopper, np.pad(collins, ((above, 0), (0, 0), (0, 0)), "edge")])
     pictures["photos/one.jpg"] = collins
+    pictures["a.jpg"], pictures["b.jpg"] = hopper, pictures["people/Grace Hopper/portrait.jpg"]
     pictures["photos/two.jpg"] = np.full((200, 300, 3), 90, np.uint8)
     for path, rgb in pictures.items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -266,9 +266,9 @@ def test_half_a_file_is_an_error(kind: str, share: float) -> None:
     ("data", "words"),
     [
         (b"", "is empty"),
-        (b"hello, I am a letter", "no picture"),
-        (b"\xff\xd8\xff", "no picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "no picture"),
+        (b"hello, I am a letter", "as an image"),
+        (b"\xff\xd8\xff", "as an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "as an image"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_one_line(data: bytes, words: str) -> None:

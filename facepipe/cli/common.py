@@ -109,7 +109,7 @@ class FiniteRange(click.FloatRange):
 
 
 def echo(text: str = "", *, exact: bool = False) -> None:
-    """Write lines of the answer to stdout; what a terminal would act on, or nobody would see, appears as JSON's escapes.
+    """Write lines of the answer to stdout; what a terminal would act on, or cannot be seen, appears as JSON's escapes.
 
     exact: every character as it is, unless stdout is a terminal.
     """

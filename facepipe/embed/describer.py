@@ -12,7 +12,7 @@ from facepipe.types import Described, Detector, Embedder, Failed, Image
 
 #: Photos at a time that fill the networks' batches on the CPU, and are still little in memory.
 CPU_PHOTOS = 24
-#: What a single photo may make the numerical libraries raise; whatever else is raised is no fault of the photo.
+#: What a single photo may make the numerical libraries raise; whatever else is raised is not the photo's fault.
 PHOTO_ERRORS = (NoFaceError, ImageError, MemoryError, RuntimeError, ArithmeticError)
 
 

@@ -92,7 +92,7 @@ def as_output_error(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"{printable(path)}: cannot be written ({reason}); choose a place with room and permission"
+            f"{printable(path)}: cannot be written ({reason}); choose a place with free space and write permission"
         ) from error
 
 

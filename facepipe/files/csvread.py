@@ -34,7 +34,7 @@ def read_lines(path: Path) -> list[str]:
         raise InputError(f"{printable(path)}: cannot be read ({reason}); check the path") from error
     advice = "save it as CSV UTF-8"
     if data.startswith(_UTF16) or b"\0" in data:
-        raise InputError(f"{printable(path)}, line 1: is UTF-16 or no text at all; {advice}")
+        raise InputError(f"{printable(path)}, line 1: is UTF-16 or not text; {advice}")
     try:
         return list(io.StringIO(data.decode("utf-8-sig"), newline=""))
     except UnicodeDecodeError as error:

@@ -73,7 +73,7 @@ def check_outputs(
 ) -> None:
     """UsageError when a command may not write one of its outputs; asked before any work. None is passed over.
 
-    An output may be no input, no other output, nothing in the gallery's folder, and otherwise as `require_free` says.
+    An output may not be an input, another output or in the gallery's folder; otherwise `require_free` applies.
     Folders are only compared with the gallery's.
     """
     wanted = [path for path in outputs if path is not None]

@@ -52,7 +52,7 @@ def _managed(picture: PIL.Image.Image) -> PIL.Image.Image:
             converted = ImageCms.profileToProfile(picture, source, srgb, outputMode="RGB")
             if converted is not None:
                 return converted
-    except (ImageCms.PyCMSError, OSError):  # a profile for other colours, or a damaged one: as if there were none
+    except (ImageCms.PyCMSError, OSError):  # a profile for other colours, or a damaged one, is ignored
         pass
     if picture.mode == "CMYK":
         return picture

@@ -29,7 +29,7 @@ def room(shape: tuple[int, ...], dtype: type[_Scalar]) -> NDArray[_Scalar]:
     else:
         pages = mmap.mmap(-1, length)
     if length >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel that was built without them: advice that nobody can follow
+        with contextlib.suppress(OSError):  # a kernel that was built without them: the advice is not supported
             pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype).reshape(shape)
 

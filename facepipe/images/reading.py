@@ -67,7 +67,7 @@ class Readable(Protocol):
 
 
 def max_pixels() -> int:
-    """Return the largest number of pixels that a picture may have; UsageError when FACEPIPE_MAX_PIXELS is no number."""
+    """Return the largest number of pixels that a picture may have; UsageError when FACEPIPE_MAX_PIXELS is not a number."""
     text = os.environ.get("FACEPIPE_MAX_PIXELS", "")
     if not text:
         return DEFAULT_MAX_PIXELS
@@ -94,7 +94,7 @@ def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
     """Return the name of a picture's file, as given, and its bytes.
 
     Never takes more memory than a picture within the pixel limit may need. Raises InputError when there is no such file,
-    it is a pipe or a device (other than stdin), or it may not be read, ImageError when it is empty or too large.
+    it is a pipe or a device (other than stdin), or may not be read, ImageError when it is empty or too large.
     """
     limit = max(64 << 20, max_pixels() * _MAX_BYTES_PER_PIXEL)
     if not isinstance(source, (str, os.PathLike)):
@@ -109,7 +109,7 @@ def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
                 regular = stat.S_ISREG(info.st_mode)
                 if not regular and not _is_descriptor(name):
                     raise InputError(
-                        f"{printable(name)}: is a pipe or a device, no file; pipe into `-`, or save it first"
+                        f"{printable(name)}: is a pipe or a device, not a file; pipe it into `-`, or save it first"
                     )
                 data = file.read(limit + 1) if not regular or info.st_size <= limit else b""
                 too_large = regular and info.st_size > limit
@@ -135,7 +135,7 @@ def _is_descriptor(name: str) -> bool:
 
 
 def _open_at_once(name: str, flags: int) -> int:
-    """Open a file; a pipe to which nobody writes is opened too, where a plain open would wait for a writer."""
+    """Open a file; a pipe without a writer is opened too, where a plain open would wait for one."""
     return os.open(name, flags if _is_descriptor(name) else flags | os.O_NONBLOCK)
 
 
@@ -146,10 +146,10 @@ def _too_many_bytes(name: str, limit: int) -> str:
 def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> Image:
     """Decode a picture.
 
-    name: what the picture is called in messages and in `Image.path`. max_side: when the longer displayed side has
-    more pixels than this, the picture is reduced to exactly that many by averaging areas (JPEGs partly while
+        name: what the picture is called in messages and in `Image.path`. max_side: when the longer displayed side has
+        more pixels than this, the picture is reduced to exactly that many by averaging areas (JPEGs partly while
     decoding); `Image.size` keeps the displayed size, `Image.enlarge` the bytes. Raises ImageError when the bytes are
-    no picture, a damaged one, or one of more than `max_pixels()` pixels.
+        not a picture, are damaged, or hold more than `max_pixels()` pixels.
     """
     if max_side is not None and max_side < 1:
         raise ValueError(f"max_side: expected 1 or more, got {max_side}")
@@ -171,9 +171,9 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
     except PIL.Image.DecompressionBombError as error:
         raise ImageError(_too_large(name, "has more than", limit)) from error
     except MemoryError as error:
-        raise ImageError(f"{printable(name)}: needs more memory than there is; make the picture smaller") from error
+        raise ImageError(f"{printable(name)}: needs more memory than is available; make the picture smaller") from error
     except PIL.UnidentifiedImageError as error:
-        raise ImageError(f"{printable(name)}: is no picture that can be read; convert it to JPEG or PNG") from error
+        raise ImageError(f"{printable(name)}: cannot be read as an image; convert it to JPEG or PNG") from error
     except _DECODER_ERRORS as error:
         reason = str(error).strip()
         if not reason or reason.startswith("decoder error"):  # Pillow's words when a library gives only a number

@@ -20,7 +20,7 @@ PEOPLE = ("Eileen Collins", "Grace Hopper")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DemoPicture:
-    """A picture and who is in it; person None: nobody."""
+    """A picture and who is in it; person None: it shows no person."""
 
     image: Image
     person: str | None

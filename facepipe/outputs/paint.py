@@ -52,7 +52,9 @@ def font(size: int, *, bold: bool = False) -> PIL.ImageFont.FreeTypeFont:
         try:
             return PIL.ImageFont.truetype(named, size)
         except OSError as error:
-            raise UsageError(f"FACEPIPE_FONT: {printable(named)} is no font file; name a .ttf, .otf or .ttc") from error
+            raise UsageError(
+                f"FACEPIPE_FONT: {printable(named)} is not a font file; name a .ttf, .otf or .ttc"
+            ) from error
     # Only its place is looked up: importing matplotlib takes a second.
     spec = importlib.util.find_spec("matplotlib")
     assert spec is not None and spec.origin is not None
