@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchlib import machine, spread
+from scripts.benchlib import machine, spread
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchlib import import_facenet_pytorch, machine
 from facepipe.detect.boxes import iou
 from facepipe.detect.detector import DetectOptions, MtcnnDetector
 from facepipe.errors import ImageError
 from facepipe.images import find_images, read_image
 from facepipe.models.mtcnn import TorchCascade
 from facepipe.types import Image
+from scripts.benchlib import import_facenet_pytorch, machine
 
 
 def main() -> None:
@@ -53,11 +53,11 @@ def main() -> None:
             found.append(np.array([face.box for face in faces], np.float32).reshape(-1, 4))
     our_cpu = time.process_time() - started
     overlaps, missed, extra = compare(reference, found)
-    faces = sum(map(len, reference))
+    total = sum(map(len, reference))
     print(machine())
     print(f"peer: facenet_pytorch.MTCNN(keep_all=True), {how}; one thread; faces from {options.min_face} px")
-    print(f"photos {len(images)}; faces: theirs {faces}, ours {sum(map(len, found))}")
-    print(f"only theirs {missed}, only ours {extra}: {100 * (missed + extra) / max(faces, 1):.2f} % of faces differ")
+    print(f"photos {len(images)}; faces: theirs {total}, ours {sum(map(len, found))}")
+    print(f"only theirs {missed}, only ours {extra}: {100 * (missed + extra) / max(total, 1):.2f} % of faces differ")
     print(f"IoU of the others: mean {np.mean(overlaps):.5f}, least {np.min(overlaps):.4f}")
     print(f"CPU seconds: theirs {reference_cpu:.1f}, ours {our_cpu:.1f}: {reference_cpu / our_cpu:.2f} times as fast")
 

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchlib import machine
 from facepipe.gallery.care.audit import audit
 from facepipe.gallery.enroll import Enroller, EnrollRules
 from facepipe.gallery.intake import EnrollStatus, collect_photos
+from facepipe.gallery.snapshot import GallerySnapshot, unit_means
 from facepipe.gallery.store import Gallery
 from facepipe.loading import load_describer
 from facepipe.models.registry import get_record
 from facepipe.predict.policy import policy_for
+from facepipe.types import Int64
+from scripts.benchlib import machine
 
 
 def main() -> None:
@@ -75,11 +77,9 @@ def main() -> None:
     )
 
 
-def _with_owners(snapshot, owners):  # type: ignore[no-untyped-def]
+def _with_owners(snapshot: GallerySnapshot, owners: Int64) -> GallerySnapshot:
     """Return the snapshot with faces under other names."""
     from dataclasses import replace
-
-    from facepipe.gallery.snapshot import unit_means
 
     order = np.argsort(owners, kind="stable")
     present, starts = np.unique(owners[order], return_index=True)

@@ -40,7 +40,7 @@ def main() -> None:
         tool, listing, workers = options.run
         print(json.dumps(RUNNERS[tool](Path(listing).read_text().split("\n"), int(workers))))
         return
-    from benchlib import machine, spread
+    from scripts.benchlib import machine, spread
 
     print(machine())
     mix = dict(zip(("scenes", "lfw", "large"), map(int, options.mix.split(",")), strict=True))
@@ -101,6 +101,7 @@ def photos(faces: Path, folder: Path, large: int) -> dict[str, list[str]]:
     made = []
     for path in random.Random(7).sample(scenes, min(large, len(scenes))):
         picture = cv2.imread(str(path))
+        assert picture is not None, path
         factor = (12e6 / (picture.shape[0] * picture.shape[1])) ** 0.5
         picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
         made.append(folder / f"{path.stem}-12mp.jpg")
@@ -184,7 +185,7 @@ def run_script(paths: list[str], _: int) -> dict[str, Any]:
     import torch
     from PIL import Image
 
-    from benchlib import import_facenet_pytorch
+    from scripts.benchlib import import_facenet_pytorch
 
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)

@@ -15,12 +15,11 @@ from pathlib import Path
 PEOPLE = 1000
 
 SCRIPT = """
-import sys, warnings
+import warnings
 warnings.simplefilter("ignore")
-sys.path.insert(0, {scripts!r})
 import faiss, numpy as np, torch
 from PIL import Image
-from benchlib import import_facenet_pytorch
+from scripts.benchlib import import_facenet_pytorch
 package, _ = import_facenet_pytorch()
 mtcnn = package.MTCNN(keep_all=True, device="cpu")
 resnet = package.InceptionResnetV1(pretrained=None).eval()
@@ -36,9 +35,7 @@ for score, row in zip(scores[:, 0], rows[:, 0]):
 """
 
 FACE_RECOGNITION = """
-import sys
-sys.path.insert(0, {scripts!r})
-import bench_batch
+from scripts import bench_batch
 face_recognition = bench_batch.import_face_recognition()
 import numpy as np
 known = list(np.load({known!r}))
@@ -55,7 +52,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--tools", nargs="+", default=["facepipe", "script", "face_recognition"])
     options = parser.parse_args()
-    from benchlib import machine, spread
+    from scripts.benchlib import machine, spread
 
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
@@ -108,19 +105,20 @@ def prepare(faces: Path, root: Path) -> dict[str, list[str]]:
     import numpy as np
     import torch
 
-    from benchlib import import_facenet_pytorch
     from facepipe.gallery.store import Gallery, NewFace
     from facepipe.models.registry import get_record
+    from scripts.benchlib import import_facenet_pytorch
 
     scene = next(path for path in sorted((faces / "scenes").iterdir()) if path.suffix == ".jpg")
     picture = cv2.imread(str(scene))
+    assert picture is not None, scene
     factor = (1e6 / (picture.shape[0] * picture.shape[1])) ** 0.5
     photo = root / "photo.jpg"
     cv2.imwrite(str(photo), cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
 
     def people(dim: int) -> np.ndarray:
         vectors = np.random.default_rng(0).normal(size=(PEOPLE, dim)).astype(np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
     record = get_record("mini")
     assert record.dim is not None
@@ -130,7 +128,7 @@ def prepare(faces: Path, root: Path) -> dict[str, list[str]]:
     torch.save(network.state_dict(), root / "resnet.pt")
     np.save(root / "known512.npy", people(512))
     np.save(root / "known128.npy", people(128))
-    names = {"scripts": str(Path(__file__).resolve().parent), "photo": str(photo), "weights": str(root / "resnet.pt")}
+    names = {"photo": str(photo), "weights": str(root / "resnet.pt")}
     identify = [sys.executable, "-m", "facepipe", "identify", str(photo), "--gallery", str(root / "gallery"), "--jsonl"]
     return {
         "facepipe": identify,

@@ -13,16 +13,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchlib import machine, spread
 from facepipe.gallery import people
 from facepipe.gallery.index_file import KINDS, ExactIndex, build_index, load_index
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.gallery.vectors import refresh_cache
+from scripts.benchlib import machine, spread
 
 DIM = 256
 BLOCK = 20_000
@@ -33,7 +34,7 @@ BATCH = 1000
 def block(start: int, count: int) -> np.ndarray:
     """Vectors of the people start .. start + count: random unit vectors, impostor cosine 0.00 +- 0.0625."""
     rows = np.random.default_rng([7, start]).standard_normal((count, DIM)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def probes(templates: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +109,7 @@ def work_change(folder: Path, size: int) -> dict[str, Any]:
 
 def measure(index: Any, vectors: np.ndarray, owners: np.ndarray, singles: int) -> dict[str, Any]:
     index.search(vectors[:1], 1)
-    single = [timed(lambda i=i: index.search(vectors[i : i + 1], 1))[0] for i in range(singles)]
+    single = [timed(partial(index.search, vectors[i : i + 1], 1))[0] for i in range(singles)]
     batch, found = timed(lambda: index.search(vectors[:BATCH], 1))
     return {
         "single": single,
@@ -154,8 +155,7 @@ def work_deepface(folder: Path, size: int) -> dict[str, Any]:
         pickle.dump(rows, file)
     del rows
     start = time.perf_counter()
-    with path.open("rb") as file:
-        loaded = pickle.load(file)
+    loaded = pickle.loads(path.read_bytes())
     opened = time.perf_counter() - start
     vector = np.asarray(loaded[size // 2]["embedding"])
 

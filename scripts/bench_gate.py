@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchlib import machine
 from facepipe import threads
 from facepipe.detect import detector as detect
 from facepipe.detect import edges, levels
 from facepipe.errors import ImageError
 from facepipe.images import find_images, read_image
 from facepipe.models.mtcnn import load_cascade
+from scripts.benchlib import machine
 
 DENSITIES = (0.04, 0.1, 0.15, 0.2, 0.25)
 TILES = (32, 64, 128)

@@ -26,14 +26,13 @@ def main() -> None:
     from facepipe import threads
 
     threads.prepare()
-    from bench_batch import random_recognizer
-
-    from benchlib import machine, spread
     from facepipe.catalog.job import Counts, run_batch
     from facepipe.catalog.ledger import Ledger
     from facepipe.catalog.sources import find_sources
     from facepipe.catalog.stream import StreamOptions
     from facepipe.outputs.results import write_output, write_report
+    from scripts.bench_batch import random_recognizer
+    from scripts.benchlib import machine, spread
 
     print(machine())
     marks = [options.photos * share // 100 for share in (10, 25, 50, 75, 100)]
@@ -72,7 +71,9 @@ def main() -> None:
             write_output(Path(folder) / "out.jsonl", ledger.records())
             print(f"after the output is written {resident():.1f} MiB")
             if options.report:
-                write_report(Path(folder) / "report.html", ledger.records_with_thumbnails(), counts.seconds)
+                write_report(
+                    Path(folder) / "report.html", ledger.records_with_thumbnails(), counts.seconds, counts.found
+                )
                 print(f"after the report is written {resident():.1f} MiB")
     cpu = time.process_time() - cpu
     rate = f"{counts.found / cpu:.1f} photos per CPU second, {counts.found / counts.seconds:.1f} per wall second"

@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from bench_batch import import_face_recognition
 
-from benchlib import machine
 from facepipe import threads
 from facepipe.detect.detector import DetectOptions
 from facepipe.evaluate.measure import LabelledFolders, measure_people
 from facepipe.evaluate.photo_set import QUALITY, PhotoSet, embed_photos
 from facepipe.evaluate.protocols import SplitRule
 from facepipe.loading import load_describer
+from scripts.bench_batch import import_face_recognition
+from scripts.benchlib import machine
 
 Embed = Callable[[Sequence[Path]], PhotoSet]
 

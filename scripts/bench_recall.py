@@ -17,15 +17,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from bench_batch import photos
 
-from benchlib import import_facenet_pytorch, machine
 from facepipe import threads
 from facepipe.detect.boxes import iou
 from facepipe.detect.detector import DetectOptions, MtcnnDetector
 from facepipe.images import read_image, write_image
 from facepipe.models.mtcnn import load_cascade
 from facepipe.types import Float32, Image, UInt8
+from scripts.bench_batch import photos
+from scripts.benchlib import import_facenet_pytorch, machine
 
 #: What is compared: the defaults, and the defaults with one part off.
 WAYS = {

@@ -40,8 +40,8 @@ def main() -> None:
     parser.add_argument("--longest", type=float, default=0.25, help="share of a whole run that none lives beyond")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    from benchlib import machine
     from facepipe.outputs.results import write_output
+    from scripts.benchlib import machine
 
     print(machine())
     rng = random.Random(options.seed)

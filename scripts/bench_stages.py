@@ -163,6 +163,7 @@ class Bench:
             name: NetworkEmbedder(record, TorchEngine(_network(record, weights), cpu, getattr(torch, name)))
             for name in ("float32", "bfloat16")
         }
+        assert record.dim is not None
         vectors = np.random.default_rng(0).normal(size=(people, record.dim)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         numbers = np.arange(people)
@@ -225,7 +226,8 @@ class TimedEmbedder:
 
     def __init__(self, embedder: Any, clock: Clock) -> None:
         self._embedder, self._clock = embedder, clock
-        self.template, self.dim, self.fingerprint = embedder.template, embedder.dim, embedder.fingerprint
+        self.name, self.fingerprint = embedder.name, embedder.fingerprint
+        self.template, self.dim = embedder.template, embedder.dim
 
     def embed(self, chips: Any) -> Any:
         with self._clock("embed"):
@@ -243,9 +245,8 @@ def main() -> None:
     from facepipe import threads
 
     threads.prepare()
-    from bench_batch import photos
-
-    from benchlib import machine
+    from scripts.bench_batch import photos
+    from scripts.benchlib import machine
 
     print(machine())
     bench = Bench()

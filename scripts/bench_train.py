@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -13,9 +12,7 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchlib import machine, spread
+from scripts.benchlib import machine, spread
 from scripts.train.crops import CropsPlan, make_crops, photo_mapper
 from scripts.train.data import Batch, batches
 from scripts.train.distill import DistillPlan, Machine, Run

@@ -41,7 +41,7 @@ def import_facenet_pytorch() -> tuple[Any, str]:
     import torch
 
     register_fake = torch.library.register_fake
-    torch.library.register_fake = lambda *_, **__: lambda function: function  # type: ignore[assignment, misc]
+    torch.library.register_fake = lambda *_, **__: lambda function: function
     try:
         import torchvision
     finally:
@@ -49,7 +49,7 @@ def import_facenet_pytorch() -> tuple[Any, str]:
     how = "torchvision's own NMS"
     if not torchvision.extension._has_ops():
         how = "OpenCV's NMS in place of torchvision's, whose operators do not load beside this torch"
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.impl("nms", _nms, "CPU")
         torchvision.extension._has_ops = lambda: True

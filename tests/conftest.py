@@ -38,7 +38,7 @@ def astronaut() -> Image:
     """Eileen Collins, NASA, public domain: 512x512, one frontal face."""
     import skimage.data
 
-    return Image(np.ascontiguousarray(skimage.data.astronaut()), "astronaut.png")
+    return Image(np.ascontiguousarray(skimage.data.astronaut()), "astronaut.png")  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="session")
@@ -47,5 +47,6 @@ def hopper() -> Image:
     import matplotlib.cbook
     from PIL import Image as PillowImage
 
-    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
-        return Image(np.asarray(PillowImage.open(file).convert("RGB")), "hopper.jpg")
+    path = str(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    with PillowImage.open(path) as picture:
+        return Image(np.asarray(picture.convert("RGB")), "hopper.jpg")

@@ -20,7 +20,7 @@ def vectors_of(people: int, each: int, spread: float, seed: int = 0, dim: int = 
     centres = generator.normal(size=(people, dim))
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     rows = np.repeat(centres, each, axis=0) + spread * generator.normal(size=(people * each, dim)) / np.sqrt(dim)
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
 def people_of(

@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -404,7 +405,7 @@ def together(folder: Path, writers: int, each: int) -> dict[str, float]:
     with Gallery.create(folder, "model-1", DIM) as gallery:
         gallery.add([NewFace("Known", unit(1))])
     start = time.perf_counter()
-    children = [_fork(lambda writer=writer: _enrol_people(folder, writer, each)) for writer in range(writers)]
+    children = [_fork(partial(_enrol_people, folder, writer, each)) for writer in range(writers)]
     stop = folder.with_name("stop")
     reader, pipe = os.pipe()
     watcher = _fork(lambda: _identify_until(folder, stop, pipe))

@@ -23,7 +23,7 @@ def face(landmarks: np.ndarray, box: tuple[float, float, float, float] = (0, 0, 
 def turned(points: np.ndarray, degrees: float, scale: float, shift: tuple[float, float]) -> np.ndarray:
     angle = np.radians(degrees)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return scale * points @ rotation.T + shift
+    return np.asarray(scale * points @ rotation.T + shift)
 
 
 def dots(side: int, points: np.ndarray, radius: float) -> UInt8:
@@ -40,7 +40,7 @@ def centre_of(chip: UInt8, point: np.ndarray) -> np.ndarray:
     x, y = np.round(point).astype(int)
     window = chip[y - 5 : y + 6, x - 5 : x + 6, 0].astype(float)
     rows, columns = np.mgrid[-5:6, -5:6]
-    return np.array([(window * columns).sum(), (window * rows).sum()]) / window.sum() + (x, y)
+    return np.asarray(np.array([(window * columns).sum(), (window * rows).sum()]) / window.sum() + (x, y))
 
 
 @given(st.floats(-180, 180), st.floats(0.05, 50), st.tuples(st.floats(-2000, 2000), st.floats(-2000, 2000)))

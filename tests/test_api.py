@@ -169,7 +169,7 @@ def test_a_pillow_image_is_turned_as_its_exif_says() -> None:
         (np.zeros(4, np.uint8), r"got shape \(4,\)"),
     ],
 )
-def test_an_array_that_is_no_picture_is_the_callers_mistake(array: np.ndarray, message: str) -> None:  # type: ignore[type-arg]
+def test_an_array_that_is_no_picture_is_the_callers_mistake(array: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         as_image(array)
     with pytest.raises(ValueError, match=message):
@@ -314,9 +314,9 @@ def test_the_ten_lines_of_the_readme(
     tmp_path: Path, astronaut: Image, hopper: Image, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for person, photo in (("Collins", astronaut), ("Hopper", hopper)):
+    for person, portrait in (("Collins", astronaut), ("Hopper", hopper)):
         os.makedirs(f"people/{person}")  # noqa: PTH103
-        write_image(tmp_path / "people" / person / "1.jpg", photo.rgb)
+        write_image(tmp_path / "people" / person / "1.jpg", portrait.rgb)
     (tmp_path / "album").mkdir()
     write_image(tmp_path / "album" / "both.jpg", np.concatenate([hopper.rgb[:512], astronaut.rgb], axis=1))
     write_image(tmp_path / "photo.jpg", astronaut.rgb[:, ::-1])

@@ -61,7 +61,7 @@ def pack(path: Path, members: dict[str, bytes], mode: str = "") -> Path:
             for name, data in members.items():
                 archive.writestr(name, data)
     else:
-        with tarfile.open(path, f"w:{mode}") as tar:
+        with tarfile.open(path, f"w:{mode}") as tar:  # type: ignore[call-overload]
             for name, data in members.items():
                 info = tarfile.TarInfo(name)
                 info.size = len(data)

@@ -45,7 +45,7 @@ def test_weights_draw_as_many_people_as_there_are() -> None:
 
 
 def test_an_interval_holds_the_middle_and_leaves_out_what_is_undefined() -> None:
-    assert interval(np.r_[np.arange(1001) / 1000, np.nan], 0.9) == (pytest.approx(0.05), pytest.approx(0.95))
+    assert interval(np.r_[np.arange(1001) / 1000, np.nan], 0.9) == pytest.approx((0.05, 0.95))
     assert np.isnan(interval(np.asarray([np.nan]))[0])
     low, high = band(np.tile([[1.0, 2.0]], (5, 1)))
     assert low.tolist() == high.tolist() == [1.0, 2.0]

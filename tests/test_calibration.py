@@ -165,9 +165,9 @@ def test_one_person_under_two_names_is_pointed_out() -> None:
     outside = people_of(120, 1, seed=5)
     names = [f"P{i}" for i in range(11)]
     arguments = ("fake:1", names, faces.photos.vectors, owner, [("s", outside.photos.vectors, outside.owner)], 0.0)
-    found = calibrate_gallery(*arguments, target=0.05)  # type: ignore[arg-type]
+    found = calibrate_gallery(*arguments, target=0.05)
     assert any("P0 and P10 look alike" in note for note in found.notes)
-    without = calibrate_gallery(*arguments, target=0.05, enrolled=False)  # type: ignore[arg-type]
+    without = calibrate_gallery(*arguments, target=0.05, enrolled=False)
     assert without.choice.threshold <= found.choice.threshold
     assert without.choice.people == 120
 

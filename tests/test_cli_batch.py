@@ -414,9 +414,11 @@ def test_a_changed_option_is_said_once(tmp_path: Path, facepipe: Run) -> None:
     assert facepipe(*command)[2] == ""
 
 
-def watch(
-    facepipe: Run, *arguments: str | Path, steps: Sequence[tuple[Callable[[], bool], Callable[[], object]]]
-) -> str:
+#: When it is time, and what is done then.
+Step = tuple[Callable[[], bool], Callable[[], object]]
+
+
+def watch(facepipe: Run, *arguments: str | Path, steps: Sequence[Step]) -> str:
     """Run with --watch: once a step's condition holds, do what it says; then Ctrl-C. Return what was said on both outputs."""
 
     def act() -> None:
@@ -451,7 +453,11 @@ def test_watch_goes_on_as_photos_arrive(tmp_path: Path, facepipe: Run) -> None:
     def arrive(name: str) -> Callable[[], object]:
         return lambda: paint(tmp_path / "aside" / name, "blue").rename(tmp_path / "photos" / name)
 
-    steps = [(in_results(out, 1), arrive("b.png")), (in_results(out, 2), arrive("c.png")), (in_results(out, 3), int)]
+    steps: list[Step] = [
+        (in_results(out, 1), arrive("b.png")),
+        (in_results(out, 2), arrive("c.png")),
+        (in_results(out, 3), int),
+    ]
     watch(facepipe, "photos", "--out", "r.jsonl", steps=steps)
     records = [json.loads(line) for line in out.read_text().splitlines()]
     assert [Path(record["path"]).name for record in records] == ["a.png", "b.png", "c.png"]
@@ -460,7 +466,7 @@ def test_watch_goes_on_as_photos_arrive(tmp_path: Path, facepipe: Run) -> None:
 def test_watch_marks_a_photo_that_vanished_in_the_same_look(tmp_path: Path, facepipe: Run) -> None:
     photo, _ = paint(tmp_path / "photos" / "a.png", "red"), paint(tmp_path / "photos" / "b.png", "blue")
     out, link = tmp_path / "r.jsonl", tmp_path / "sorted/people/red/a.png"
-    steps = [(in_results(out, 2), photo.unlink), (in_results(out, 1, "vanished"), int)]
+    steps: list[Step] = [(in_results(out, 2), photo.unlink), (in_results(out, 1, "vanished"), int)]
     said = watch(facepipe, "photos", "--out", "r.jsonl", "--sort-into", "sorted", steps=steps)
     assert [bool(json.loads(line)["error"]) for line in out.read_text().splitlines()] == [False, True]
     assert said.count("1 photo of an earlier run vanished and was marked in the results") == 1
@@ -477,7 +483,7 @@ def test_watch_waits_when_all_photos_are_gone(tmp_path: Path, facepipe: Run) -> 
         (tmp_path / "aside").rename(tmp_path / "photos")
         paint(tmp_path / "photos" / "new.png", "red")
 
-    steps = [(in_results(out, 3), unmount), (in_results(out, 4), int)]
+    steps: list[Step] = [(in_results(out, 3), unmount), (in_results(out, 4), int)]
     said = watch(facepipe, "photos", "--out", "r.jsonl", "--sort-into", "sorted", steps=steps)
     assert said.count("waiting for them") == 1 and "vanished" not in said + out.read_text()
 

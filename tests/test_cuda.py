@@ -41,14 +41,14 @@ def both(photos: Sequence[Image]) -> tuple[list[Described], list[Described]]:
 def test_the_same_faces_and_vectors(both: tuple[list[Described], list[Described]]) -> None:
     faces = 0
     for cpu, cuda in zip(*both, strict=True):
-        assert len(cpu.faces) == len(cuda.faces), cpu.image.path
+        assert len(cpu.faces) == len(cuda.faces), cpu.path
         if not cpu.faces:
             continue
         overlap = iou(np.array([f.box for f in cpu.faces]), np.array([f.box for f in cuda.faces]))
         nearest = overlap.argmax(axis=1)
-        assert overlap.max(axis=1).min() >= 0.95, cpu.image.path
+        assert overlap.max(axis=1).min() >= 0.95, cpu.path
         cosines = (cpu.embeddings.vectors * cuda.embeddings.vectors[nearest]).sum(axis=1)
-        assert cosines.min() >= 0.999, cpu.image.path
+        assert cosines.min() >= 0.999, cpu.path
         faces += len(cpu.faces)
     assert faces > 50
 

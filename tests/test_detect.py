@@ -100,7 +100,7 @@ def test_edges_rule_out_regions_without_losing_a_face(networks: TorchCascade, as
 def test_options_refuse_what_makes_no_sense() -> None:
     for wrong in ({"min_face": 5}, {"factor": 1.0}, {"thresholds": (0.0, 0.7, 0.7)}):
         with pytest.raises(ValueError, match="expected"):
-            DetectOptions(**wrong)  # type: ignore[arg-type]
+            DetectOptions(**wrong)
 
 
 @pytest.mark.parametrize("cut", ["left", "right", "top", "bottom"])
@@ -117,7 +117,7 @@ def test_a_face_cut_by_the_border_has_its_landmarks_where_the_whole_face_has_the
     assert apart < 0.06 * whole.quality.size
 
 
-def test_what_looks_like_a_face_only_once_is_dropped(networks: TorchCascade) -> None:
+def test_what_looks_like_a_face_only_once_is_dropped(networks: TorchCascade, astronaut: Image) -> None:
     class Moody:
         """Networks that are convinced by a crop once, and never again."""
 
@@ -135,11 +135,8 @@ def test_what_looks_like_a_face_only_once_is_dropped(networks: TorchCascade) -> 
             scores, offsets, points = networks.finish(crops, least)
             return (scores if self.looks == 1 else scores * 0), offsets, points
 
-    import skimage.data
-
-    portrait = Image(np.ascontiguousarray(skimage.data.astronaut()))
-    assert MtcnnDetector(networks, DetectOptions(second_look=False)).find([portrait])[0]
-    assert MtcnnDetector(Moody()).find([portrait]) == [()]
+    assert MtcnnDetector(networks, DetectOptions(second_look=False)).find([astronaut])[0]
+    assert MtcnnDetector(Moody()).find([astronaut]) == [()]
 
 
 def test_a_masked_face_that_wavers_is_kept_with_a_low_score(networks: TorchCascade, faces_root: Path) -> None:

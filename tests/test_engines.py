@@ -32,7 +32,7 @@ def noise(*shape: int) -> Float32:
 
 
 def unit(vectors: Float32) -> Float32:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 def test_opencv_and_torch_agree() -> None:

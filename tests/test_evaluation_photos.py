@@ -65,10 +65,9 @@ def test_the_cache_gives_the_same_and_spares_the_work(photos: list[Path], tmp_pa
 def test_a_cache_of_another_model_rule_or_of_rubbish_is_not_used(photos: list[Path], tmp_path: Path) -> None:
     cache = tmp_path / "cache.npz"
     embed_photos(photos, Describer(FakeDetector(), FakeEmbedder()), cache=cache)
-    for arguments in ({"fingerprint": "fake:2"}, {}):
+    for embedder, rule in ((FakeEmbedder(fingerprint="fake:2"), "largest"), (FakeEmbedder(), "centre")):
         detector = CountingDetector()
-        rule = "centre" if not arguments else "largest"
-        embed_photos(photos, Describer(detector, FakeEmbedder(**arguments)), rule, cache)
+        embed_photos(photos, Describer(detector, embedder), rule, cache)
         assert detector.seen == 3
     cache.write_bytes(b"a damaged cache, reasons.npy")
     detector = CountingDetector()

@@ -15,7 +15,7 @@ from facepipe.models.embedders import NetworkEmbedder, build_embedder
 from facepipe.models.engines import TorchEngine
 from facepipe.models.mini import build
 from facepipe.models.registry import get_record, load_embedder, read_weights
-from facepipe.types import Embedder, Face, Image, Quality, UInt8
+from facepipe.types import Detected, Embedder, Embeddings, Face, Image, Quality, UInt8
 
 #: From the description of the weights: the pattern below gives a unit embedding that begins with these numbers.
 CHECK = [-0.03406, 0.13427, 0.27419, 0.07071, 0.08105, -0.02621, -0.01809, -0.10452]
@@ -123,16 +123,16 @@ def test_faces_of_many_pictures_share_batches_and_come_back_in_order(mini: Embed
     class Counting:
         name, fingerprint, dim, template = mini.name, mini.fingerprint, mini.dim, mini.template
 
-        def embed(self, chips: UInt8) -> object:
+        def embed(self, chips: UInt8) -> Embeddings:
             calls.append(len(chips))
             return mini.embed(chips)
 
-    together = embed(Counting(), zip(images, faces, strict=True))  # type: ignore[arg-type]
+    together = embed(Counting(), map(Detected, images, faces))
     assert calls == [6]
-    assert [len(e) for e in together] == [2, 0, 1, 3]
+    assert [len(photo.embeddings) for photo in together] == [2, 0, 1, 3]
     for image, own, result in zip(images, faces, together, strict=True):
-        alone = embed(mini, [(image, own)])[0]
-        assert np.abs(alone.vectors - result.vectors).max(initial=0.0) < 0.02
+        alone = embed(mini, [Detected(image, own)])[0]
+        assert np.abs(alone.embeddings.vectors - result.embeddings.vectors).max(initial=0.0) < 0.02
 
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:99", "mps", ""])

@@ -91,7 +91,7 @@ def test_large_levels_in_pieces_give_the_faces_of_whole_ones(hopper: Image) -> N
         mixes_sizes = False
 
     # The face lies where a piece of the finest level ends.
-    large = np.asarray(cv2.resize(hopper.rgb, None, fx=2.5, fy=2.5))
+    large = np.asarray(cv2.resize(hopper.rgb, None, fx=2.5, fy=2.5), np.uint8)
     small = np.asarray(cv2.resize(hopper.rgb, None, fx=0.2, fy=0.2))
     height, width = small.shape[:2]
     for y, x in ((1240, 60), (700, 1180), (1245, 1190)):

@@ -34,7 +34,7 @@ def crops(image: Image, size: int, count: int) -> Float32:
     side = rng.integers(40, 300, count)
     corner = (rng.random((count, 2)) * (np.array([image.width, image.height]) - side[:, None])).astype(np.int64)
     boxes = np.concatenate([corner, corner + side[:, None]], axis=1)
-    return (crop_area(integral_image(image.rgb), boxes, size) - 127.5) / 128
+    return ((crop_area(integral_image(image.rgb), boxes, size) - 127.5) / 128).astype(np.float32)
 
 
 @pytest.mark.parametrize("count", [1, 7, 33, 100])

@@ -229,6 +229,7 @@ def facenet_state() -> tuple[torch.nn.Module, bytes]:
     network.logits = torch.nn.Linear(512, 7)  # the published files hold their classifier as well
     for part in network.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
+            assert part.running_mean is not None and part.running_var is not None
             part.running_mean.normal_(0, 0.1)
             part.running_var.uniform_(0.5, 2)
     buffer = io.BytesIO()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def stranger() -> Prediction:
 
 
 def photos() -> list[Record]:
-    results = [
+    results: list[Recognized | Failed] = [
         Recognized("a/group.jpg", 320, 240, (known("Ada"), ambiguous(), stranger()), "mini:1"),
         Recognized("a/wall.jpg", 100, 80, (), "mini:1"),
         Failed("a/broken.jpg", "a/broken.jpg: is empty; copy the picture again"),
@@ -144,12 +145,13 @@ def test_csv_keeps_a_hostile_name_in_its_cell() -> None:
 
 
 def test_a_failed_file_is_not_written(tmp_path: Path) -> None:
-    def interrupted() -> Record:
+    def interrupted() -> Iterator[Record]:
+        yield photos()[0]
         raise KeyboardInterrupt
 
     for write in (write_csv, write_parquet):
         with pytest.raises(KeyboardInterrupt):
-            write(tmp_path / "out", (photo for photo in (photos()[0], *iter(interrupted, None))))
+            write(tmp_path / "out", interrupted())
         with pytest.raises(OutputError, match="is a folder"):
             write(tmp_path, photos())
     assert list(tmp_path.iterdir()) == []

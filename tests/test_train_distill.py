@@ -96,17 +96,19 @@ def test_a_killed_run_ends_exactly_where_an_unbroken_one_ends(
     assert samples == sorted(samples) and samples[0] == 0
 
 
-def test_asked_to_stop_it_saves_and_says_so(data: tuple[Path, Path], tmp_path: Path) -> None:
+def test_asked_to_stop_it_saves_and_says_so(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     run = Run(PLAN, replace(HERE, seconds=1e9), *data, tmp_path / "a", say=said.append)
     update = run.update
 
-    def interrupted(*args: Any) -> Any:
+    def interrupted(*args: Any) -> object:
         if run.student.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
         return update(*args)
 
-    run.update = interrupted  # type: ignore[method-assign]
+    monkeypatch.setattr(run, "update", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run.go()
     assert "goes on" in said[-1]

@@ -180,9 +180,9 @@ def test_the_pairs_of_held_out_people_are_what_evaluate_reads(tmp_path: Path) ->
             Crops.metas.append({"identity": person, "source": str(path)})
     crops: Any = Crops
     unseen = np.arange(12) >= 4
-    path = held_out_pairs(crops, unseen, tmp_path / "pairs.csv")
-    assert path is not None
-    pairs = read_pairs(path, Path("/"))
+    made = held_out_pairs(crops, unseen, tmp_path / "pairs.csv")
+    assert made is not None
+    pairs = read_pairs(made, Path("/"))
     assert pairs.same.sum() == 2 * 6 and (~pairs.same).sum() == 4 * 4
     assert not any("/a/" in str(photo) for photo in pairs.photos)
     assert held_out_pairs(crops, np.arange(12) >= 8, tmp_path / "one.csv") is None

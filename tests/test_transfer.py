@@ -139,12 +139,18 @@ def test_exact_search_by_torch_is_that_of_faiss(
 
 def test_the_search_moves_to_the_graphics_processor_only_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     templates = np.zeros((CUDA_PEOPLE, 1), np.float32)
-    made = []
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (room, 1 << 40))
-    monkeypatch.setattr(cuda, "TorchIndex", lambda *arguments: made.append(arguments) or "index")
+    made: list[object] = []
     room = 1 << 30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (room, 1 << 40))
+
+    def index_of(*arguments: object) -> str:
+        made.append(arguments)
+        return "index"
+
+    monkeypatch.setattr(cuda, "TorchIndex", index_of)
     assert cuda_index(templates, CPU) is None
     assert cuda_index(templates[1:], CUDA) is None
-    assert cuda_index(templates, CUDA) == "index" and made == [(templates, CUDA)]
+    index: object = cuda_index(templates, CUDA)
+    assert index == "index" and made == [(templates, CUDA)]
     room = templates.nbytes
     assert cuda_index(templates, CUDA) is None

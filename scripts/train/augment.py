@@ -106,13 +106,13 @@ def _blur(chip: UInt8, rng: Generator) -> UInt8:
     half = (length - 1) / 2
     dx, dy = half * np.cos(angle), half * np.sin(angle)
     ends = [(round(half - dx), round(half - dy)), (round(half + dx), round(half + dy))]
-    cv2.line(kernel, *ends, 1.0)
+    cv2.line(kernel, ends[0], ends[1], (1.0,))
     return _as(cv2.filter2D(chip, -1, kernel / kernel.sum()))
 
 
 def _jpeg(chip: UInt8, rng: Generator) -> UInt8:
     _, data = cv2.imencode(".jpg", chip, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 80))])
-    return _as(cv2.imdecode(data, cv2.IMREAD_COLOR))  # channels go in and come out in the same order
+    return _as(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)))  # channels go in and come out in the same order
 
 
 def _colour(chip: UInt8, rng: Generator) -> UInt8:

@@ -117,7 +117,8 @@ class Student:
         self.average = deepcopy(self.network).requires_grad_(False).eval()
         dim = self.network.architecture.dim
         self.head = MarginSoftmax(dim, max(1, identities), plan.margin).to(device) if plan.identity else None
-        decayed, plain = [], []
+        decayed: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
         modules: list[nn.Module] = [self.network, *([self.head] if self.head else [])]
         for parameter in (p for module in modules for p in module.parameters()):
             (decayed if parameter.ndim > 1 else plain).append(parameter)
@@ -148,7 +149,8 @@ class Student:
         """Move the averaged copy towards the network; faster in the beginning, when there is little to average."""
         share = 1.0 - min(decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            mine, theirs = list(self.average.parameters()), list(self.network.parameters())
+            mine: list[torch.Tensor] = list(self.average.parameters())
+            theirs: list[torch.Tensor] = list(self.network.parameters())
             torch._foreach_lerp_(mine, theirs, share)
             for own, other in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 own.copy_(other)
@@ -180,7 +182,7 @@ def turned_to(target: Float32, current: Float32, train: Int64) -> Float32:
     A rotation changes no cosine between targets, and a student that starts trained need not learn it (orthogonal Procrustes).
     """
     u, _, v = np.linalg.svd(target[train].T.astype(np.float64) @ current[train].astype(np.float64))
-    return (target @ (u @ v)).astype(np.float32)
+    return np.asarray(target @ (u @ v), np.float32)
 
 
 def embed_chips(network: nn.Module, chips: UInt8, device: torch.device, dtype: torch.dtype, batch: int = 64) -> Float32:

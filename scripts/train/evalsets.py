@@ -142,7 +142,8 @@ def _prepare_parts(photos: Sequence[Path], path: Path, detector: Detector, say: 
 
 
 def _prepare(photos: Sequence[Path], detector: Detector) -> tuple[UInt8, Float32, Int64]:
-    crops, landmarks = [], []
+    crops: list[UInt8] = []
+    landmarks: list[Float32] = []
     row = np.full(len(photos), -1, np.int64)
     points = np.asarray(CROP.points)
     for start in range(0, len(photos), _BATCH):
@@ -153,8 +154,8 @@ def _prepare(photos: Sequence[Path], detector: Detector) -> tuple[UInt8, Float32
                 numbers.append(number)
             except ImageError:
                 continue  # counts as a photo without a face
-        for number, photo in zip(numbers, detector.detect(images), strict=True):
-            image, faces = photo.image, photo.faces
+        for number, found in zip(numbers, detector.detect(images), strict=True):
+            image, faces = found.image, found.faces
             at = choose_face(image, faces, "centre")
             if at is None:
                 continue

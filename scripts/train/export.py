@@ -93,7 +93,7 @@ def milliseconds(network: mini.Mini, dtype: torch.dtype, threads: int, batch: in
         engine = TorchEngine(mini.build(network.state_dict()), torch.device("cpu"), dtype)
         x = np.random.default_rng(0).normal(size=(batch, 3, mini.SIZE, mini.SIZE)).astype(np.float32)
         engine.run(x)
-        times = []
+        times: list[float] = []
         ends = time.perf_counter() + MEASURE_SECONDS
         while time.perf_counter() < ends or len(times) < 5:
             started = time.perf_counter()
@@ -186,7 +186,7 @@ def export(
         user=True,
     )
     log = read_log(run / "log.jsonl") if (run / "log.jsonl").exists() else []
-    last = next((line for line in reversed(log) if "cosine_unseen" in line), {})
+    last: dict[str, Any] = next((line for line in reversed(log) if "cosine_unseen" in line), {})
     facts = {
         "record": record.as_dict(),
         "architecture": asdict(network.architecture),

@@ -95,8 +95,8 @@ class PhotoWorker:
             except ImageError:
                 result.dropped["unreadable"] += 1
         chips: list[UInt8] = []
-        for photo, result in zip(self._detector.detect(images), readable, strict=True):
-            image, faces = photo.image, photo.faces
+        for detected, result in zip(self._detector.detect(images), readable, strict=True):
+            image, faces = detected.image, detected.faces
             if not faces:
                 result.dropped["no face"] += 1
             for face in self._choose(faces, result.identity):

@@ -59,7 +59,8 @@ def read_description(path: Path) -> TeacherInput:
     """Read a TOML description; UsageError when it holds something else."""
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        return TeacherInput(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        facts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return TeacherInput(**facts)
     except OSError as error:
         raise InputError(f"{path}: the teacher's description cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, TypeError) as error:
@@ -145,7 +146,7 @@ class OnnxTeacher:
             chips = np.stack(resized).astype(np.uint8) if resized else np.zeros((0, *wants.size[::-1], 3), np.uint8)
         if wants.colour == "bgr":
             chips = chips[..., ::-1]
-        x = (chips.astype(np.float32) - np.float32(wants.mean)) / np.float32(wants.std)
+        x = (chips.astype(np.float32) - np.asarray(wants.mean, np.float32)) / np.asarray(wants.std, np.float32)
         return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
 
