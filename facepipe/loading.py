@@ -99,7 +99,7 @@ def record_of(gallery: Gallery, model: str | None = None) -> ModelRecord:
         if record.kind == "embedder" and record.fingerprint == gallery.fingerprint:
             return record
     raise GalleryModelError(
-        f"{gallery.folder}: made by {gallery.fingerprint}, and no model on this machine is that one; "
+        f"{gallery.folder}: made by {gallery.fingerprint}, and no model on this machine matches that; "
         "see `facepipe models list`, or move the gallery with `facepipe gallery reembed --model NAME`"
     )
 

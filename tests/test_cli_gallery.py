@@ -120,7 +120,7 @@ def test_an_erase_that_is_declined_changes_nothing(
         assert "interrupted" not in message
     assert run("gallery", "erase", "Nobody", "--gallery", folder) == 2
     message = capfd.readouterr().err
-    assert "nobody named 'Nobody'" in message
+    assert "no person named 'Nobody'" in message
     assert "cannot be undone" not in message
     assert people(capfd, folder) == {"Ann": 3, "Bob [x]": 1}
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
@@ -133,7 +133,7 @@ def test_an_unknown_name_and_a_missing_gallery_have_their_exit_codes(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run("gallery", "rename", "Nobody", "Somebody", "--gallery", folder) == 2
-    assert "nobody named 'Nobody'" in capfd.readouterr().err
+    assert "no person named 'Nobody'" in capfd.readouterr().err
     assert run("gallery", "list", "--gallery", tmp_path / "nowhere") == 5
     assert "facepipe enroll" in capfd.readouterr().err
 

@@ -54,7 +54,7 @@ def test_a_damaged_vector_comes_back_from_the_derived_file(gallery: Gallery) -> 
     before = content(gallery.snapshot())
     gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
     (finding,) = check(gallery.database)
-    assert finding.advice == "facepipe gallery check --repair mends it"
+    assert finding.advice == "facepipe gallery check --repair repairs it"
     done, lost = repair(gallery.database, [finding])
     assert (len(done), lost) == (1, [])
     assert check(gallery.database) == []

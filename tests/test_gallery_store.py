@@ -142,7 +142,7 @@ def test_rename_merge_split_remove(gallery: Gallery) -> None:
     ids = gallery.add([new("Ann", 1), new("Bob", 2), new("Bob", 3), new("Cy", 4)])
     with pytest.raises(UsageError, match="merge"):
         people.rename(database, "Ann", "Bob")
-    with pytest.raises(UsageError, match="nobody named 'Zoe'"):
+    with pytest.raises(UsageError, match="no person named 'Zoe'"):
         people.remove(database, "Zoe")
     assert people.merge(database, ["Bob"], "Ann") == 2
     assert {p.name: p.faces for p in people.people(database)} == {"Ann": 3, "Cy": 1}

@@ -172,7 +172,7 @@ class Secret:
             key = b""
         if len(key) != KEY_BYTES:
             raise InputError(
-                f"{path}: no key file: expected 64 hexadecimal digits or 32 bytes; openssl rand -hex 32 makes one"
+                f"{path}: not a key file: expected 64 hexadecimal digits or 32 bytes; openssl rand -hex 32 makes one"
             )
         return cls("key-file", key)
 

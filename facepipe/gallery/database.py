@@ -98,12 +98,12 @@ class Database:
         """
         path = folder / DATABASE_NAME
         if folder.is_dir() and not os.access(folder, os.X_OK):
-            raise GalleryAccessError(f"{folder}: permission denied: you may not look into the folder; ask its owner")
+            raise GalleryAccessError(f"{folder}: permission denied: the folder may not be opened; ask its owner")
         if not path.is_file():
             raise GalleryMissingError(f"{folder}: no gallery here: make one with facepipe enroll, or give --gallery")
         for part in (path, path.with_name(path.name + "-wal")):
             if part.exists() and not os.access(part, os.R_OK):
-                raise GalleryAccessError(f"{part}: permission denied: you may not read the file; ask its owner")
+                raise GalleryAccessError(f"{part}: permission denied: the file may not be read; ask its owner")
         with sqlite_errors(folder):
             database = cls._open_writable(folder) or cls._open_readonly(folder)
             try:
@@ -150,7 +150,7 @@ class Database:
         if lost and not accept_loss:
             raise GalleryError(
                 f"{self.folder}: the last {lost} writes are missing: its WAL is damaged, or faces.sqlite was replaced by an "
-                "older copy; facepipe gallery check --repair goes on without them, then enrol the newest photos again"
+                "older copy; facepipe gallery check --repair continues without them, then enrol the newest photos again"
             )
         self.key_record = self.get_meta("key")
         if self.key_record is not None:
@@ -181,7 +181,9 @@ class Database:
     def _require_same_key(self) -> None:
         """GalleryError when another process sealed the gallery anew: this one's key would write what nobody can read."""
         if self.get_meta("key") != self.key_record:
-            raise GalleryError(f"{self.folder}: the gallery was sealed anew meanwhile: open it again with the new key")
+            raise GalleryError(
+                f"{self.folder}: the gallery was sealed with a new key meanwhile: open it again with that key"
+            )
 
     def close(self) -> None:
         """Close the file. What was committed stays."""

@@ -162,7 +162,7 @@ class Reader:
         self.facts: dict[str, Any] = contents["facts"]
         self._arrays: dict[str, dict[str, Any]] = contents["arrays"]
         if contents["sealed"] != self._codec.sealed:
-            raise DamagedError(f"{self._path}: sealed otherwise than the gallery")
+            raise DamagedError(f"{self._path}: sealed differently from the gallery")
 
     def __enter__(self) -> Reader:
         return self

@@ -283,7 +283,7 @@ def _read_index(database: Database, snapshot: GallerySnapshot) -> tuple[RefinedI
     try:
         with Reader(database.folder / INDEX_NAME, database.codec) as reader, database.read() as connection:
             if not belongs(database, reader.facts, _FORMAT):
-                return None, "belongs to another state of the gallery"
+                return None, "belongs to a different state of the gallery"
             reader.verify()
             person_ids, people = reader.array("person_ids")
             changed = np.array(
@@ -328,7 +328,7 @@ def check_index(database: Database) -> str | None:
     try:
         with Reader(path, database.codec) as reader, database.read():
             if not belongs(database, reader.facts, _FORMAT):
-                return "belongs to another state of the gallery"
+                return "belongs to a different state of the gallery"
             reader.verify()
     except FileNotFoundError:
         return "is missing" if database.get_meta("index") is not None else None

@@ -23,7 +23,7 @@ class EnrollStatus(StrEnum):
     DOUBTFUL = "doubtful"  # enrolled, although it looks like none of the person's other faces
     DUPLICATE = "duplicate"  # nearly the same face is enrolled for this person
     UNREADABLE = "unreadable"
-    NO_NAME = "no-name"  # lies in no person's folder, or what should be the name cannot be one
+    NO_NAME = "no-name"  # not in a person's folder, or the folder's name cannot be a person's
     NO_FACE = "no-face"
     AMBIGUOUS = "ambiguous"  # several faces, and nothing says which
     POOR = "poor"
@@ -129,11 +129,11 @@ class _Intake:
         for folder in folders:
             self.named(folder, folder.name)
         for path in loose:
-            reason = "lies in no person's folder: move it into one, or enrol it with --name"
+            reason = "is not in a person's folder: move it into one, or enrol it with --name"
             self.leave_out(path, EnrollStatus.NO_NAME, reason)
 
     def table(self, path: Path) -> None:
-        """Take the photos that a CSV file names. InputError when it is no such file."""
+        """Take the photos that a CSV file names. InputError when it is not such a file."""
         rows = [row for row in read_csv(path, "path,name") if any(cell.strip() for cell in row.cells)]
         if rows and [cell.strip().lower() for cell in rows[0].cells[:2]] == ["path", "name"]:
             rows = rows[1:]

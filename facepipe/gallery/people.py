@@ -67,7 +67,7 @@ def require_person(database: Database, name: str) -> int:
     """
     found = find_person(database, stored_name(database, name))
     if found is None:
-        raise UsageError(f"nobody named {name!r} in {database.folder}: facepipe gallery list shows who is there")
+        raise UsageError(f"no person named {name!r} in {database.folder}: facepipe gallery list shows the people")
     return found
 
 
@@ -146,7 +146,7 @@ def rename(database: Database, name: str, to: str) -> None:
         to = new_name(to)
         other = find_person(database, to)
         if other is not None and other != person_id:
-            raise UsageError(f"there is somebody named {to!r} already: facepipe gallery merge puts two together")
+            raise UsageError(f"there is already a person named {to!r}: facepipe gallery merge joins two people")
         database.connection.execute(
             "UPDATE person SET name = ?, name_key = ?, changed = ? WHERE id = ?",
             (database.codec.seal_text(to), name_key(database, to), generation, person_id),
@@ -164,7 +164,7 @@ def merge(database: Database, names: Sequence[str], into: str) -> int:
         sources = [require_person(database, name) for name in names]
         target = ensure_person(database, into, generation)
         if set(sources) == {target}:
-            raise UsageError(f"{into!r} cannot be merged with the same person: name somebody else as well")
+            raise UsageError(f"{into!r} cannot be merged with the same person: name another person as well")
         moved = 0
         for source in sources:
             if source == target:

@@ -1,6 +1,6 @@
 """Moves a gallery to another network: every face is embedded again, from its chip or its photo.
 
-The new vectors gather beside the old ones, batch by batch, each durable; a run that was interrupted goes on where it
+The new vectors gather beside the old ones, batch by batch, each durable; a run that was interrupted continues where it
 stopped. Searches use the old vectors until the new ones are whole; then one transaction puts them in their place.
 """
 
@@ -93,8 +93,8 @@ def move(
                 continue
             if missing and not drop_missing:
                 raise GalleryError(
-                    f"{database.folder}: {len(missing)} faces have neither a chip nor their photo any more (first: face "
-                    f"{min(missing)}): give them up with --drop-missing; the gallery is as it was"
+                    f"{database.folder}: {len(missing)} faces have lost both chip and photo (first: face "
+                    f"{min(missing)}): drop them with --drop-missing; the gallery is unchanged"
                 )
             return _finish(database, fingerprint, dim, anchors, missing, resumed)
 

@@ -35,11 +35,11 @@ def journal_digest(previous: bytes, entry: tuple[Any, ...]) -> bytes:
 def normal_name(name: str) -> str:
     """Return a person's name in the form in which names are compared: NFC without outer blanks.
 
-    UsageError when it cannot be a name: a line break at its end is no blank but a mistake.
+    UsageError when it cannot be a name: a line break at its end is a mistake, not a blank.
     """
     cleaned = unicodedata.normalize("NFC", name).strip()
     if not cleaned or len(cleaned) > 200 or any(unicodedata.category(c) in {"Cc", "Cs"} for c in name):
-        raise UsageError(f"'{printable(name[:200])}' is no name: give 1 to 200 printable characters")
+        raise UsageError(f"'{printable(name[:200])}' is not a name: give 1 to 200 printable characters")
     return cleaned
 
 
@@ -51,5 +51,5 @@ def new_name(name: str) -> str:
     cleaned = normal_name("".join(" " if unicodedata.category(char) == "Zs" else char for char in name))
     shown = printable(cleaned)
     if shown != cleaned:
-        raise UsageError(f"'{shown}' is no name: it holds invisible characters (the escapes): give it without them")
+        raise UsageError(f"'{shown}' is not a name: it holds invisible characters (the escapes): give it without them")
     return cleaned

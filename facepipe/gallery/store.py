@@ -285,6 +285,6 @@ def require_place(folder: Path) -> None:
     while not os.path.lexists(place):
         place = place.parent
     if not place.is_dir():
-        raise GalleryAccessError(f"{folder}: a gallery cannot be made here: {place} is no folder; give --gallery")
+        raise GalleryAccessError(f"{folder}: a gallery cannot be made here: {place} is not a folder; give --gallery")
     if not os.access(place, os.W_OK | os.X_OK):
         raise GalleryAccessError(f"{folder}: a gallery cannot be made here: {place} is read-only; give --gallery")

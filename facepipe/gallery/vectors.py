@@ -135,7 +135,7 @@ def check_cache(database: Database) -> str | None:
         try:
             with _open_base(database) as reader:
                 if not belongs(database, reader.facts, _FORMAT):
-                    return "belongs to another state of the gallery"
+                    return "belongs to a different state of the gallery"
                 reader.verify()
         except FileNotFoundError:
             return None

@@ -1,4 +1,4 @@
-"""The audit as one HTML page without scripts: chips side by side, largest doubts first, and the command that mends each."""
+"""The audit as one HTML page without scripts: chips side by side, largest doubts first, and the command that corrects each."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _doubt_row(pictures: _Pictures, number: int, doubt: Doubt) -> str:
     own = "its only face" if doubt.own is None else f"like {doubt.person} {doubt.own:.2f}"
     other = f"like {doubt.other_person} {doubt.other:.2f}" if doubt.other_person else "like nobody else"
     name, rival = shlex.quote(doubt.person), shlex.quote(doubt.other_person)
-    mend = (
+    command = (
         f"facepipe gallery split {name} {doubt.face_id} --into {rival}"
         if doubt.mislabelled
         else f"facepipe gallery remove {name} --face {doubt.face_id}"
@@ -138,6 +138,6 @@ def _doubt_row(pictures: _Pictures, number: int, doubt: Doubt) -> str:
     return (
         f'<tr><td class="number">{number}</td><td class="faces">{figures}</td>'
         f"<td><b{mark}>{_escape(own)}, {_escape(other)}</b>"
-        f"<br><code>{_escape(mend)}</code>"
-        f"<br>or, if it is right: <code>facepipe gallery audit --keep {doubt.face_id}</code></td></tr>\n"
+        f"<br><code>{_escape(command)}</code>"
+        f"<br>or, if it is correct: <code>facepipe gallery audit --keep {doubt.face_id}</code></td></tr>\n"
     )

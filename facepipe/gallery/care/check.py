@@ -43,9 +43,9 @@ class Finding:
 
 
 _SALVAGE = GalleryDamagedError.NEXT
-_REPAIR = "facepipe gallery check --repair mends it"
-_DROPS = "facepipe gallery check --repair drops it, for no copy is left"
-_WITHOUT = "facepipe gallery check --repair goes on without"
+_REPAIR = "facepipe gallery check --repair repairs it"
+_DROPS = "facepipe gallery check --repair drops it, because no copy is left"
+_WITHOUT = "facepipe gallery check --repair continues without"
 _NEWEST = "enrol the newest photos again"
 
 
@@ -86,7 +86,7 @@ def check(database: Database, *, sources: bool = False) -> list[Finding]:
 
 
 def _foresee(database: Database, found: list[Finding]) -> list[Finding]:
-    """Say of what --repair cannot mend what will be lost and what to do then."""
+    """Say what --repair cannot repair, what will be lost, and what to do then."""
     broken = [f.face_id for f in found if f.kind == "vector" and f.face_id is not None]
     copies = base_vectors(database, broken) if broken else {}
     foreseen = []
@@ -102,7 +102,7 @@ def _foresee(database: Database, found: list[Finding]) -> list[Finding]:
 _LOSSES = {
     "vector": "enrol that photo again",
     "chip": "keep that photo, reembed will need it",
-    "anchor": "say it again with facepipe gallery not",
+    "anchor": "repeat facepipe gallery not",
 }
 
 
@@ -147,11 +147,11 @@ def _check_vectors(database: Database) -> Iterator[Finding]:
     for face_id, data, crc in database.connection.execute("SELECT face_id, data, crc FROM vector"):
         wrong = None
         if vector_checksum(face_id, data) != crc:
-            wrong = "does not have its checksum"
+            wrong = "does not match its checksum"
         else:
             vector = np.frombuffer(database.codec.open(data), np.float32)
             if len(vector) != dim or not abs(float(np.linalg.norm(vector)) - 1.0) <= UNIT_TOLERANCE:
-                wrong = f"is not of unit length and {dim} finite numbers"
+                wrong = f"does not have unit length and {dim} finite numbers"
         if wrong is not None:
             yield Finding("vector", f"the vector of face {face_id} {wrong}", _REPAIR, face_id)
 
@@ -176,14 +176,14 @@ def _check_sources(database: Database) -> Iterator[Finding]:
         try:
             actual = bytes.fromhex(content_hash(read_bytes(path)[1]))[:16]
         except InputError as error:
-            yield Finding("source", str(error), "enrol the photo from where it lies now", face_id)
+            yield Finding("source", str(error), "enrol the photo from its new place", face_id)
             continue
         if actual != codec.unlookup(content):
             yield Finding("source", f"{path}: is not the photo that was enrolled", "enrol it again", face_id)
 
 
 def repair(database: Database, findings: list[Finding]) -> tuple[list[str], list[str]]:
-    """Mend what can be mended; return what was done, and what was lost by it, a line each."""
+    """Repair what can be repaired; return what was done and what was lost, a line each."""
     done: list[str] = []
     lost: list[str] = []
     kinds = {finding.kind for finding in findings}
@@ -209,7 +209,7 @@ def repair(database: Database, findings: list[Finding]) -> tuple[list[str], list
             with database.write("repair"):
                 database.set_meta("gone_since", str(database.generation()))
                 database.log("repair", lost=True)
-            lost.append(f"going on without the lost writes: {_NEWEST}")
+            lost.append(f"continuing without the lost writes: {_NEWEST}")
         if "scrub" in kinds and finish_scrub(database):
             done.append("the erase is finished")
     return done, lost

@@ -1,7 +1,7 @@
 """Rows of a damaged database, read from its pages one by one, whatever became of the tree above them.
 
 Follows SQLite's published file format: a leaf of a table (type 13) holds cells of payload size, row id and record. A page
-that is no leaf, or a cell that ends outside its page, is passed over. Checksums of the rows decide what is believed.
+that is not a leaf, or a cell that ends outside its page, is passed over. Checksums of the rows decide what is believed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
 
 
 def _values(record: bytes) -> tuple[Any, ...]:
-    """Return a record's values. ValueError or IndexError when it is none."""
+    """Return a record's values. ValueError or IndexError when it is not a record."""
     end, place = _varint(record, 0)
     kinds = []
     while place < end:

@@ -129,7 +129,7 @@ def import_gallery(folder: Path, path: Path, secret: Secret | None = None) -> tu
     """Add the faces of an exported file to the gallery in `folder`, made when missing, in one transaction.
 
     Returns how many were added, and how many were there before. GalleryModelError when the vectors are another model's,
-    InputError when the file is none of ours or is damaged.
+    InputError when the file was not exported by facepipe or is damaged.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path")
@@ -145,7 +145,7 @@ def import_gallery(folder: Path, path: Path, secret: Secret | None = None) -> tu
     with opener as gallery:
         if facts["fingerprint"] != gallery.fingerprint:
             raise GalleryModelError(
-                f"{path}: holds vectors of {facts['fingerprint']}, the gallery {folder} those of {gallery.fingerprint}: "
+                f"{path}: holds vectors of {facts['fingerprint']}, the gallery {folder} holds {gallery.fingerprint}: "
                 "import it into a gallery of its own and move that with facepipe gallery reembed"
             )
         faces = [_new_face(path, gallery.dim, row) for row in rows]
@@ -197,7 +197,7 @@ def _new_face(path: Path, dim: int, row: tuple[Any, ...]) -> NewFace:
     vector = np.frombuffer(values["vector"], np.float32)
     if vector.shape != (dim,) or not abs(float(np.linalg.norm(vector)) - 1.0) <= UNIT_TOLERANCE:
         raise GalleryError(
-            f"{path}: a vector of {values['person']!r} is not of unit length and {dim} numbers: export it again"
+            f"{path}: a vector of {values['person']!r} does not have unit length and {dim} numbers: export it again"
         )
     face = None
     if values["x1"] is not None:

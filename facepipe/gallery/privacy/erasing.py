@@ -58,7 +58,7 @@ def known_as(database: Database, name: str) -> set[int]:
         ids = {row[0] for row in connection.execute("SELECT id FROM person WHERE name_key = ?", (key,))}
         ids |= {row[0] for row in connection.execute("SELECT person_id FROM subject WHERE name_key = ?", (key,))}
     if not ids:
-        raise UsageError(f"nobody named {name!r} is or was in {database.folder}: check the spelling")
+        raise UsageError(f"no person named {name!r} is or was in {database.folder}: check the spelling")
     return ids
 
 
@@ -123,7 +123,9 @@ def scrub(database: Database, *, vacuum: bool = True) -> None:
             path.unlink(missing_ok=True)
     with sqlite_errors(database.folder):
         if vacuum:
-            database.connection.execute("PRAGMA temp_store = FILE")  # a copy of a large gallery is no matter for memory
+            database.connection.execute(
+                "PRAGMA temp_store = FILE"
+            )  # a copy of a large gallery does not belong in memory
             database.connection.execute("VACUUM")
             database.connection.execute("PRAGMA temp_store = MEMORY")
         empty_wal(database)
