@@ -89,7 +89,7 @@ def test_a_read_only_gallery_is_refused_before_any_network_loads(
         refused(gallery.folder, "the gallery is read-only")
         refused(tmp_path / "new", "cannot be made here")
     (tmp_path / "file").touch()
-    refused(tmp_path / "file" / "new", "is no folder")
+    refused(tmp_path / "file" / "new", "is not a folder")
 
 
 def test_two_first_enrolments_at_once_share_the_new_gallery(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_reembed_leaves_all_as_it_was_when_a_picture_is_missing(gallery: Gallery
     (tmp_path / "photos" / "Ann.png").unlink()
     write_image(tmp_path / "photos" / "Ann.png", picture("green").rgb)  # another picture under the old name
     before = by_person(gallery)
-    with pytest.raises(GalleryError, match="1 faces have neither"):
+    with pytest.raises(GalleryError, match="1 faces have lost both"):
         reembed(gallery.database, FakeEmbedder("fake:2", 16))
     assert by_person(gallery) == before
     assert gallery.fingerprint == "fake:1"

@@ -166,7 +166,7 @@ def test_merge_keeps_a_photo_of_both_once(gallery: Gallery) -> None:
 def test_names_are_compared_in_one_normal_form(gallery: Gallery) -> None:
     gallery.add([new("Zoe\u0308", 1), new(" Zo\u00eb ", 2)])
     assert gallery.snapshot().persons == ("Zo\u00eb",)
-    with pytest.raises(UsageError, match="no name"):
+    with pytest.raises(UsageError, match="not a name"):
         gallery.add([new("a\nb", 3)])
 
 
