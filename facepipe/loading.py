@@ -155,9 +155,9 @@ def load_describer(
     """
 
     def load() -> tuple[Detector, Embedder]:
-        from facepipe.models.registry import load_embedder
+        from facepipe.embed.embedder import load_embedder
 
-        second = embedder or load_embedder(model, device, "quick" if quick else "auto")
+        second = embedder or load_embedder(model, device, quick=quick)
         return detector or load_detector(device, options, quick=quick), second
 
     describer = Describer.late(load, photos_at_a_time(device))
@@ -180,8 +180,8 @@ def load_detector(device: str = "auto", options: DetectOptions | None = None, *,
         from facepipe.models.opencv_cascade import OpenCvCascade
 
         return MtcnnDetector(OpenCvCascade(), options)
+    from facepipe.models.cascade import load_cascade
     from facepipe.models.devices import resolve_device
-    from facepipe.models.mtcnn import load_cascade
 
     return MtcnnDetector(load_cascade(resolve_device(device)), options)
 

@@ -14,7 +14,7 @@ from facepipe.detect import detector as detect
 from facepipe.detect import edges, levels
 from facepipe.errors import ImageError
 from facepipe.images import find_images, read_image
-from facepipe.models.mtcnn import load_cascade
+from facepipe.models.cascade import load_cascade
 from scripts.benchlib import machine
 
 DENSITIES = (0.04, 0.1, 0.15, 0.2, 0.25)

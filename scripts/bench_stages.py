@@ -144,10 +144,11 @@ class Bench:
         import numpy as np
         import torch
 
+        from facepipe.embed.embedder import NetworkEmbedder
         from facepipe.match.matcher import Matcher
-        from facepipe.models.embedders import NetworkEmbedder, _network
         from facepipe.models.engines import TorchEngine
         from facepipe.models.mtcnn import TorchCascade
+        from facepipe.models.networks import torch_network
         from facepipe.models.onednn import OneDnnCascade
         from facepipe.models.registry import get_record, read_weights
 
@@ -160,7 +161,7 @@ class Bench:
         record = get_record("mini")
         weights = read_weights(record)[0]
         self.embedders = {
-            name: NetworkEmbedder(record, TorchEngine(_network(record, weights), cpu, getattr(torch, name)))
+            name: NetworkEmbedder(record, TorchEngine(torch_network(record, weights), cpu, getattr(torch, name)))
             for name in ("float32", "bfloat16")
         }
         assert record.dim is not None

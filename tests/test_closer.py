@@ -10,10 +10,10 @@ import torch
 from facepipe.detect.closer import CROWD
 from facepipe.detect.detector import DetectOptions, MtcnnDetector
 from facepipe.embed.describer import Describer
+from facepipe.embed.embedder import load_embedder
 from facepipe.embed.embedding import embed
 from facepipe.images import encode_image, read_image_bytes
 from facepipe.models.mtcnn import TorchCascade
-from facepipe.models.registry import load_embedder
 from facepipe.types import Detected, Image
 from tests.fakes import FakeEmbedder
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from facepipe.embed.embedder import NetworkEmbedder, build_embedder, load_embedder
 from facepipe.embed.embedding import embed
 from facepipe.errors import DeviceError, ModelError
 from facepipe.models.devices import resolve_device
-from facepipe.models.embedders import NetworkEmbedder, build_embedder
 from facepipe.models.engines import TorchEngine
 from facepipe.models.mini import build
-from facepipe.models.registry import get_record, load_embedder, read_weights
+from facepipe.models.registry import get_record, read_weights
 from facepipe.types import Detected, Embedder, Embeddings, Face, Image, Quality, UInt8
 
 #: From the description of the weights: the pattern below gives a unit embedding that begins with these numbers.
@@ -83,6 +83,8 @@ def test_weights_that_do_not_fit_are_refused() -> None:
 
 class Constant:
     """An engine whose answer is fixed."""
+
+    batch = 64
 
     def __init__(self, value: float, dim: int = 256) -> None:
         self.value, self.dim = value, dim

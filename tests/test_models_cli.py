@@ -19,10 +19,11 @@ import click.testing
 import pytest
 
 from facepipe.cli.models import _Bar, models
+from facepipe.embed.embedder import load_embedder
 from facepipe.errors import FacepipeError, InputError, ModelError, UsageError
-from facepipe.models import install as store
 from facepipe.models import registry
-from facepipe.models.registry import ModelFile, ModelRecord, get_record, load_embedder, locate
+from facepipe.models.folder import arriving
+from facepipe.models.registry import ModelFile, ModelRecord, get_record, locate
 
 from .test_registry import tiny_onnx
 
@@ -375,7 +376,7 @@ def test_verify_tells_absent_from_ok() -> None:
 
 def test_two_pulls_at_once_do_not_disturb_each_other(record: ModelRecord, tmp_path: Path) -> None:
     place = locate(record)[0]
-    with store._temporary(place) as (first, part):
+    with arriving(place) as (first, part):
         first.write(b"half")
         first.flush()
         assert run("pull", "sface")[1] is None

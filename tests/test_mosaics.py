@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from facepipe.detect.detector import DetectOptions, MtcnnDetector
 from facepipe.detect.mosaics import SIDE, lay_out, tiles
-from facepipe.models.mtcnn import CascadeNetworks, TorchCascade, load_cascade
+from facepipe.models.cascade import CascadeNetworks, load_cascade
+from facepipe.models.mtcnn import TorchCascade
 from facepipe.types import Image
 
 CPU = torch.device("cpu")

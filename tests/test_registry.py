@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from facepipe.embed.alignment import TEMPLATES
+from facepipe.embed.embedder import build_embedder, load_embedder
 from facepipe.errors import DeviceError, ModelError
 from facepipe.models import inception
-from facepipe.models.embedders import build_embedder
 from facepipe.models.onnx_engine import OnnxEngine
 from facepipe.models.registry import (
     PINNED,
@@ -28,7 +28,6 @@ from facepipe.models.registry import (
     check_bytes,
     get_record,
     is_here,
-    load_embedder,
     locate,
     model_folder,
     package_folder,

@@ -226,7 +226,7 @@ def test_targets_are_turned_into_the_space_of_a_student_that_starts_trained() ->
 
 def test_a_student_may_start_from_the_shipped_network(chips: np.ndarray) -> None:
     student = Student(DistillPlan(start="mini", norm="none"), 0, torch.device("cpu"))
-    from facepipe.models.registry import load_embedder
+    from facepipe.embed.embedder import load_embedder
 
     vectors = distill.embed_chips(student.network, chips, torch.device("cpu"), torch.float32)
     assert (vectors * load_embedder("mini", "cpu").embed(chips).vectors).sum(axis=1).min() > 0.999

@@ -14,9 +14,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from facepipe.embed.embedder import load_embedder
 from facepipe.errors import FacepipeError, InputError, ModelError, UsageError
 from facepipe.models import mini
-from facepipe.models.registry import load_embedder
 from facepipe.types import Image
 from scripts.train import export
 from scripts.train.cli import cli
@@ -51,7 +51,7 @@ def test_what_is_exported_is_what_was_trained(data: tuple[Path, Path], tmp_path:
     x = (torch.from_numpy(chips).permute(0, 3, 1, 2).float() - 127.5) / 128
     with torch.no_grad():
         trained = torch.nn.functional.normalize(run.student.average.eval()(x)).numpy()
-    from facepipe.models.install import add_model
+    from facepipe.embed.own import add_model
     from facepipe.models.registry import record_from_dict
 
     add_model(record_from_dict(facts["record"]), tmp_path / "out" / "own.safetensors")

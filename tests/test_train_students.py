@@ -71,7 +71,8 @@ def test_a_trained_network_is_added_as_it_is_and_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from facepipe.cli.models import models
-    from facepipe.models.registry import get_record, load_embedder
+    from facepipe.embed.embedder import load_embedder
+    from facepipe.models.registry import get_record
 
     monkeypatch.setenv("FACEPIPE_MODELS", str(tmp_path / "models"))
     torch.manual_seed(0)
@@ -86,7 +87,7 @@ def test_a_trained_network_is_added_as_it_is_and_runs(
     assert (load_embedder("own", "cpu").embed(chips).vectors * expected).sum(axis=1).min() > 0.999
     assert record.fingerprint in capsys.readouterr().out
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="not weights"):
+    with pytest.raises(ModelError, match="do not fit the network"):
         models.main(["add", str(tmp_path / "bad.safetensors"), "--name", "bad"], standalone_mode=False)
     (tmp_path / "n.onnx").write_bytes(b"")
     with pytest.raises(UsageError, match="--template"):

@@ -99,7 +99,6 @@ def test_arrows_go_down(path: Path) -> None:
     assert bool(wrong) == (str(path.relative_to(PACKAGE)) in UNFINISHED), wrong
 
 
-@pytest.mark.xfail(strict=True, reason="registry and embedders, mtcnn and onednn")
 def test_there_are_no_circles() -> None:
     arrows = {module_of(path): modules_imported_by(path) - {"facepipe"} for path in MODULES}
     try:

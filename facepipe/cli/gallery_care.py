@@ -298,9 +298,9 @@ def reembed(model: str, drop_missing: bool, gallery: Path, device: str, as_json:
 
     May be interrupted and started again: it goes on where it stopped. The old vectors serve until the new are whole.
     """
+    from facepipe.embed.embedder import load_embedder
     from facepipe.gallery.reembed import ReembedReport
     from facepipe.gallery.reembed import reembed as run_reembed
-    from facepipe.models.registry import load_embedder
 
     embedder = load_embedder(model, device)
     console = err_console()

@@ -160,7 +160,7 @@ def pull(name: str, source: str | None, accept_licence: bool, accept_sha256: str
 
     Weights whose licence restricts use are fetched only when you accept it. FACEPIPE_OFFLINE=1 forbids any connection.
     """
-    from facepipe.models.install import pull as fetch
+    from facepipe.models.pull import pull as fetch
     from facepipe.models.registry import get_record
 
     record = get_record(name)
@@ -206,7 +206,7 @@ def _confirmation(record: ModelRecord, accepted: str | None) -> Callable[[str], 
 
 
 class _Bar:
-    """A progress bar on stderr for a download (serves `store.Progress`)."""
+    """A progress bar on stderr for a download (serves `pull.Progress`)."""
 
     def __init__(self, name: str) -> None:
         from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
@@ -236,8 +236,7 @@ class _Bar:
 @json_option
 def verify(names: tuple[str, ...], as_json: bool) -> None:
     """Check the files of the networks on this machine against their recorded hashes; all of them, or those named."""
-    from facepipe.models.install import verify_model
-    from facepipe.models.registry import get_record, records
+    from facepipe.models.registry import get_record, records, verify_model
 
     chosen = [get_record(name) for name in names] if names else records()
     results = [(record.name, *verify_model(record)) for record in chosen]
@@ -305,7 +304,7 @@ def add(
     FILE is an ONNX network, or the .safetensors file of a network that was trained with this project's recipe.
     """
     from facepipe.embed.alignment import get_template
-    from facepipe.models.install import add_model
+    from facepipe.embed.own import add_model
     from facepipe.models.registry import Licence, ModelFile, ModelRecord
 
     trained_here = file.suffix == ".safetensors"
@@ -343,6 +342,6 @@ def add(
 @click.argument("name")
 def remove(name: str) -> None:
     """Remove a network that was fetched or added."""
-    from facepipe.models.install import remove_model
+    from facepipe.models.folder import remove_model
 
     echo(f"removed {remove_model(name)}")

@@ -24,7 +24,7 @@ from facepipe.detect.quality import CROP_SIDE, assess
 from facepipe.types import Detected, Face, Float32, Image, Int64, UInt8
 
 if TYPE_CHECKING:
-    from facepipe.models.mtcnn import CascadeNetworks
+    from facepipe.models.cascade import CascadeNetworks
 
 #: A region that is more of its level than this is not cut out: levels of the same size share batches.
 _WORTH = 0.8

@@ -30,8 +30,18 @@ _STEP = 16
 _GPU_SIGNS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 
 
+#: Inputs in one call that make the best of a network: on one core with AMX `mini` takes 4.3 ms a face alone, 1.2 ms among 64;
+#: with AVX-512's bfloat16 7.5 and 4.7 ms. On CUDA `TorchEngine` makes less of it where the memory is short.
+BATCH, CUDA_BATCH = 64, 256
+
+
 class Engine(Protocol):
     """Runs one network."""
+
+    @property
+    def batch(self) -> int:
+        """How many inputs one call of `run` should get."""
+        ...
 
     def run(self, x: Float32) -> tuple[Float32, ...]:
         """Run a batch, float32 (n, channels, h, w), n at least 1, and return the network's outputs."""
@@ -49,6 +59,7 @@ class TorchEngine:
 
         self._torch = torch
         self._device = device
+        self.batch = CUDA_BATCH if device.type == "cuda" else BATCH
         self._dtype = dtype or network_dtype(device)
         self._network = network.eval().to(device, self._dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -75,6 +86,8 @@ class TorchEngine:
 
 class OpenCvEngine:
     """A network with one input and one output, given as the bytes of an ONNX file, on the CPU by OpenCV's dnn."""
+
+    batch = BATCH
 
     def __init__(self, onnx: bytes) -> None:
         try:

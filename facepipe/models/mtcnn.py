@@ -6,7 +6,7 @@ read by our own reader (`facepipe.models.state_file`), which knows no code.
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,49 +26,6 @@ CPU_PIXELS = 150_000
 _PIXEL_BYTES, _CROP_BYTES = 256, 2 << 20
 #: Outside the picture, before pooling: below anything that a convolution gives, so that the maximum ignores it.
 _OUTSIDE = -1e4
-
-
-class CascadeNetworks(Protocol):
-    """The three networks as functions of arrays. Pictures are float32, (x - 127.5) / 128, channels last."""
-
-    @property
-    def mixes_sizes(self) -> bool:
-        """Whether `propose` takes several levels, of any sizes, in one picture."""
-        ...
-
-    @property
-    def batch_pixels(self) -> int:
-        """Pixels of pyramid that one call of `propose` should get."""
-        ...
-
-    def propose(self, pictures: Float32, places: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
-        """PNet over pyramid levels in pictures (n, h, w, 3): face logits (n, h', w') and box offsets (n, 4, h', w').
-
-        places: (levels, 5) where each level lies: its picture, y1, x1, y2, x2, the first corner even; None when each fills its
-        picture.
-        """
-        ...
-
-    def refine(self, crops: Float32, least: float) -> tuple[Float32, Float32]:
-        """RNet over crops (n, 24, 24, 3): face probabilities (n,), box offsets (n, 4).
-
-        least: answers that reach this probability are exact, the others may be rough.
-        """
-        ...
-
-    def finish(self, crops: Float32, least: float) -> tuple[Float32, Float32, Float32]:
-        """ONet over crops (n, 48, 48, 3): face probabilities (n,), box offsets (n, 4), landmarks (n, 5, 2) in box units.
-
-        least: as in `refine`.
-        """
-        ...
-
-    def finish_roughly(self, crops: Float32) -> tuple[Float32, Float32] | None:
-        """Probabilities and box offsets as in `finish`, rough and quick; None when there is no quicker way.
-
-        The logit of the probability is within 0.3 of the exact one.
-        """
-        ...
 
 
 class PNet(nn.Module):
@@ -261,12 +218,3 @@ class TorchCascade:
             return None
         scores, offsets, _ = self._over_crops(self._onet, self._rough_onet, crops, None)
         return scores, offsets
-
-
-def load_cascade(device: torch.device) -> CascadeNetworks:
-    """Return the networks in the form that is fastest on a device; all forms give the same answers."""
-    from facepipe.models.onednn import OneDnnCascade, available
-
-    if device.type == "cpu" and available():
-        return OneDnnCascade()
-    return TorchCascade(device)

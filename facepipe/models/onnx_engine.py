@@ -9,6 +9,7 @@ import numpy as np
 
 from facepipe.errors import DeviceError, LibraryError, ModelError
 from facepipe.models.devices import parse_device
+from facepipe.models.engines import BATCH
 from facepipe.types import Float32
 
 
@@ -17,6 +18,8 @@ class OnnxEngine:
 
     Networks whose batch is fixed at one run once per chip.
     """
+
+    batch = BATCH
 
     def __init__(self, data: bytes, name: str, device: str) -> None:
         """Load the network from the bytes of its file.

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from facepipe.errors import ModelError
-from facepipe.types import Embedder
 
 RECORDS = Path(__file__).with_name("records.json")
 WEIGHTS = Path(__file__).with_name("weights")
@@ -284,17 +283,15 @@ def read_weights(record: ModelRecord) -> list[bytes]:
     return contents
 
 
-def load_embedder(name: str = "mini", device: str = "auto", engine: str = "auto") -> Embedder:
-    """Load an embedder: find its record, check its files, build its network on the device.
+def verify_model(record: ModelRecord) -> tuple[str, str | None]:
+    """Return the state of a model on this machine, and for a bad one the reason.
 
-    engine: `auto` and `torch` are the fastest per face. `quick` starts without torch where that is possible (`mini` on
-    the CPU), which pays for fewer than about a hundred faces, and is `auto` elsewhere. `opencv` insists on it.
-    The vectors agree to rounding and the fingerprint is the same.
-    Raises ModelError (unknown name, missing or changed files, a detector's name), DeviceError, and UsageError (engine).
+    The state is `ok` (every file has its recorded hash), `absent`, or `bad`.
     """
-    from facepipe.models.embedders import build_embedder
-
-    record = get_record(name)
-    if record.kind != "embedder":
-        raise ModelError(f"model {name!r} is a {record.kind}, not an embedder; see `facepipe models list`")
-    return build_embedder(record, read_weights(record), device, engine)
+    if not is_here(record):
+        return "absent", None
+    try:
+        read_weights(record)
+    except ModelError as error:
+        return "bad", str(error)
+    return "ok", None

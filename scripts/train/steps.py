@@ -156,7 +156,7 @@ def run_export(
     decision: Decision | None = None,
 ) -> dict[str, Any]:
     """Step 4; the card is written with the reports that there are."""
-    from facepipe.models.install import add_model
+    from facepipe.embed.own import add_model
     from facepipe.models.registry import record_from_dict
     from scripts.train.data import plain_chips
     from scripts.train.export import export

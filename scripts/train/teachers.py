@@ -192,7 +192,8 @@ def load_teacher(text: str, device: str = "auto") -> Teacher:
             raise UsageError(f"teacher {name!r}: no description; write {beside} like those in {DESCRIPTIONS}")
         teacher = OnnxTeacher(name, path, read_description(description))
     else:
-        from facepipe.models.registry import get_record, load_embedder
+        from facepipe.embed.embedder import load_embedder
+        from facepipe.models.registry import get_record
 
         licence = get_record(name).licence
         teacher = PackageTeacher(load_embedder(name, device), f"weights {licence.weights}; data: {licence.data}")
