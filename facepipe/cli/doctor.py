@@ -28,7 +28,6 @@ PACKAGES = (
     "scikit-learn",
     "pyarrow",
     "onnxruntime",
-    "face_recognition_models",
 )
 
 
