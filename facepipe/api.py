@@ -57,7 +57,7 @@ class Gallery(store.Gallery):
         or several of these; with `name` that person's photos, as files, folders, bytes, PIL images or NumPy arrays.
         faces: which face of a photo with several; clear: one must be far larger than the others; or largest, only, all.
         accept_poor: enrol faces that are small, blurred or turned away, too.
-        force: enrol a face that looks like somebody else, or unlike its person, without a word.
+        force: enrol a face even if it looks like somebody else, or unlike its person's others.
         keep_chips: store a small picture of each face: needed by `reembed` and audit pages.
         retain: seconds until the faces expire; None: never.
         device, min_face, min_score, max_side, quick, detector, embedder: see `facepipe.Recognizer`.

@@ -14,7 +14,7 @@ from facepipe.cli.common import exit_code_of, protect_stdout
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "enroll": ("facepipe.cli.enroll", "enroll", "Put people into the gallery."),
     "identify": ("facepipe.cli.identify", "identify", "Say who is in pictures."),
-    "batch": ("facepipe.cli.batch", "batch", "Name the people in many photos; goes on where it was stopped."),
+    "batch": ("facepipe.cli.batch", "batch", "Name the people in many photos; continues where it was stopped."),
     "verify": ("facepipe.cli.verify", "verify", "Say whether two photos show the same person."),
     "detect": ("facepipe.cli.detect", "detect", "Find faces: boxes, landmarks, quality, edges."),
     "gallery": ("facepipe.cli.gallery", "gallery", "Look after the enrolled people: list, rename, audit, erase."),
@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "FACEPIPE"})
 @click.version_option(__version__, prog_name="facepipe")
 def cli() -> None:
-    """Find faces, name the people you enrolled, and say when a face is nobody you know.
+    """Find faces, name the people you enrolled, and say when a face belongs to nobody you enrolled.
 
     \b
     facepipe enroll people/            folders named like the people in them

@@ -21,12 +21,17 @@ if TYPE_CHECKING:
 @click.option("--fpir", type=FiniteRange(0.0, 1.0, min_open=True, max_open=True), default=0.01, show_default=True,
               help="Wanted share of strangers' faces that get a name.")  # fmt: skip
 @click.option("--confidence", type=FiniteRange(0.5, 1.0, max_open=True), default=0.95, show_default=True,
-              help="Of the upper bound that is stated.")  # fmt: skip
-@click.option("--strict", is_flag=True, help="Let the upper bound stay within --fpir, not only the expected rate.")
-@click.option("--no-enrolled", is_flag=True, help="Do not let enrolled people count as each other's impostors.")
+              help="Confidence of the stated upper bound.")  # fmt: skip
+@click.option("--strict", is_flag=True, help="Keep the upper bound within --fpir, not only the expected rate.")
+@click.option("--no-enrolled", is_flag=True, help="Do not count enrolled people as each other's impostors.")
 @click.option("--known-share", type=FiniteRange(0.0, 1.0, min_open=True, max_open=True), default=0.5,
-              show_default=True, help="Share of faces to come that are of enrolled people, for probabilities.")  # fmt: skip
-@click.option("--margin", type=FiniteRange(0.0, 2.0), default=None, help="Default: that of the model's record.")
+              show_default=True, help="Expected share of faces that belong to enrolled people, for the probabilities.")  # fmt: skip
+@click.option(
+    "--margin",
+    type=FiniteRange(0.0, 2.0),
+    default=None,
+    help="Lead over the second person; default: from the model's record.",
+)
 @click.option("--min-face", type=click.IntRange(min=12), default=40, show_default=True, envvar="FACEPIPE_MIN_FACE",
               help="Smallest face in pixels.")  # fmt: skip
 @device_option
@@ -34,7 +39,9 @@ if TYPE_CHECKING:
     "--cache", type=click.Path(path_type=Path, dir_okay=False), help="Keep the strangers' embeddings in this .npz."
 )
 @click.option("--dry-run", is_flag=True, help="Measure and print, store nothing.")
-@click.option("--clear", is_flag=True, help="Remove the gallery's calibration; the model's record holds again.")
+@click.option(
+    "--clear", is_flag=True, help="Remove the gallery's calibration; the thresholds of the model's record apply again."
+)
 @json_option
 @quiet_option
 def calibrate(
@@ -70,7 +77,7 @@ def calibrate(
         if clear:
             opened.set_calibration(None)
             if not quiet:
-                note("facepipe: the calibration is removed; the model's record holds again")
+                note("facepipe: the calibration is removed; the thresholds of the model's record apply again")
             return
         snapshot = opened.snapshot()
         record = next((r for r in records() if r.fingerprint == snapshot.fingerprint), None)
@@ -160,7 +167,7 @@ def _embed_strangers(
 
     if model is None:
         raise GalleryModelError(
-            f"the gallery was made by {fingerprint}, and no model on this machine is that one: "
+            f"the gallery was made by {fingerprint}, and no model on this machine matches that: "
             "strangers cannot be embedded; see `facepipe models list`"
         )
     describer, options = load_engines(model, device, min_face)

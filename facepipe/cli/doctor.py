@@ -148,7 +148,7 @@ def _gallery(folder: Path) -> dict[str, Any]:
                 "calibrated": gallery.calibration() is not None,
             }
     except GalleryMissingError:
-        return {**facts, "state": "none", "detail": "nobody is enrolled yet: facepipe enroll"}
+        return {**facts, "state": "none", "detail": "nobody is enrolled yet: run facepipe enroll"}
     except (WrongKeyError, InputError) as error:  # InputError: the key file cannot be read
         return {**facts, "state": "sealed", "detail": str(error)}
     except GalleryAccessError as error:

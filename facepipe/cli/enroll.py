@@ -26,18 +26,18 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 
 @click.command()
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FOLDER|IMG|CSV...")
-@click.option("--name", help="Whose face it is, when photos are given instead of folders named like people.")
+@click.option("--name", help="Name of the person, for photos that are not in a folder with the person's name.")
 @click.option(
     "--faces",
     "choice",
     type=click.Choice(["clear", "largest", "only", "all"]),
     default="clear",
     show_default=True,
-    help="Which face of a photo with several; clear: one must be far larger than the others.",
+    help="Which face to take of a photo with several; clear: one must be far larger than the others.",
 )
 @click.option("--accept-poor", is_flag=True, help="Enrol faces that are small, blurred or turned away, too.")
 @click.option(
-    "--force", is_flag=True, help="Enrol a face that looks like somebody else, or unlike its person, without a word."
+    "--force", is_flag=True, help="Enrol a face even if it looks like somebody else, or unlike its person's others."
 )
 @click.option(
     "--keep-chips", is_flag=True, help="Store a small picture of each face: needed by reembed and audit pages."

@@ -129,7 +129,7 @@ def verify(pairs_file: Path, images: Path, face: str, measuring: Measuring) -> N
               help="Share of the people that is enrolled; the others search as strangers.")  # fmt: skip
 @click.option("--repeats", type=click.IntRange(min=1), default=None,
               help="Draw who is enrolled (and which photos) this often. [default: 10 when anything is random, else 1]")  # fmt: skip
-@click.option("--strangers", type=_FOLDER, multiple=True, help="Folder of people who are in no gallery; repeatable.")
+@click.option("--strangers", type=_FOLDER, multiple=True, help="Folder of people who are not enrolled; repeatable.")
 @click.option(
     "--relatives", type=_FOLDER, help="FAMILY/MEMBER/photos: how often are relatives of an enrolled person named?"
 )

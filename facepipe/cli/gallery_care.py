@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 @click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page with the faces.")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Rows shown of each list.")
 @click.option(
-    "--keep", "kept", multiple=True, type=int, metavar="FACE", help="Say that this face (id) is right: no doubt again."
+    "--keep",
+    "kept",
+    multiple=True,
+    type=int,
+    metavar="FACE",
+    help="Mark this face (id) as correct; audit stops listing it.",
 )
 @json_option
 def audit(
@@ -85,8 +90,8 @@ def _print_audit(report: AuditReport, top: int) -> None:
     test = report.leave_one_out
     echo(
         f"{plural(report.people, 'person', 'people')}, {plural(report.faces, 'face')}, threshold {report.threshold:.2f}; "
-        f"leave one out, of {plural(test.faces, 'face')}: {test.right} right, {test.wrong} taken for somebody else, "
-        f"{test.unknown} for nobody"
+        f"leave-one-out over {plural(test.faces, 'face')}: {test.right} right, {test.wrong} taken for somebody else, "
+        f"{test.unknown} not recognised"
     )
     if report.doubts:
         echo(f"\n{plural(len(report.doubts), 'doubtful face')}, largest doubt first:")
@@ -103,7 +108,7 @@ def _print_audit(report: AuditReport, top: int) -> None:
             for d in report.doubts[:top]
         ]
         table(["doubt", "face", "person", "own", "nearest other", "other", ""], rows)
-        echo("gallery split or gallery remove puts a face right; gallery audit --keep FACE says that it is")
+        echo("gallery split or gallery remove corrects a face; gallery audit --keep FACE marks it as correct")
     if report.alike:
         echo(f"\n{plural(len(report.alike), 'pair')} of people who look alike:")
         table(["", "", "cosine"], [[a.first, a.second, f"{a.similarity:.2f}"] for a in report.alike[:top]])
@@ -116,7 +121,7 @@ def _print_audit(report: AuditReport, top: int) -> None:
 
 @click.command()
 @gallery_option
-@click.option("--repair", "mend", is_flag=True, help="Mend what can be mended.")
+@click.option("--repair", "mend", is_flag=True, help="Repair what can be repaired.")
 @click.option("--sources", is_flag=True, help="Also compare the photos with what was enrolled.")
 @json_option
 def check(gallery: Path, mend: bool, sources: bool, as_json: bool) -> int:
@@ -143,7 +148,7 @@ def check(gallery: Path, mend: bool, sources: bool, as_json: bool) -> int:
         for finding in findings:
             echo(f"{finding.kind}: {finding.text}: {finding.advice}")
         if not findings:
-            echo("all well, but for what was lost" if lost else "all well")
+            echo("all well, except for what was lost" if lost else "all well")
     return ExitCode.GALLERY if findings or lost else ExitCode.OK
 
 
@@ -152,7 +157,7 @@ def check(gallery: Path, mend: bool, sources: bool, as_json: bool) -> int:
 @gallery_option
 @json_option
 def salvage(into: Path, gallery: Path, as_json: bool) -> int:
-    """Carry every intact face of a damaged gallery into a new one in the folder INTO. Exit code 7 when some are lost."""
+    """Copy every intact face of a damaged gallery into a new one in the folder INTO. Exit code 7 when some are lost."""
     from facepipe.errors import ExitCode
     from facepipe.files.guard import require_outside
     from facepipe.gallery.care.check import salvage as run_salvage
@@ -173,7 +178,7 @@ def salvage(into: Path, gallery: Path, as_json: bool) -> int:
 @gallery_option
 @json_option
 def compact(gallery: Path, as_json: bool) -> None:
-    """Forget expired faces, give back free space, leave no bytes of what was removed."""
+    """Delete expired faces, free unused disk space, and leave no bytes of what was removed."""
     from facepipe.gallery.privacy.erasing import compact as run_compact
 
     with open_database(gallery) as database:
@@ -227,7 +232,7 @@ def index(kind: str, min_recall: float, gallery: Path, as_json: bool) -> None:
     type=click.Choice(["clear", "largest", "only"]),
     default="clear",
     show_default=True,
-    help="Which face of a photo with several.",
+    help="Which face to take of a photo with several.",
 )
 @gallery_option
 @device_option
@@ -288,7 +293,7 @@ def not_person(
 
 @click.command()
 @click.option("--model", required=True, metavar="NAME", help="The network to move to.")
-@click.option("--drop-missing", is_flag=True, help="Give up faces of which neither chip nor photo is left.")
+@click.option("--drop-missing", is_flag=True, help="Drop faces whose chip and photo are both lost.")
 @gallery_option
 @device_option
 @json_option
@@ -296,7 +301,7 @@ def not_person(
 def reembed(model: str, drop_missing: bool, gallery: Path, device: str, as_json: bool, quiet: bool) -> None:
     """Move the gallery to another network: every face is embedded again, from its chip or its photo.
 
-    May be interrupted and started again: it goes on where it stopped. The old vectors serve until the new are whole.
+    May be interrupted and started again: it continues where it stopped. The old vectors serve until the new are whole.
     """
     from facepipe.embed.embedder import load_embedder
     from facepipe.gallery.reembed import ReembedReport
@@ -322,6 +327,6 @@ def reembed(model: str, drop_missing: bool, gallery: Path, device: str, as_json:
     elif as_json:
         echo_json(model=embedder.fingerprint, **asdict(report))
     else:
-        gone = f", {len(report.dropped)} given up" if report.dropped else ""
+        gone = f", {len(report.dropped)} dropped" if report.dropped else ""
         again = f" ({report.resumed} by an earlier run)" if report.resumed else ""
         echo(f"{plural(report.faces, 'face')} moved to {embedder.fingerprint}{again}{gone}")

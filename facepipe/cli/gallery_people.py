@@ -214,7 +214,7 @@ def _show_gallery(gallery: Path, as_json: bool) -> None:
         return
     echo(f"{plural(facts['people'], 'person', 'people')}, {plural(facts['faces'], 'face')}, made by {facts['model']}")
     if calibration is None:
-        echo("not calibrated: the model's record holds; `facepipe calibrate` measures this gallery")
+        echo("not calibrated: the thresholds of the model's record apply; `facepipe calibrate` measures this gallery")
     else:
         for line in describe(calibration):
             echo(line)

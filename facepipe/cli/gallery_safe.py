@@ -39,7 +39,7 @@ def erase(name: str, yes: bool, gallery: Path, as_json: bool) -> int:
                 yes = click.confirm(printable(f"Erase {name} from {gallery}? This cannot be undone."), err=True)
             except click.Abort as abort:
                 if isinstance(abort.__context__, EOFError):
-                    raise UsageError(f"{name}: not erased: nobody is there to answer; --yes does not ask") from abort
+                    raise UsageError(f"{name}: not erased: there is no terminal to ask on; use --yes") from abort
                 note(f"{name}: not erased; --yes does not ask")
                 return ExitCode.INTERRUPTED
         if not yes:
@@ -49,7 +49,7 @@ def erase(name: str, yes: bool, gallery: Path, as_json: bool) -> int:
     if as_json:
         echo_json(faces=count)
     else:
-        echo(f"erased: {plural(count, 'face')}; no byte of that is left in {gallery}")
+        echo(f"erased: {plural(count, 'face')}; no byte of it is left in {gallery}")
     return ExitCode.OK
 
 
@@ -106,9 +106,7 @@ def unseal(gallery: Path, as_json: bool, quiet: bool) -> None:
 
 
 @click.command()
-@click.option(
-    "--identify", type=click.Choice(["on", "off"]), help="Whether `identify` is logged as well; it is not unless asked."
-)
+@click.option("--identify", type=click.Choice(["on", "off"]), help="Also log `identify`; off by default.")
 @gallery_option
 @json_option
 def log(identify: str | None, gallery: Path, as_json: bool) -> None:
@@ -152,7 +150,7 @@ def _details(entry: dict[str, Any]) -> str:
 
 @click.command("export")
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--chips", is_flag=True, help="With the stored chips.")
+@click.option("--chips", is_flag=True, help="Include the stored chips.")
 @gallery_option
 @json_option
 @quiet_option

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("images", nargs=-1, metavar="IMG...|-")
 @list_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: a list, a record for each picture.")
-@click.option("--jsonl", is_flag=True, help="Print one JSON record a line, as each picture is done.")
+@click.option("--jsonl", is_flag=True, help="Print one JSON record per line, as each picture is done.")
 @click.option("--csv", is_flag=True, help="Print CSV, a row for each face.")
 @picture_options
 @recognition_options

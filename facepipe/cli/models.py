@@ -150,7 +150,10 @@ def _numbers(values: tuple[float, ...]) -> str:
 @models.command()
 @click.argument("name")
 @click.option(
-    "--from", "source", metavar="FILE|URL", help="A local file, a folder, or a mirror's URL, not the address."
+    "--from",
+    "source",
+    metavar="FILE|URL",
+    help="A local file, a folder, or a mirror's URL, instead of the recorded address.",
 )
 @click.option("--accept-licence", is_flag=True, help="Accept a licence that restricts use, without being asked.")
 @click.option("--accept-sha256", metavar="HEX", help="The hash to accept when none is recorded, without being asked.")
@@ -180,9 +183,9 @@ def _ask_for_consent(record: ModelRecord) -> None:
     note(f"{record.name}: weights: {licence.weights}; training data: {licence.data}")
     if not sys.stdin.isatty():
         raise UsageError(
-            f"model {record.name!r} may be used under restrictions only; accept them with --accept-licence"
+            f"model {record.name!r} may be used only under restrictions; accept them with --accept-licence"
         )
-    if not click.confirm("Do you accept that?", err=True):
+    if not click.confirm("Do you accept this?", err=True):
         raise UsageError(f"model {record.name!r}: its licence was not accepted; nothing was fetched")
 
 
@@ -192,14 +195,14 @@ def _confirmation(record: ModelRecord, accepted: str | None) -> Callable[[str], 
     def decide(sha256: str) -> bool:
         if accepted is not None:
             return sha256 == accepted.strip().lower()
-        note(f"{record.name}: nobody has recorded a hash for this file. What arrived has SHA-256 {sha256}")
+        note(f"{record.name}: no hash is recorded for this file. The received file has SHA-256 {sha256}")
         if not sys.stdin.isatty():
             raise ModelError(
                 f"model {record.name!r}: confirm its hash: compare it with a source you trust, then "
                 f"pull again with --accept-sha256 {sha256}"
             )
         return click.confirm(
-            "Does a source you trust say the same? Keep it and insist on this hash from now on?", err=True
+            "Does a source you trust give the same hash? Keep the file and require this hash from now on?", err=True
         )
 
     return decide
@@ -274,17 +277,19 @@ def _three(text: str, option: str) -> tuple[float, float, float]:
 @click.option(
     "--template",
     metavar="TEMPLATE",
-    help="How faces are cut: arcface112, dlib150, margin160. Needed for ONNX; a .safetensors file has arcface112.",
+    help="How faces are aligned: arcface112, dlib150, margin160. Needed for ONNX; a .safetensors file has arcface112.",
 )
 @click.option("--mean", default="127.5", show_default=True, help="Subtracted from each pixel; one number or R,G,B.")
 @click.option("--std", help="What the result is divided by; one number or R,G,B. [default: 127.5; .safetensors: 128]")
-@click.option("--dim", type=click.IntRange(1, 65536), help="Length of its vectors; default: as the network says.")
-@click.option(
-    "--bgr", is_flag=True, help="The network wants blue, green, red; mean and std are then in that order too."
-)
+@click.option("--dim", type=click.IntRange(1, 65536), help="Length of its vectors; default: taken from the network.")
+@click.option("--bgr", is_flag=True, help="The network expects BGR; --mean and --std are then in that order too.")
 @click.option("--threshold", type=FiniteRange(-1, 1), help="Cosine at which two faces are the same person.")
 @click.option(
-    "--margin", type=FiniteRange(0, 2), default=0.03, show_default=True, help="By which the best person must lead."
+    "--margin",
+    type=FiniteRange(0, 2),
+    default=0.03,
+    show_default=True,
+    help="Lead that the best person must have over the second.",
 )
 @click.option("--licence", default="not stated", help="Licence of its weights, for `models list`.")
 def add(
@@ -310,7 +315,7 @@ def add(
     trained_here = file.suffix == ".safetensors"
     template = template or ("arcface112" if trained_here else None)
     if template is None:
-        raise UsageError(f"{file}: say how faces are cut for it with --template (arcface112, dlib150, margin160)")
+        raise UsageError(f"{file}: name its alignment with --template (arcface112, dlib150, margin160)")
     std = std or ("128" if trained_here else "127.5")
     divisor = _three(std, "--std")
     if 0.0 in divisor:

@@ -52,7 +52,7 @@ def detect_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=0.4,
             show_default=True,
             envvar="FACEPIPE_MIN_SCORE",
-            help="Least score of a face. Below 0.7 there are covered and blurred faces, and some things that are none.",
+            help="Lowest score of a face. Below 0.7 there are covered and blurred faces, and some that are not faces.",
         ),
         click.option(
             "--max-side",
@@ -60,7 +60,7 @@ def detect_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=1280,
             show_default=True,
             envvar="FACEPIPE_MAX_SIDE",
-            help="Look at larger pictures reduced to this many pixels, at crowds up to four times as large; 0: never.",
+            help="Reduce larger pictures to this many pixels for the search, crowds up to four times as large; 0: never.",
         ),
         device_option,
     )(called)

@@ -16,10 +16,10 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 def list_options(command: _F) -> _F:
     """`--files-from` and `-0`: a list of photos; read it with `listed`."""
     command = click.option(
-        "-0", "--null", "separated_by_null", is_flag=True, help="The names of --files-from end with NUL (find -print0)."
+        "-0", "--null", "separated_by_null", is_flag=True, help="Names in --files-from end with NUL (find -print0)."
     )(command)
     return click.option(
-        "--files-from", type=click.File("rb"), help="Read the names of photos from a file, a line each; - is stdin."
+        "--files-from", type=click.File("rb"), help="Read the names of photos from a file, one per line; - is stdin."
     )(command)
 
 

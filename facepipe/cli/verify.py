@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     type=click.Choice(["clear", "largest", "only"]),
     default="clear",
     show_default=True,
-    help="Which face of a photo with several.",
+    help="Which face to take of a photo with several.",
 )
 @json_option
 @detect_options

@@ -349,9 +349,7 @@ def calibrate_gallery(
         ece = held_out_error(searches, known_share)
     notes = [*_lookalikes(among, persons, choice.threshold)] if enrolled else []
     if curve is None:
-        notes.append(
-            "nobody is enrolled with two faces or more: the probability curve stays that of the model's record"
-        )
+        notes.append("no person has two or more enrolled faces: the probability curve stays that of the model's record")
     return Calibration(
         model=model,
         gallery_size=len(persons),

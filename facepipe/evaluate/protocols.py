@@ -89,7 +89,7 @@ def _read_lfw(path: Path, lines: list[str], images: Path) -> PairList:
             raise InputError(f"{path}, line {line}: expected 3 or 4 fields (LFW's pairs.txt), got {len(parts)}")
     if len(rows) != folds * size * 2:
         raise InputError(
-            f"{path}: the first line promises {folds * size * 2} pairs, the file holds {len(rows)}; is it whole?"
+            f"{path}: the first line promises {folds * size * 2} pairs, the file holds {len(rows)}; is it complete?"
         )
     found = tuple(_lfw_photo(images, person, number) for person, number in photos)
     a, b, same = zip(*rows, strict=True)
@@ -109,7 +109,7 @@ def _lfw_photo(images: Path, person: str, number: int) -> Path:
         return wanted
     others = sorted(wanted.parent.glob(f"{wanted.stem}.*")) if wanted.parent.is_dir() else []
     if not others:
-        raise InputError(f"{wanted}: the pairs name this photo, but it is not there; check --images")
+        raise InputError(f"{wanted}: is named in the pairs, but does not exist; check --images")
     return others[0]
 
 
@@ -130,7 +130,7 @@ def _read_csv(path: Path, images: Path, folds: int, seed: int) -> PairList:
     found = tuple(images / name for name in photos)
     for photo in found:
         if not photo.is_file():
-            raise InputError(f"{photo}: the pairs name this photo, but it is not there; check --images")
+            raise InputError(f"{photo}: is named in the pairs, but does not exist; check --images")
     a, b, same = zip(*rows, strict=True)
     people = _components(len(photos), [(x, y) for x, y, together in rows if together])
     deal = np.random.default_rng(seed).permutation(int(people.max()) + 1) % max(2, folds)
@@ -186,11 +186,11 @@ def read_people(root: Path) -> PeopleSet:
 def read_strangers(root: Path) -> PeopleSet:
     """Read people who are in no gallery: a folder is one person, and so is each photo that lies in `root` itself."""
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; expected photos of people who are in no gallery")
+        raise InputError(f"{root}: no such folder; expected photos of people who are not enrolled")
     people = [(entry.name, _photos(entry) if entry.is_dir() else (entry,)) for entry in sorted(root.iterdir())]
     people = [(name, photos) for name, photos in people if photos and all(map(_is_photo, photos))]
     if not people:
-        raise InputError(f"{root}: holds no photos; expected photos of people who are in no gallery")
+        raise InputError(f"{root}: holds no photos; expected photos of people who are not enrolled")
     return PeopleSet(tuple(name for name, _ in people), tuple(photos for _, photos in people))
 
 
@@ -203,7 +203,7 @@ def read_families(root: Path) -> dict[str, PeopleSet]:
         if folder.is_dir() and sum(member.is_dir() for member in folder.iterdir()) >= 2:
             families[folder.name] = read_people(folder)
     if not families:
-        raise InputError(f"{root}: holds no family of two members; expected FAMILY/MEMBER/photos")
+        raise InputError(f"{root}: holds no family with two members; expected FAMILY/MEMBER/photos")
     return families
 
 
@@ -258,7 +258,7 @@ def splits(people: PeopleSet, rule: SplitRule) -> Iterator[Split]:
             gallery.append(chosen if person in enrolled else ())
             probes.append(rest)
         if not any(gallery):
-            raise UsageError(f"--enroll {rule.enroll!r} fits no photo; patterns are compared with file names")
+            raise UsageError(f"--enroll {rule.enroll!r} matches no photo; patterns are compared with file names")
         if not any(probes):
             raise UsageError(f"--probe {rule.probe!r} leaves no photo to search with")
         yield Split(enrolled, tuple(gallery), tuple(probes))

@@ -106,7 +106,7 @@ def identification_tables(report: IdentificationReport) -> Iterator[Table | str]
         f"{plural(report.people_not_enrolled, 'person', 'people')} could not be enrolled"
     )
     if not report.fnir_at_fpir:
-        yield "So few strangers show no rate of false names: no tables by source, fusion, gallery size and group."
+        yield "Too few strangers for a rate of false names: no tables by source, fusion, gallery size and group."
         return
     table = _table("False positives by source", "source", "people", "searches", "FPIR", "95 % over people")
     for row in (*report.sources, *((report.relatives,) if report.relatives else ())):

@@ -30,7 +30,7 @@ BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class ReembedReport:
-    """faces: moved. resumed: of them, by an earlier run. dropped: ids of faces given up. anchors: negative anchors given up."""
+    """faces: moved. resumed: of them, by an earlier run. dropped: ids of faces dropped. anchors: negative anchors dropped."""
 
     faces: int
     resumed: int

@@ -43,7 +43,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
     """Stands in for torch's function that puts a tensor together."""
     whole = isinstance(shape, tuple) and isinstance(strides, tuple) and len(shape) == len(strides)
     if not isinstance(storage, _Storage) or not whole:
-        raise pickle.UnpicklingError("a tensor that is none")
+        raise pickle.UnpicklingError("what should be a tensor is not")
     numbers = (offset, *shape, *strides)
     if not all(isinstance(n, int) and 0 <= n < 1 << 40 for n in numbers):
         raise pickle.UnpicklingError("a tensor of impossible size")

@@ -42,7 +42,7 @@ def verification_sheet(report: VerificationReport, out: Path, title: str) -> Non
             if report.tar_at_far:
                 panel(axes, report, curve)
             else:
-                few = f"{report.impostor} impostor {'pair shows' if report.impostor == 1 else 'pairs show'} no rate of errors"
+                few = f"{report.impostor} impostor {'pair is' if report.impostor == 1 else 'pairs are'} too few for a rate of errors"
                 too_few(axes, name, few, f"{min(report.needs.values(), default=0):,} more are needed for a FAR of 10 %")
         _verification_scores(figure.add_subplot(grid[0, 8:12]), report, same, other)
         boxes = dict(zip(report.photos.paths, report.photos.boxes, strict=True))

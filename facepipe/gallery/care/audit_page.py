@@ -52,8 +52,8 @@ def write_page(
     test = report.leave_one_out
     body = f"""<h1>Audit of {_escape(str(database.folder))}</h1>
 <p>{report.people} people, {report.faces} faces, threshold {report.threshold:.2f}.
-Leave one out: of {test.faces} faces {test.right} are recognised, {test.wrong} are taken for somebody else,
-{test.unknown} for nobody.</p>
+Leave-one-out: of {test.faces} faces {test.right} are recognised, {test.wrong} are taken for somebody else,
+{test.unknown} are not recognised.</p>
 <h2>Doubtful faces ({len(report.doubts)})</h2>
 <p>From left to right: the face in doubt, the most typical face of its person, the nearest face of the other person.</p>
 <table class="doubts">{"".join(rows)}</table>
