@@ -45,7 +45,8 @@ def identification_sheet(report: IdentificationReport, out: Path, title: str) ->
             if report.fnir_at_fpir:
                 panel(axes, report)
             else:
-                few = f"{report.strangers} {'stranger is' if report.strangers == 1 else 'strangers are'} too few for a rate of false names"
+                are = "is" if report.strangers == 1 else "are"
+                few = f"{plural(report.strangers, 'stranger')} {are} too few for a rate of false names"
                 too_few(
                     axes, heading, few, f"{min(report.needs.values(), default=0):,} more are needed for an FPIR of 10 %"
                 )
