@@ -183,4 +183,4 @@ def test_galleries_that_cannot_be_calibrated_say_why() -> None:
         "m", list("ABCDE"), single.photos.vectors, single.owner, [("s", outside.photos.vectors, outside.owner)], 0.0
     )
     assert found.curve is None
-    assert any("two faces" in note for note in found.notes)
+    assert any("two or more enrolled faces" in note for note in found.notes)

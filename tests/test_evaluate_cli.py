@@ -106,7 +106,7 @@ def test_an_open_set_run_says_who_is_missed_and_who_gets_a_name(painted: Path) -
     [
         (("verify", "--pairs", "none.txt", "--images", "."), "none.txt: cannot be read"),
         (("identify", "--people", "none"), "no such folder"),
-        (("identify", "--people", "PEOPLE", "--enroll", "x*"), "fits no photo"),
+        (("identify", "--people", "PEOPLE", "--enroll", "x*"), "matches no photo"),
         (("identify", "--people", "PEOPLE", "--enroll", "enroll-*"), "give --strangers"),
         (("identify", "--people", "PEOPLE", "--known", "0.5", "--sheet", "sheet.bmp"), ".png, .svg or .pdf"),
     ],

@@ -50,11 +50,11 @@ def test_lfw_pairs_keep_their_folds_labels_and_people(lfw: Path) -> None:
         ("2\t1\nAnn\t1\t2\n", "promises 4 pairs, the file holds 1"),
         ("1\t1\nAnn\t1\nAnn\t1\tBob\t1\n", "line 2: expected 3 or 4 fields"),
         ("1\t1\nAnn\t1\tx\nAnn\t1\tBob\t1\n", "expected a photo number, got 'x'"),
-        ("1\t1\nAnn\t1\t9\nAnn\t1\tBob\t1\n", "not there; check --images"),
+        ("1\t1\nAnn\t1\t9\nAnn\t1\tBob\t1\n", "does not exist; check --images"),
         ("a,b\nx,y\n", "expected a header with a,b,same"),
         ("a,b,same\nx,y,maybe\n", "same is 1 or 0"),
         ("a,b,same\n", "no pairs"),
-        ("a,b,same\nnone.jpg,Ann/Ann_0001.jpg,1\n", "not there; check --images"),
+        ("a,b,same\nnone.jpg,Ann/Ann_0001.jpg,1\n", "does not exist; check --images"),
         ("", "expected a header"),
     ],
 )
@@ -140,7 +140,7 @@ def test_splits_keep_people_and_photos_apart(
 
 def test_a_pattern_that_fits_nothing_is_refused() -> None:
     people = PeopleSet(("Ann",), ((Path("a/1.jpg"), Path("a/2.jpg")),))
-    with pytest.raises(UsageError, match="fits no photo"):
+    with pytest.raises(UsageError, match="matches no photo"):
         list(splits(people, SplitRule("enroll-*")))
     with pytest.raises(UsageError, match="leaves no photo"):
         list(splits(people, SplitRule("1*", "probe-*")))

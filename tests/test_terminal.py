@@ -47,7 +47,7 @@ EVIL = "Ann\x1b]0;owned\x07\u202e\u200b\x9b31m"
     ],
 )
 def test_a_name_that_cannot_be_seen_is_no_name(name: str) -> None:
-    with pytest.raises(UsageError, match="is no name") as caught:
+    with pytest.raises(UsageError, match="is not a name") as caught:
         new_name(name)
     assert str(caught.value).isprintable()
 
@@ -132,11 +132,11 @@ def test_no_verb_lets_a_name_write_to_the_terminal(
 def test_an_old_name_can_be_renamed_erased_and_salvaged_but_not_imported(folder: Path, tmp_path: Path) -> None:
     with Gallery.open(folder) as gallery:
         export_gallery(gallery.database, tmp_path / "x.sqlite")
-        with pytest.raises(UsageError, match="is no name"):
+        with pytest.raises(UsageError, match="is not a name"):
             people.merge(gallery.database, ["Bob"], EVIL + "2")
-        with pytest.raises(UsageError, match="is no name"):
+        with pytest.raises(UsageError, match="is not a name"):
             gallery.add([NewFace("Bob\u202e", new("Bob", 5).vector)])
-    with pytest.raises(UsageError, match="is no name"):
+    with pytest.raises(UsageError, match="is not a name"):
         import_gallery(tmp_path / "other", tmp_path / "x.sqlite")
     assert salvage(folder, tmp_path / "salvaged").faces == 2
     with Gallery.open(tmp_path / "salvaged") as gallery:
