@@ -12,18 +12,31 @@ from itertools import chain
 from os import PathLike
 from pathlib import Path
 
+from facepipe.detect.detector import MtcnnDetector
 from facepipe.detect.selection import FaceRule, require_faces
 from facepipe.embed.describer import Describer
 from facepipe.errors import UsageError
 from facepipe.gallery import store
-from facepipe.gallery.enroll import Enroller, EnrollRules
+from facepipe.gallery.care.anchors import add_anchor
+from facepipe.gallery.enroll import Enroller, EnrollRules, enrolled_faces
 from facepipe.gallery.intake import EnrollOutcome, Photo, collect_photos
 from facepipe.gallery.likeness import unlike_limit
+from facepipe.gallery.people import require_person
+from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.images.inputs import Source, as_image, is_one
-from facepipe.loading import detect_options, load_describer, load_detector, record_of
+from facepipe.loading import detect_options, enroll_limits, load_describer, load_detector, record_of
 from facepipe.models.registry import DEFAULT_EMBEDDER, get_record
 from facepipe.predict.policy import policy_for
-from facepipe.types import Described, Detector, Embedder, Face
+from facepipe.types import Described, Detector, Embedder, Face, Float32
+
+
+@dataclass(frozen=True, slots=True)
+class Refuted:
+    """A photo whose face is not somebody. fresh: not noted before. enrolled: ids of that person's faces that come from this photo."""
+
+    path: str
+    fresh: bool
+    enrolled: tuple[int, ...]
 
 
 class Gallery(store.Gallery):
@@ -70,10 +83,10 @@ class Gallery(store.Gallery):
             self.database.require_writable()
         else:
             store.require_place(self.folder)
-        lookalike, unlike = self._limits(embedder, threshold)
+        lookalike, same = enroll_limits(self, embedder, threshold)
         rules = EnrollRules(
             lookalike,
-            unlike,
+            unlike_limit(same),
             faces=faces,
             accept_poor=accept_poor,
             force=force,
@@ -81,21 +94,44 @@ class Gallery(store.Gallery):
             retain=retain,
             max_side=max_side or None,
         )
-        model = DEFAULT_EMBEDDER if embedder is not None else record_of(self).name
         options = detect_options(min_face, min_score, max_side)
+        model = "" if embedder is not None else record_of(self).name
         describer = load_describer(model, device, options, quick=quick, detector=detector, embedder=embedder)
         return chain(astray, Enroller(self, describer, rules).run(collected))
 
-    def _limits(self, embedder: Embedder | None, threshold: float | None) -> tuple[float, float]:
-        """Return from which cosine on two people are confused, and below which a face hardly is its person's."""
-        if threshold is not None:
-            return threshold, unlike_limit(threshold)
-        if embedder is not None:
-            raise UsageError(f"the error rates of the embedder {embedder.name!r} are not recorded; give a threshold")
-        record = record_of(self)
-        # A new gallery is judged as one of ten people: it will not stay empty.
-        people = max(10, len(self.snapshot().persons))
-        return policy_for(record, people).threshold, unlike_limit(policy_for(record, 1).threshold)
+    def refute(
+        self,
+        person: str,
+        photo: str | PathLike[str],
+        *,
+        faces: FaceRule = "clear",
+        device: str = "auto",
+        min_face: float = 40,
+        min_score: float = 0.4,
+        max_side: int | None = 1280,
+        quick: bool = False,
+    ) -> Refuted:
+        """Note that the face in a photo is not this person: whoever is more like it than like the person is not called so again.
+
+        faces: which face of a photo with several: clear, largest or only. Everything else: see `facepipe.Recognizer`.
+        Errors: UsageError when nobody of this name is enrolled, InputError, NoFaceError, AmbiguousFaceError, GalleryError.
+        """
+        require_person(self.database, person)
+        self.database.require_writable()
+        name, data = read_bytes(photo)
+        describer = _describer(record_of(self).name, device, min_face, min_score, max_side, quick)
+        found = describer.describe([read_image_bytes(data, name, max_side=max_side or None)])[0]
+        (place,) = require_faces(found.faces, faces, name)
+        content = content_hash(data)
+        fresh = add_anchor(
+            self,
+            person,
+            found.embeddings.vectors[place],
+            face=found.faces[place],
+            source=str(Path(name).absolute()),
+            content=content,
+        )
+        return Refuted(name, fresh, tuple(enrolled_faces(self, person, content)))
 
 
 def _photos_of(
@@ -145,6 +181,22 @@ def detect(
     """
     detector = _detector(device, min_face, min_score, max_side, quick)
     return next(iter(detector.detect([as_image(image)]))).faces
+
+
+def edges(
+    image: Source,
+    *,
+    device: str = "auto",
+    min_face: float = 40,
+    min_score: float = 0.4,
+    max_side: int | None = 1280,
+    quick: bool = False,
+) -> Float32:
+    """Return how strong the edges are at each pixel of one picture, float32 (h, w), reduced as for the search for faces.
+
+    Everything, and errors: as `detect`.
+    """
+    return _detector(device, min_face, min_score, max_side, quick).edges(as_image(image)).magnitude
 
 
 def embed(
@@ -200,7 +252,7 @@ def verify(
 
 
 @lru_cache(maxsize=4)
-def _detector(device: str, min_face: float, min_score: float, max_side: int | None, quick: bool) -> Detector:
+def _detector(device: str, min_face: float, min_score: float, max_side: int | None, quick: bool) -> MtcnnDetector:
     return load_detector(device, detect_options(min_face, min_score, max_side), quick=quick)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from facepipe.detect.detector import DetectOptions, MtcnnDetector
     from facepipe.gallery.snapshot import GallerySnapshot
 
+_NO_FIGURES = "no error rates are recorded for an embedder of your own; give a threshold"
 #: As `CPU_PHOTOS`, on a graphics processor.
 CUDA_PHOTOS = 48
 
@@ -59,7 +60,7 @@ def load_steps(
         raise GalleryMissingError(f"{gallery.folder}: nobody is enrolled here yet; enrol somebody first")
     if embedder is not None:
         gallery.require_model(embedder.fingerprint)
-    record = None if embedder is not None and model is None else record_of(gallery, model)
+    record = record_of(gallery, model) if embedder is None else _find_record(gallery, model)
     snapshot = gallery.snapshot()
     index: Index = gallery.index(snapshot, tell)
     if isinstance(index, ExactIndex) and not quick:
@@ -72,9 +73,9 @@ def load_steps(
     elif threshold is not None:
         policy = Policy(threshold, margin or 0.0, not repeat, top_k)
     else:
-        raise UsageError("nobody measured error rates of an embedder of your own here; give a threshold")
+        raise UsageError(_NO_FIGURES)
     describer = load_describer(
-        DEFAULT_EMBEDDER if record is None else record.name,
+        "" if record is None else record.name,
         device,
         detect_options(min_face, min_score, max_side),
         quick=quick,
@@ -89,19 +90,39 @@ def load_steps(
 def record_of(gallery: Gallery, model: str | None = None) -> ModelRecord:
     """Return the record of the embedder that a gallery was made with.
 
-    Errors: GalleryModelError when another model was asked for, or no model on this machine is that one.
+    Errors: GalleryModelError when another model was asked for, or no model on this machine matches that.
     """
+    record = _find_record(gallery, model)
+    if record is None:
+        raise GalleryModelError(
+            f"{gallery.folder}: made by {gallery.fingerprint}, and no model on this machine matches that; "
+            "see `facepipe models list`, or move the gallery with `facepipe gallery reembed --model NAME`"
+        )
+    return record
+
+
+def _find_record(gallery: Gallery, model: str | None) -> ModelRecord | None:
+    """Return the record of a gallery's embedder, None where it has none: an embedder of the caller's own."""
     if model is not None:
         record = get_record(model)
         gallery.require_model(record.fingerprint)
         return record
-    for record in records():
-        if record.kind == "embedder" and record.fingerprint == gallery.fingerprint:
-            return record
-    raise GalleryModelError(
-        f"{gallery.folder}: made by {gallery.fingerprint}, and no model on this machine matches that; "
-        "see `facepipe models list`, or move the gallery with `facepipe gallery reembed --model NAME`"
-    )
+    return next((r for r in records() if r.kind == "embedder" and r.fingerprint == gallery.fingerprint), None)
+
+
+def enroll_limits(gallery: Gallery, embedder: Embedder | None, threshold: float | None) -> tuple[float, float]:
+    """Return from which cosine on two people are confused, and from which on two faces are one person's.
+
+    Errors: GalleryModelError as `record_of`; UsageError for an embedder of no record without a threshold.
+    """
+    if threshold is not None:
+        return threshold, threshold
+    record = record_of(gallery) if embedder is None else _find_record(gallery, None)
+    if record is None:
+        raise UsageError(_NO_FIGURES)
+    # A new gallery is judged as one of ten people: it will not stay empty.
+    people = max(10, len(gallery.snapshot().persons))
+    return policy_for(record, people).threshold, policy_for(record, 1).threshold
 
 
 def matcher_for(snapshot: GallerySnapshot, index: Index | None = None) -> Matcher:
@@ -137,7 +158,7 @@ def _is_cuda(device: str) -> bool:
 
 
 def load_describer(
-    model: str = "mini",
+    model: str = DEFAULT_EMBEDDER,
     device: str = "auto",
     options: DetectOptions | None = None,
     *,

@@ -1,7 +1,8 @@
-"""The one place that decides how many threads the native libraries use.
+"""How many threads the native libraries use while facepipe's own threads run beside each other.
 
-torch, OpenCV, FAISS and OpenMP each want all cores, and together they fight over them. facepipe runs several pictures at a time
-instead, each on one thread, which uses the same cores with nothing to wait for.
+torch, OpenCV, FAISS and OpenMP each want all cores, and together they fight over them. Where facepipe runs several pictures at a
+time, each on one thread, the same cores have nothing to wait for. The command line says so before a library loads (`cli.process`);
+in somebody else's program the numbers are borrowed, and put back.
 """
 
 from __future__ import annotations
@@ -9,14 +10,19 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from types import ModuleType
+from collections.abc import Callable
+from typing import Any
 
-from facepipe.errors import UsageError
+from facepipe.borrowing import Borrowed
 
-#: Compiled kernels that oneDNN keeps: those that recur. By default it keeps 1,024, and fills that with sizes seen once.
-_KERNELS = 200
-#: Read by OpenMP, OpenBLAS and MKL when they load.
-_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+#: How to read and to set each library's number. FAISS keeps it for each thread: there is nothing to put back in the others.
+_NUMBERS: dict[str, tuple[str, str]] = {
+    "torch": ("get_num_threads", "set_num_threads"),
+    "cv2": ("getNumThreads", "setNumThreads"),
+    "faiss": ("omp_get_max_threads", "omp_set_num_threads"),
+}
+#: The numbers before facepipe changed them.
+_before: dict[str, int] = {}
 
 
 def cores() -> int:
@@ -26,41 +32,40 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def wanted(default: int = 1) -> int:
-    """Return the threads for one operation: FACEPIPE_THREADS, else `default`; UsageError when it is not a number above 0."""
-    text = os.environ.get("FACEPIPE_THREADS", "")
-    if not text:
-        return default
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"FACEPIPE_THREADS: expected a whole number above 0, got {text!r}")
-    return int(text)
-
-
-def prepare(count: int = 1) -> None:
-    """Tell the native libraries that are not loaded yet; variables that the user has set stay as they are.
-
-    Waiting threads sleep instead of spinning: on a shared machine spinning takes the cores from those who have work.
-    """
-    for name in _COUNTS:
-        os.environ.setdefault(name, str(count))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KERNELS))
-
-
 def limit(count: int = 1) -> None:
-    """Let one operation of the libraries that are loaded use this many threads.
+    """Let one operation of the libraries that are loaded use this many threads; see `borrowed`.
 
-    OpenMP keeps the number for each calling thread, so every thread that works calls this once.
+    OpenMP keeps the number for each calling thread, so every thread that works calls this, and again after something was loaded.
     """
-    prepare(count)
-    if (torch := _loaded("torch")) is not None:
-        torch.set_num_threads(count)
-    if (cv2 := _loaded("cv2")) is not None:
-        cv2.setNumThreads(count)
-    if (faiss := _loaded("faiss")) is not None:
-        faiss.omp_set_num_threads(count)
+    for name in _NUMBERS:
+        if (functions := _functions(name)) is not None:
+            read, write = functions
+            _before.setdefault(name, read())
+            write(count)
 
 
-def _loaded(name: str) -> ModuleType | None:
-    """Return a library that is loaded; one that another thread is loading at this moment is waited for."""
-    return importlib.import_module(name) if name in sys.modules else None
+def _borrow() -> Callable[[], None]:
+    _before.clear()
+    for name in _NUMBERS:
+        if (functions := _functions(name)) is not None:
+            _before[name] = functions[0]()
+    return _put_back
+
+
+def _put_back() -> None:
+    for name, count in _before.items():
+        if name != "faiss" and (functions := _functions(name)) is not None:
+            functions[1](count)
+
+
+#: The context in which threads of facepipe's own may call `limit`.
+borrowed = Borrowed(_borrow)
+
+
+def _functions(name: str) -> tuple[Callable[[], int], Callable[[int], Any]] | None:
+    """Return how to read and set the number of a library that is loaded; one that is being loaded at this moment is waited for."""
+    if name not in sys.modules:
+        return None
+    library = importlib.import_module(name)
+    read, write = _NUMBERS[name]
+    return getattr(library, read), getattr(library, write)

@@ -148,8 +148,9 @@ def random_recognizer() -> Any:
 
 def run_facepipe(paths: list[str], workers: int) -> dict[str, Any]:
     from facepipe import threads
+    from facepipe.cli.process import settle
 
-    threads.prepare()
+    settle()
     from facepipe.catalog.job import run_batch
     from facepipe.catalog.ledger import Ledger
     from facepipe.catalog.sources import find_sources

@@ -24,8 +24,9 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="keep thumbnails and write the report as well")
     options = parser.parse_args()
     from facepipe import threads
+    from facepipe.cli.process import settle
 
-    threads.prepare()
+    settle()
     from facepipe.catalog.job import Counts, run_batch
     from facepipe.catalog.ledger import Ledger
     from facepipe.catalog.sources import find_sources

@@ -244,8 +244,9 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
     from facepipe import threads
+    from facepipe.cli.process import settle
 
-    threads.prepare()
+    settle()
     from scripts.bench_batch import photos
     from scripts.benchlib import machine
 

@@ -20,7 +20,8 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         frozenset,
         (
             {"errors"},
-            {"text", "types", "threads"},
+            {"text", "types", "borrowing"},
+            {"threads"},
             {"files", "records"},
             {"images", "models"},
             {"detect", "embed", "match", "predict"},

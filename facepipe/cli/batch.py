@@ -13,8 +13,7 @@ import click
 
 from facepipe.cli.batch_progress import progress, summary
 from facepipe.cli.common import echo, note, quiet_option
-from facepipe.cli.options import Deciding, Looking, recognition_options
-from facepipe.cli.photos import FOLDER, list_options, listed, picture_options
+from facepipe.cli.options import FOLDER, Deciding, Looking, list_options, listed, picture_options, recognition_options
 from facepipe.text import plural
 
 if TYPE_CHECKING:
@@ -171,8 +170,6 @@ def _run(
     quiet: bool,
 ) -> int:
     from facepipe import threads
-
-    threads.prepare()
     from facepipe.catalog.ledger import Ledger, ledger_path
     from facepipe.catalog.sources import count_sources, find_sources, none_exists
     from facepipe.catalog.stream import StreamOptions
@@ -193,7 +190,6 @@ def _run(
     check_folders(sides.folders(), roots)
     # Without a ledger there is something to look at; then what is missing is said before anything is written.
     recognizer = load_recognizer(looking, deciding, photos=_MANY, late=ledger_path(out).exists())
-    threads.limit()
     options = StreamOptions(workers or threads.cores(), looking.read_side)
     with Ledger(ledger_path(out)) as ledger:
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +33,11 @@ def detect(
     looking: Looking,
 ) -> int:
     """Find the faces in pictures: boxes, landmarks, and how usable each face is."""
-    from facepipe import threads
+    from facepipe import api
     from facepipe.errors import ExitCode, InputError, UsageError
-    from facepipe.files.atomic import make_folder
     from facepipe.files.guard import check_outputs
     from facepipe.images import read_image, write_image
-    from facepipe.loading import load_detector
     from facepipe.outputs.draw import draw_edges, draw_faces
-    from facepipe.outputs.names import output_stem
     from facepipe.records import dumps, face_record
 
     if edges and len(images) > 1:
@@ -47,8 +45,7 @@ def detect(
     check_outputs((edges, annotate), images)
     if annotate and len(images) > 1 and annotate.suffix.lower() in {".jpg", ".jpeg", ".png"}:
         raise UsageError(f"--annotate {annotate}: several pictures need a folder")
-    threads.prepare(threads.wanted())
-    detector = load_detector(looking.device, looking.options(), quick=len(images) <= FEW)
+    quick = len(images) <= FEW
     records: list[dict[str, Any]] = []
     failed = 0
     for path in images:
@@ -61,17 +58,13 @@ def detect(
             records.append({"path": path, "width": None, "height": None, "error": str(error), "faces": []})
             failed += 1
             continue
-        faces = next(detector.detect([image])).faces
+        faces = api.detect(image, quick=quick, **asdict(looking))
         found = [face_record(face) for face in faces]
         records.append({"path": path, "width": image.width, "height": image.height, "error": None, "faces": found})
         if edges:
-            write_image(edges, draw_edges(detector.edges(image).magnitude))
+            write_image(edges, draw_edges(api.edges(image, quick=quick, **asdict(looking))))
         if annotate:
-            target = annotate
-            if len(images) > 1 or annotate.is_dir():
-                make_folder(annotate)
-                target = annotate / f"{output_stem(path)}.jpg"
-            write_image(target, draw_faces(image, found))
+            write_image(_target(annotate, path, several=len(images) > 1), draw_faces(image, found))
         if not as_json:
             _print_table(path, faces)
     if as_json:
@@ -79,6 +72,17 @@ def detect(
     if failed:
         return ExitCode.INPUT if failed == len(images) else ExitCode.PARTIAL
     return ExitCode.OK
+
+
+def _target(annotate: Path, path: str, *, several: bool) -> Path:
+    """Return where the picture with the faces of a photo goes: into a folder when there are several, or it is one."""
+    from facepipe.files.atomic import make_folder
+    from facepipe.outputs.names import output_stem
+
+    if not several and not annotate.is_dir():
+        return annotate
+    make_folder(annotate)
+    return annotate / f"{output_stem(path)}.jpg"
 
 
 def _print_table(path: str, faces: tuple[Face, ...]) -> None:

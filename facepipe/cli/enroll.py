@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe import threads
 from facepipe.cli.common import cell, echo, err_console, gallery_option, model_option, note, out_console, quiet_option
 from facepipe.cli.options import FEW, Looking, detect_options
 from facepipe.text import plural
@@ -68,7 +67,6 @@ def enroll(
 
     seconds = _seconds(retain)
     collected, astray = collect_photos(photos, name)
-    threads.prepare(threads.wanted())
     outcomes = list(astray)
     with Gallery(gallery, model=model) as store:
         found = store.enroll(

@@ -20,6 +20,7 @@ from facepipe.cli.common import (
     quiet_option,
 )
 from facepipe.cli.gallery_people import echo_json, open_database, table
+from facepipe.cli.process import settle
 from facepipe.text import plural
 
 if TYPE_CHECKING:
@@ -242,44 +243,28 @@ def not_person(
     name: str, images: tuple[Path, ...], rule: FaceRule, gallery: Path, device: str, as_json: bool, quiet: bool
 ) -> int:
     """Say that the face in IMAGES is not NAME: whoever is more like it than like NAME is not called NAME again."""
-    from facepipe.cli.options import Looking, load_engines
-    from facepipe.detect.selection import require_faces
+    from facepipe.api import Gallery
+    from facepipe.cli.options import FEW
     from facepipe.errors import ExitCode, FacepipeError
-    from facepipe.gallery.care.anchors import add_anchor
-    from facepipe.gallery.enroll import enrolled_faces
     from facepipe.gallery.people import require_person
-    from facepipe.gallery.store import Gallery
-    from facepipe.images import content_hash, read_bytes, read_image_bytes
-    from facepipe.loading import record_of
 
-    looking = Looking(device=device)
+    settle()
     done: list[dict[str, Any]] = []
     with Gallery.open(gallery) as opened:
         require_person(opened.database, name)
         opened.database.require_writable()
-        describer = load_engines(record_of(opened).name, looking, len(images))
         for path in images:
             try:
-                _, data = read_bytes(path)
-                photo = describer.describe([read_image_bytes(data, str(path), max_side=looking.read_side)])[0]
-                (place,) = require_faces(photo.faces, rule, str(path))
-                fresh = add_anchor(
-                    opened,
-                    name,
-                    photo.embeddings.vectors[place],
-                    face=photo.faces[place],
-                    source=str(path.absolute()),
-                    content=content_hash(data),
-                )
+                found = opened.refute(name, path, faces=rule, device=device, quick=len(images) <= FEW)
             except FacepipeError as error:
                 if len(images) == 1:
                     raise
                 note(f"facepipe: {error}")
                 done.append({"path": str(path), "status": "failed", "reason": str(error)})
                 continue
-            still = enrolled_faces(opened, name, content_hash(data))
-            done.append({"path": str(path), "status": "noted" if fresh else "already", "enrolled": still})
-            for face_id in still:
+            status = "noted" if found.fresh else "already"
+            done.append({"path": str(path), "status": status, "enrolled": list(found.enrolled)})
+            for face_id in found.enrolled:
                 note(
                     f"facepipe: {path}: is enrolled as {name}: facepipe gallery remove {shlex.quote(name)} --face {face_id} "
                     "takes it out"

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from facepipe.cli.common import echo, note, out_console, quiet_option
-from facepipe.cli.options import Deciding, Looking, recognition_options
-from facepipe.cli.photos import list_options, listed, picture_options
+from facepipe.cli.options import Deciding, Looking, list_options, listed, picture_options, recognition_options
 
 if TYPE_CHECKING:
-    from facepipe.pipeline import Recognizer
     from facepipe.records import Record
-    from facepipe.types import Failed, Image, Recognized
+    from facepipe.types import Image
 
 
 @click.command()
@@ -43,31 +41,20 @@ def identify(
     quiet: bool,
 ) -> int:
     """Say who is in pictures: known, unknown or ambiguous, for each face. `-` reads one picture from stdin."""
-    from facepipe.catalog.sources import is_archive
     from facepipe.cli.options import load_recognizer
-    from facepipe.errors import ExitCode, UsageError
+    from facepipe.errors import ExitCode
     from facepipe.files.guard import require_outside
-
-    require_outside(deciding.gallery, annotate, crops)
-    styles = [name for name, chosen in (("json", as_json), ("jsonl", jsonl), ("csv", csv)) if chosen]
-    if len(styles) > 1:
-        raise UsageError(f"identify: choose one of --{' and --'.join(styles)}")
-    style = styles[0] if styles else "table"
-    paths = [*images, *listed(files_from, separated_by_null)]
-    if not paths:
-        raise UsageError("identify: no picture given; name one, or use - for stdin, or --files-from")
-    for path in paths:
-        kind = "a folder" if Path(path).is_dir() else "an archive" if is_archive(path) else None
-        if kind is not None:
-            raise UsageError(f"{path}: {kind}; use `facepipe batch {shlex.quote(path)} --out results.jsonl`")
     from facepipe.records import to_record
     from facepipe.types import Failed
 
+    require_outside(deciding.gallery, annotate, crops)
+    style = _style(json=as_json, jsonl=jsonl, csv=csv)
+    paths = _checked([*images, *listed(files_from, separated_by_null)])
     recognizer = load_recognizer(looking, deciding, len(paths))
     show = _PRINTERS[style]
     records = []
     failed = 0
-    for image, result in _results(recognizer, paths, looking):
+    for image, result in recognizer.with_images([_Stdin() if path == "-" else path for path in paths]):
         if isinstance(result, Failed):
             failed += 1
             if not quiet:
@@ -86,25 +73,42 @@ def identify(
     return ExitCode.OK
 
 
-def _results(
-    recognizer: Recognizer, paths: list[str], looking: Looking
-) -> Iterator[tuple[Image | None, Recognized | Failed]]:
-    from facepipe.errors import InputError
-    from facepipe.images import read_image, read_image_bytes
-    from facepipe.types import Failed
+def _style(**chosen: bool) -> str:
+    """Return how to print. Errors: UsageError when two ways were chosen."""
+    from facepipe.errors import UsageError
 
+    styles = [name for name, wanted in chosen.items() if wanted]
+    if len(styles) > 1:
+        raise UsageError(f"identify: choose one of --{' and --'.join(styles)}")
+    return styles[0] if styles else "table"
+
+
+def _checked(paths: list[str]) -> list[str]:
+    """Return the pictures' paths. Errors: UsageError when there are none, and for what is a batch's."""
+    from facepipe.catalog.sources import is_archive
+    from facepipe.errors import UsageError
+
+    if not paths:
+        raise UsageError("identify: no picture given; name one, or use - for stdin, or --files-from")
     for path in paths:
-        try:
-            if path == "-":
-                if sys.stdin is None:
-                    raise InputError("-: standard input is closed; pipe a picture into it")
-                image = read_image_bytes(sys.stdin.buffer.read(), "-", max_side=looking.read_side)
-            else:
-                image = read_image(path, max_side=looking.read_side)
-        except InputError as error:
-            yield None, Failed(path, str(error))
-            continue
-        yield image, recognizer.recognize([image])[0]
+        kind = "a folder" if Path(path).is_dir() else "an archive" if is_archive(path) else None
+        if kind is not None:
+            raise UsageError(f"{path}: {kind}; use `facepipe batch {shlex.quote(path)} --out results.jsonl`")
+    return paths
+
+
+class _Stdin:
+    """Standard input as a picture's file; opened when it is read, since it may be closed."""
+
+    name = "-"
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes. Errors: InputError when there is no standard input."""
+        from facepipe.errors import InputError
+
+        if sys.stdin is None:
+            raise InputError("-: standard input is closed; pipe a picture into it")
+        return sys.stdin.buffer.read(size)
 
 
 def _write_pictures(image: Image, record: Record, annotate: Path | None, crops: Path | None) -> None:

@@ -1,23 +1,24 @@
-"""What the commands that look at photos share: their options, and the engines that these build."""
+"""What the commands that look at photos share: their options, lists of photos, and the recognizer that these build."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from facepipe.cli.common import FiniteRange, device_option, gallery_option, model_option, note
+from facepipe.cli.process import settle
 
 if TYPE_CHECKING:
-    from facepipe.detect.detector import DetectOptions
-    from facepipe.embed.describer import Describer
     from facepipe.pipeline import Recognizer
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
@@ -34,6 +35,7 @@ def detect_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def called(**values: Any) -> Any:
+        settle()
         looking = Looking(**{name: values.pop(name) for name in Looking.__dataclass_fields__})
         return command(looking=looking, **values)
 
@@ -102,6 +104,30 @@ def decision_options(command: _F) -> _F:
     )(command)
 
 
+def list_options(command: _F) -> _F:
+    """`--files-from` and `-0`: a list of photos; read it with `listed`."""
+    command = click.option(
+        "-0", "--null", "separated_by_null", is_flag=True, help="Names in --files-from end with NUL (find -print0)."
+    )(command)
+    return click.option(
+        "--files-from", type=click.File("rb"), help="Read the names of photos from a file, one per line; - is stdin."
+    )(command)
+
+
+def listed(file: IO[bytes] | None, separated_by_null: bool) -> list[str]:
+    """Return the names in a list; bytes that are no text stay what they are, as in every file name."""
+    if file is None:
+        return []
+    names = file.read().split(b"\0" if separated_by_null else b"\n")
+    return [os.fsdecode(name if separated_by_null else name.rstrip(b"\r")) for name in names if name.strip()]
+
+
+def picture_options(command: _F) -> _F:
+    """`--annotate` and `--crops`: pictures of what was found."""
+    command = click.option("--crops", type=FOLDER, help="Write each face as a picture into this folder.")(command)
+    return click.option("--annotate", type=FOLDER, help="Write copies with frames and names into this folder.")(command)
+
+
 @dataclass(frozen=True, slots=True)
 class Looking:
     """The options of `detect_options`."""
@@ -110,12 +136,6 @@ class Looking:
     min_score: float = 0.4
     max_side: int = 1280
     device: str = "auto"
-
-    def options(self) -> DetectOptions:
-        """Return them as the detector takes them."""
-        from facepipe.detect.detector import DetectOptions
-
-        return DetectOptions(min_face=self.min_face, max_side=self.read_side, min_score=self.min_score)
 
     @property
     def read_side(self) -> int | None:
@@ -150,29 +170,11 @@ def recognition_options(command: _F) -> Callable[..., Any]:
 FEW = 8
 
 
-def load_engines(model: str, looking: Looking, photos: int) -> Describer:
-    """Load detector and embedder for these options; for a few photos, those that start fast."""
-    from facepipe import threads
-
-    threads.prepare(threads.wanted())
-    from facepipe.loading import load_describer
-
-    describer = load_describer(model, looking.device, looking.options(), quick=photos <= FEW)
-    threads.limit(threads.wanted())
-    return describer
-
-
 def load_recognizer(looking: Looking, deciding: Deciding, photos: int, *, late: bool = False) -> Recognizer:
     """Open the gallery and load everything that answers "who is this?"; late: the networks only when they are needed."""
-    from facepipe import threads
-    from facepipe.gallery.codec import Secret
     from facepipe.gallery.store import Gallery
-
-    threads.prepare(threads.wanted())
     from facepipe.pipeline import Recognizer
 
     chosen = {name: value for name, value in asdict(deciding).items() if name != "gallery"}
-    with Gallery.open(deciding.gallery, Secret.from_environment()) as gallery:
-        made = Recognizer(gallery, **asdict(looking), **chosen, quick=photos <= FEW, late=late, tell=note)
-    threads.limit(threads.wanted())
-    return made
+    with Gallery.open(deciding.gallery) as gallery:
+        return Recognizer(gallery, **asdict(looking), **chosen, quick=photos <= FEW, late=late, tell=note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -45,33 +46,14 @@ def verify(
     looking: Looking,
 ) -> int:
     """Say whether two photos show the same person: exit code 0 when they do, 1 when they do not."""
-    from facepipe.cli.options import load_engines
-    from facepipe.detect.selection import require_faces
-    from facepipe.images import read_image
-    from facepipe.models.registry import get_record
-    from facepipe.predict.policy import policy_for
+    from facepipe import api
 
-    limit = policy_for(get_record(model), 1, threshold=threshold).threshold
-    images = [read_image(path, max_side=looking.read_side) for path in (first, second)]
-    described = load_engines(model, looking, 2).describe(images)
-    vectors = []
-    for photo in described:
-        (place,) = require_faces(photo.faces, rule, photo.path)
-        vectors.append(photo.embeddings.vectors[place])
-    similarity = float(vectors[0] @ vectors[1])
-    same = similarity >= limit
+    found = api.verify(first, second, model=model, threshold=threshold, faces=rule, quick=True, **asdict(looking))
     if as_json:
-        facts = {"schema_version": 1, "a": first, "b": second, "same": same}
-        echo(
-            json.dumps(
-                {
-                    **facts,
-                    "similarity": round(similarity, 4),
-                    "threshold": limit,
-                    "model": described[0].embeddings.fingerprint,
-                }
-            )
-        )
+        facts = {"schema_version": 1, "a": first, "b": second, "same": found.same}
+        figures = {"similarity": round(found.similarity, 4), "threshold": found.threshold, "model": found.model}
+        echo(json.dumps(facts | figures))
     else:
-        echo(f"{'same person' if same else 'different people'}: similarity {similarity:.3f}, threshold {limit:.3f}")
-    return 0 if same else 1
+        answer = "same person" if found.same else "different people"
+        echo(f"{answer}: similarity {found.similarity:.3f}, threshold {found.threshold:.3f}")
+    return 0 if found.same else 1

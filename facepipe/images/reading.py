@@ -28,13 +28,15 @@ import stat
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from functools import cache, partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import PIL._imaging
 import PIL.Image
 
+from facepipe.borrowing import Borrowed
 from facepipe.errors import ImageError, InputError, UsageError
 from facepipe.images.colours import to_rgb
 from facepipe.text import printable
@@ -156,9 +158,8 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
     if not data:
         raise ImageError(f"{printable(name)}: is empty; copy the picture again")
     limit = max_pixels()
-    _prepare_pillow(limit)
     try:
-        with _opened(data) as picture:
+        with _pillow, _opened(data) as picture:
             width, height = picture.size
             if width * height > limit:
                 raise ImageError(_too_large(name, f"{width}x{height} is larger than", limit))
@@ -191,7 +192,8 @@ def from_pillow(picture: PIL.Image.Image) -> Image:
     """Return a PIL image of any mode as displayed; ImageError when its pixels cannot be decoded. The picture stays as it is."""
     name = str(getattr(picture, "filename", "") or "<PIL image>")
     try:
-        picture.load()
+        with _pillow:
+            picture.load()
         return Image(_turned(to_rgb(picture, None), _exif_turn(picture)), path=name)
     except _DECODER_ERRORS as error:
         raise ImageError(
@@ -226,16 +228,6 @@ _DECODER_ERRORS = (
 )
 
 
-def _prepare_pillow(limit: int) -> None:
-    """Give Pillow our pixel limit and keep it silent."""
-    # Nested pictures (icons, frames of an animation) are opened by Pillow itself; it raises at twice this number.
-    PIL.Image.MAX_IMAGE_PIXELS = limit
-    # The filter is looked up at every call: `warnings.catch_warnings` in the caller's code may have taken it away.
-    if _PILLOW_WARNINGS not in warnings.filters:
-        warnings.filterwarnings("ignore", module=_PILLOW_MODULES)
-    _silence_logs()
-
-
 def _opened(data: bytes) -> PIL.Image.Image:
     """Return the undecoded picture; Pillow's rarer plugins and the HEIC reader are loaded only for what needs them."""
     if data.startswith(b"\xff\xd8\xff"):
@@ -244,30 +236,56 @@ def _opened(data: bytes) -> PIL.Image.Image:
         formats = ("PNG",)
     else:
         if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-            _register_heif()
+            import pillow_heif  # used without registering it with Pillow, which is the whole program's
+
+            return pillow_heif.HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
         PIL.Image.init()
         formats = tuple(name for name in PIL.Image.ID if name not in _REFUSED_FORMATS)
     return PIL.Image.open(io.BytesIO(data), formats=formats)
 
 
+def _set_pillow() -> Callable[[], None]:
+    """Give Pillow our pixel limit and keep it silent: what it warns of, logs and prints comes as an error as well."""
+    most, logger, handler = PIL.Image.MAX_IMAGE_PIXELS, logging.getLogger("PIL"), logging.NullHandler()
+    # Nested pictures (icons, frames of an animation) are opened by Pillow itself; it raises at twice this number.
+    PIL.Image.MAX_IMAGE_PIXELS = max_pixels()
+    # Not by `filterwarnings`, which lets every other warning of the program be shown a second time.
+    filters: list[Any] = warnings.filters  # type: ignore[assignment]
+    filters.insert(0, _PILLOW_WARNINGS)
+    logger.addHandler(handler)
+    printers = _silence_libtiff()
+
+    def put_back() -> None:
+        PIL.Image.MAX_IMAGE_PIXELS = most
+        if _PILLOW_WARNINGS in filters:
+            filters.remove(_PILLOW_WARNINGS)
+        logger.removeHandler(handler)
+        for set_printer, printer in printers:
+            set_printer(printer)
+
+    return put_back
+
+
+#: The context in which a picture is decoded.
+_pillow = Borrowed(_set_pillow)
+
+
+def _silence_libtiff() -> list[tuple[Callable[[int | None], int | None], int | None]]:
+    """Let libtiff print nothing; return what printed before, and how to set it again."""
+    return [(function, function(None)) for function in _libtiff_setters()]
+
+
 @cache
-def _register_heif() -> None:
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-
-
-@cache
-def _silence_logs() -> None:
-    """Turn off what Pillow logs and libtiff prints about damaged files; it comes as an error as well."""
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
+def _libtiff_setters() -> list[Callable[[int | None], int | None]]:
     library = ctypes.CDLL(PIL._imaging.__file__)
-    for setter in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-        if hasattr(library, setter):  # absent where Pillow was built without libtiff or with it inside
-            function = getattr(library, setter)
+    setters = []
+    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        if hasattr(library, name):  # absent where Pillow was built without libtiff or with it inside
+            function = getattr(library, name)
             function.argtypes = [ctypes.c_void_p]
             function.restype = ctypes.c_void_p
-            function(None)
+            setters.append(function)
+    return setters
 
 
 def _reduce_while_decoding(picture: PIL.Image.Image, max_side: int | None) -> bool:

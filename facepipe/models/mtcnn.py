@@ -6,13 +6,16 @@ read by our own reader (`facepipe.models.state_file`), which knows no code.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from facepipe.borrowing import Borrowed
 from facepipe.models.state_file import read_mtcnn
 from facepipe.models.transfer import fitting, in_parts, to_device, to_host
 from facepipe.types import Float32
@@ -132,6 +135,17 @@ def load_network(network: _Network, name: str, device: torch.device) -> _Network
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
+def _exact_float32() -> Callable[[], None]:
+    """Keep cuDNN from rounding float32 to ten bits of mantissa, as it does by default: then nothing here would be exact."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    return partial(setattr, torch.backends.cudnn, "allow_tf32", before)
+
+
+#: The context in which the networks run.
+_exact = Borrowed(_exact_float32)
+
+
 class TorchCascade:
     """`CascadeNetworks` in torch, on the CPU or on CUDA.
 
@@ -147,8 +161,6 @@ class TorchCascade:
         self.device = device
         if device.type == "cuda":
             rough = rough or torch.float16
-            # By default cuDNN rounds float32 to ten bits of mantissa, and then nothing here would be exact.
-            torch.backends.cudnn.allow_tf32 = False
         self.batch_pixels = fitting(device, _PIXEL_BYTES, CPU_PIXELS, 16_000_000)
         #: Crops in one pass.
         self.crop_batch = fitting(device, _CROP_BYTES, 512, 8192)
@@ -177,7 +189,8 @@ class TorchCascade:
             return to_host(*self._pnet(self._tensor(pictures[start:stop]), some))  # type: ignore[return-value]
 
         at_once = max(1, self.batch_pixels // (pictures.shape[1] * pictures.shape[2]))
-        logits, offsets = zip(*in_parts(run, len(pictures), at_once), strict=True)
+        with _exact:
+            logits, offsets = zip(*in_parts(run, len(pictures), at_once), strict=True)
         return np.concatenate(logits), np.concatenate(offsets)
 
     def _over_crops(
@@ -199,7 +212,8 @@ class TorchCascade:
                     whole[rows] = part
             return to_host(*out)
 
-        parts = in_parts(run, len(crops), self.crop_batch)
+        with _exact:
+            parts = in_parts(run, len(crops), self.crop_batch)
         return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
 
     def refine(self, crops: Float32, least: float) -> tuple[Float32, Float32]:
