@@ -152,8 +152,10 @@ def _photos_of(
 class Verification:
     """Whether two photos show one person.
 
-    same: whether similarity reaches threshold. similarity: cosine, -1..1. model: fingerprint of the embedder. first, second:
-    the faces that were compared.
+    same: whether similarity reaches threshold.
+    similarity: cosine, -1..1.
+    model: fingerprint of the embedder.
+    first, second: the faces that were compared.
     """
 
     same: bool

@@ -92,8 +92,9 @@ class Image:
 class Quality:
     """How usable a face is.
 
-    size: shorter side of the box in displayed pixels. sharpness: variance of the Laplacian of the grey face at 112x112
-    (0 blurred, some thousands sharp). yaw, pitch, roll: degrees, from the landmarks, 0 is frontal and upright.
+    size: shorter side of the box in displayed pixels.
+    sharpness: variance of the Laplacian of the grey face at 112x112 (0 blurred, some thousands sharp).
+    yaw, pitch, roll: degrees, from the landmarks, 0 is frontal and upright.
     edge_density: share of strong-gradient pixels in the box, 0..1.
     """
 
@@ -128,7 +129,7 @@ class Face:
 
     @property
     def doubtful(self) -> bool:
-        """Whether this may be no face, or one that is covered, turned away or blurred."""
+        """Whether this may not be a face, or one that is covered, turned away or blurred."""
         return self.score < SURE_SCORE
 
 
@@ -172,8 +173,10 @@ class Status(StrEnum):
 class Prediction:
     """What facepipe says about one face.
 
-    person: the name, only when status is known. similarity: of the best candidate, None in an empty gallery.
-    probability: that the best candidate's name is right, 0..1, None when nothing is calibrated. candidates: best first.
+    person: the name, only when status is known.
+    similarity: of the best candidate, None in an empty gallery.
+    probability: that the best candidate's name is right, 0..1, None when nothing is calibrated.
+    candidates: best first.
     """
 
     face: Face
@@ -222,8 +225,11 @@ class ProbabilityCurve:
 class Policy:
     """How stage 4 decides.
 
-    threshold: cosine at and above which the best candidate is known. margin: the second person must be this much less
-    similar, else the face is ambiguous. exclusive: one person at most once in one photo. top_k: candidates shown.
+    threshold: cosine at and above which the best candidate is known.
+    margin: the second person must be this much less similar, else the face is ambiguous.
+    exclusive: one person at most once in one photo.
+    top_k: candidates shown.
+    curve: probability by similarity, None when nothing is calibrated.
     """
 
     threshold: float
@@ -258,8 +264,11 @@ class Detected:
 class Described:
     """A photo after steps 1 and 2, made now or read back from a catalog.
 
-    path: where it came from. size: displayed (width, height). faces: best score first. embeddings: a unit vector for each
-    face, in their order. image: its pixels, None when they are not at hand.
+    path: where it came from.
+    size: displayed (width, height).
+    faces: best score first.
+    embeddings: a unit vector for each face, in their order.
+    image: its pixels, None when they are not at hand.
     """
 
     path: str

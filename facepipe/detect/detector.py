@@ -299,7 +299,7 @@ class MtcnnDetector:
         landmarks = points * extent[:, None, :] + boxes[:, None, :2] - 1
         found = _Candidates(regress(boxes, offsets, plus=1.0), scores[passed], candidates.image[passed])
         keep = nms_contained(found.boxes, found.scores, found.image, 0.7)
-        # A box turned inside out by its regression is no face.
+        # A box turned inside out by its regression is not a face.
         keep = keep[(found.boxes[keep, 0] < found.boxes[keep, 2]) & (found.boxes[keep, 1] < found.boxes[keep, 3])]
         found, landmarks = found.take(keep), landmarks[keep].astype(np.float32)
         if self.options.second_look and len(found):

@@ -13,7 +13,7 @@ from facepipe.types import Face
 #: clear: the only face, or one beside which the others are small; largest; only: exactly one face may be there; all.
 FaceRule = Literal["clear", "largest", "only", "all"]
 FACE_RULES: tuple[FaceRule, ...] = get_args(FaceRule)
-#: A face is clearly the one that is meant when its area is at least this many times that of any other.
+#: A face is clearly the intended one when its area is at least this many times that of any other.
 CLEAR_RATIO = 4.0
 
 
@@ -22,10 +22,10 @@ def _area(face: Face) -> float:
 
 
 def choose_faces(faces: Sequence[Face], rule: FaceRule) -> list[int]:
-    """Return the places of the faces that are meant: one, or with the rule `all` every one, as they come.
+    """Return the positions of the chosen faces in `faces`: one, or with the rule `all` every one, in their order.
 
-    None when there is no face, or the rule does not say which of several is meant. A doubtful face is meant only where no
-    other is there.
+    Empty when there is no face, or when the rule does not decide between several. A doubtful face is chosen only where there
+    is no other.
     """
     if rule == "all":
         return list(range(len(faces)))
@@ -38,9 +38,9 @@ def choose_faces(faces: Sequence[Face], rule: FaceRule) -> list[int]:
 
 
 def require_faces(faces: Sequence[Face], rule: FaceRule, path: str) -> list[int]:
-    """Return the places of the faces that are meant, as `choose_faces`.
+    """Return the positions of the chosen faces, at least one, as `choose_faces`.
 
-    Errors: NoFaceError when there is none; AmbiguousFaceError when the rule does not say which of several is meant.
+    Errors: NoFaceError when there is no face; AmbiguousFaceError when the rule does not decide between several.
     """
     if not faces:
         raise NoFaceError(f"{path}: no face found; use a photo where the face is larger, or try --min-face 20")

@@ -32,9 +32,11 @@ MAX_OVERSAMPLING = 8
 class Template:
     """How chips of one kind are cut.
 
-    size: side of the square chip in pixels. points: where the five landmarks belong, in chip pixels (x, y), ordered as
-    `Face.landmarks`; None: the box is cut instead. margin: pixels of the chip that lie outside the box, both sides
-    together; only without points. source: who defined it.
+    size: side of the square chip in pixels.
+    points: where the five landmarks belong, in chip pixels (x, y), ordered as `Face.landmarks`; None: the box is cut
+        instead.
+    margin: pixels of the chip that lie outside the box, both sides together; only without points.
+    source: who defined it.
     """
 
     name: str

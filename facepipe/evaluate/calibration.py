@@ -76,8 +76,10 @@ def stranger_impostors(source: str, vectors: Float32, units: Index, templates: F
 class Choice:
     """A threshold and what it promises.
 
-    people: how many set it. allowed: how many of them pass. expected: the expected FPIR, bound: its upper bound with the
-    confidence. passing: the share of people's photos that pass at the threshold as rounded (at most allowed / people).
+    people: how many set it.
+    allowed: how many of them pass.
+    expected: the expected FPIR, bound: its upper bound with the confidence.
+    passing: the share of people's photos that pass at the threshold as rounded (at most allowed / people).
     """
 
     threshold: float

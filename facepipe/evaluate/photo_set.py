@@ -31,8 +31,11 @@ _LAYOUT = 2
 class PhotoSet:
     """One face of each photo.
 
-    vectors: float32 (n, d), unit; zeros where `found` is false. found: bool (n,). boxes: float32 (n, 4), displayed
-    pixels. quality: float32 (n, 7), columns QUALITY. failures: for each photo without a vector the reason.
+    vectors: float32 (n, d), unit; zeros where `found` is false.
+    found: bool (n,).
+    boxes: float32 (n, 4), displayed pixels.
+    quality: float32 (n, 7), columns QUALITY.
+    failures: for each photo without a vector the reason.
     """
 
     paths: tuple[Path, ...]
@@ -90,11 +93,14 @@ def embed_photos(
 ) -> PhotoSet:
     """Embed the chosen face of each photo.
 
-    cache: an .npz file that is read when it is there and written when something was added; a row counts while the
-    photo's size and time of change, the embedder, the detector and `options` are the same. progress: called with the number of
-    photos just done. max_side: larger photos may be reduced while they are decoded.
-    A photo that cannot be read or has no face is a failure to enrol, never an error. UsageError when `cache` is a file
-    that facepipe did not write.
+    rule: see `choose_face`.
+    cache: an .npz file that is read when it exists and written when something was added; a row counts while the photo's size
+        and time of change, the embedder, the detector and `options` are the same.
+    progress: called with the number of photos just done.
+    max_side: larger photos may be reduced while they are decoded.
+
+    A photo that is damaged or has no face is a failure to enrol and is listed in `failures`.
+    Errors: InputError when a photo is missing or may not be read; UsageError when `cache` is a file that facepipe did not write.
     """
     if cache:
         require_free(cache)

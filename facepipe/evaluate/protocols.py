@@ -29,8 +29,12 @@ _TRUE, _FALSE = {"1", "true", "yes", "same", "y"}, {"0", "false", "no", "differe
 class PairList:
     """Pairs of photos.
 
-    photos: each photo once. a, b: int64 (n,), indices into photos. same: bool (n,). people: int64 (photos,), index of
-    the person that each photo shows. fold: int64 (n,), 0-based. groups: a name for each pair, or empty.
+    photos: each photo once.
+    a, b: int64 (n,), indices into photos.
+    same: bool (n,).
+    people: int64 (photos,), index of the person that each photo shows.
+    fold: int64 (n,), 0-based.
+    groups: a name for each pair, or empty.
     """
 
     photos: tuple[Path, ...]

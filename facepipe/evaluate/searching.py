@@ -77,9 +77,14 @@ class Searches:
     """Searches and what came first.
 
     top, second: float64 (n,), scores of the first and second candidate, -inf where there is none (no face in the probe,
-    an empty gallery). best: int64 (n,), who came first. right: bool (n,), that is the person. rank: float64 (n,), of the
-    person, inf when it cannot be found. mated: bool (n,), the person is enrolled. unit: int64 (n,), which person searched,
-    over the whole evaluation. source: int64 (n,), index into `sources`. trial: int64 (n,), which repetition.
+        an empty gallery).
+    best: int64 (n,), who came first.
+    right: bool (n,), that is the person.
+    rank: float64 (n,), of the person, inf when it cannot be found.
+    mated: bool (n,), the person is enrolled.
+    unit: int64 (n,), which person searched, over the whole evaluation.
+    source: int64 (n,), index into `sources`.
+    trial: int64 (n,), which repetition.
     """
 
     top: Float64

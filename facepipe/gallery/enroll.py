@@ -37,9 +37,10 @@ BATCH = 32
 class QualityLimits:
     """What a face must have to be enrolled.
 
-    score: the detector's. size: shorter side of the box in pixels. sharpness: see `Quality`. yaw, pitch: degrees away from frontal
-    at most.
-    Roll does no harm: alignment takes it out.
+    score: the detector's.
+    size: shorter side of the box in pixels.
+    sharpness: see `Quality`.
+    yaw, pitch: degrees away from frontal at most. Roll does no harm: alignment takes it out.
     """
 
     score: float = SURE_SCORE
@@ -69,11 +70,14 @@ class QualityLimits:
 class EnrollRules:
     """How to enrol.
 
-    lookalike: cosine from which on two people are confused: the model's threshold. unlike: cosine below which a face is
-    enrolled as doubtful when none of its person's others is nearer; None: never. duplicate: cosine from which on two
-    faces of a person are one picture, None: `duplicate_limit`. force: enrol what looks like somebody else or was
-    refuted, and call nothing doubtful. accept_poor: enrol what is below `limits`. retain: seconds until a face expires.
-    keep_chips: store the piece of photo around the face. max_side: a larger photo is read reduced.
+    lookalike: cosine from which on two people are confused: the model's threshold.
+    unlike: cosine below which a face is enrolled as doubtful when none of its person's others is nearer; None: never.
+    duplicate: cosine from which on two faces of a person are one picture, None: `duplicate_limit`.
+    force: enrol what looks like somebody else or was refuted, and call nothing doubtful.
+    accept_poor: enrol what is below `limits`.
+    retain: seconds until a face expires.
+    keep_chips: store the piece of photo around the face.
+    max_side: a larger photo is read reduced.
     """
 
     lookalike: float

@@ -17,11 +17,16 @@ from facepipe.types import Float32, Int64
 class GallerySnapshot:
     """The gallery at one generation. Arrays are read-only and do not change when the gallery does.
 
-    persons: names; every one has at least one face. templates: float32 (p, d), the unit mean of each person's vectors
-    (a single face's vector as it is). vectors: float32 (n, d), unit. owners: int64 (n,), index into persons.
-    face_ids: int64 (n,), ids in the database. person_ids: int64 (p,). negatives: float32 (m, d), faces that are not
-    the person in negative_owners, int64 (m,), index into persons. generation: of the database. fingerprint: of the
-    embedder. identity: of the gallery.
+    persons: names; every one has at least one face.
+    templates: float32 (p, d), the unit mean of each person's vectors (a single face's vector as it is).
+    vectors: float32 (n, d), unit.
+    owners: int64 (n,), index into persons.
+    face_ids: int64 (n,), ids in the database.
+    person_ids: int64 (p,).
+    negatives: float32 (m, d), faces that are not the person in negative_owners, int64 (m,), index into persons.
+    generation: of the database.
+    fingerprint: of the embedder.
+    identity: of the gallery.
     """
 
     persons: tuple[str, ...]

@@ -49,9 +49,12 @@ class StoredChip:
 class NewFace:
     """A face to be enrolled.
 
-    person: name. vector: float32 (d,), unit. source: path of the photo. content: SHA-256 of the photo's bytes, hex; the
-    same photo is enrolled once for a person. ordinal: which face of the photo. expires, enrolled: seconds since 1970;
-    enrolled None is now.
+    person: name.
+    vector: float32 (d,), unit.
+    source: path of the photo.
+    content: SHA-256 of the photo's bytes, hex; the same photo is enrolled once for a person.
+    ordinal: which face of the photo.
+    expires, enrolled: seconds since 1970; enrolled None is now.
     """
 
     person: str

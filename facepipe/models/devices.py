@@ -33,10 +33,12 @@ def resolve_device(text: str) -> torch.device:
     if kind == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise DeviceError(f"device {text!r} is not here: torch sees no CUDA device; use --device cpu or auto")
+        raise DeviceError(f"device {text!r} is not available: torch sees no CUDA device; use --device cpu or auto")
     count = torch.cuda.device_count()
     if index >= count:
-        raise DeviceError(f"device {text!r} is not here: torch sees {count} CUDA device(s), cuda:0 to cuda:{count - 1}")
+        raise DeviceError(
+            f"device {text!r} is not available: torch sees {count} CUDA device(s), cuda:0 to cuda:{count - 1}"
+        )
     return torch.device(f"cuda:{index}")
 
 

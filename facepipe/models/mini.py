@@ -24,9 +24,12 @@ _STEM_KERNELS = {2: 3, 4: 7}
 class Architecture:
     """What a network of this family is built of.
 
-    stem: channels after the first convolution. stem_stride: 2 (3x3) or 4 (7x7). groups: (blocks, channels) of each; the first
-    block of a group halves height and width. expand: 0 for blocks of two 3x3 convolutions, else depthwise blocks that are this
-    many times as wide inside. neck: channels that are flattened. dim: length of a vector.
+    stem: channels after the first convolution.
+    stem_stride: 2 (3x3) or 4 (7x7).
+    groups: (blocks, channels) of each; the first block of a group halves height and width.
+    expand: 0 for blocks of two 3x3 convolutions, else depthwise blocks that are this many times as wide inside.
+    neck: channels that are flattened.
+    dim: length of a vector.
     """
 
     stem: int = 32

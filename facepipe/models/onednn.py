@@ -2,7 +2,7 @@
 
 torch's PReLU and pooling take longer than its convolutions in networks as narrow as these; on tensors in oneDNN's blocked layout
 (`Tensor.to_mkldnn`) they do not. Where the processor multiplies bfloat16 (AMX, AVX-512), a rough look in bfloat16, two to four
-times as fast, throws out what is no face, and float32 decides about the rest: the answers that count are float32's.
+times as fast, rejects what is not a face, and float32 decides about the rest: the answers that count are float32's.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ def _read_user_record(path: Path) -> ModelRecord:
             f"{path}: the record cannot be read ({error}); remove the folder and add the model again"
         ) from error
     if not isinstance(values, dict):
-        raise ModelError(f"{path}: the record is no JSON object; remove the folder and add the model again")
+        raise ModelError(f"{path}: the record is not a JSON object; remove the folder and add the model again")
     return record_from_dict(values)
 
 

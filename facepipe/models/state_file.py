@@ -75,12 +75,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_state_file(data: bytes, name: str) -> dict[str, Float32]:
-    """Return the tensors by name; ModelError when the bytes are no such file. name: for the message."""
+    """Return the tensors by name; ModelError when the bytes are not such a file. name: for the message."""
     stream = io.BytesIO(data)
     try:
         head = [_Unpickler(stream).load() for _ in range(3)]
         if head[:2] != [_MAGIC, _PROTOCOL]:
-            raise pickle.UnpicklingError("no state dict of torch's old format")
+            raise pickle.UnpicklingError("not a state dict of torch's old format")
         state = _Unpickler(stream).load()
         keys = _Unpickler(stream).load()
         if not isinstance(state, dict) or not all(isinstance(t, _Tensor) for t in state.values()):

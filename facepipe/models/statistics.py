@@ -21,8 +21,10 @@ STATISTICS = Path(__file__).with_name("calibration")
 class SizeStatistics:
     """What was measured for one gallery size.
 
-    thresholds: for each target FPIR the cosine. bounds: the 95 % upper bound of the FPIR there. measured: for each target,
-    whether it was measured or is extrapolated. curve: probability that the best candidate is right.
+    thresholds: for each target FPIR the cosine.
+    bounds: the 95 % upper bound of the FPIR there.
+    measured: for each target, whether it was measured or is extrapolated.
+    curve: probability that the best candidate is right.
     """
 
     gallery_size: int

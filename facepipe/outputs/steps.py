@@ -43,9 +43,15 @@ _ROW = _CELL + 52
 class StepRow:
     """What each step made of one photo.
 
-    title: the line above it. edges: gradient magnitude, float32 (h, w) at any size. face: the one that is followed, None
-    when there is none. chip: aligned, uint8 RGB (S, S, 3). embedding: float32 (d,). candidates: best first. threshold:
-    cosine. status, person, probability: the verdict. looked_at: bool (h, w), where the networks looked.
+    title: the line above it.
+    edges: gradient magnitude, float32 (h, w) at any size.
+    face: the one that is followed, None when there is none.
+    chip: aligned, uint8 RGB (S, S, 3).
+    embedding: float32 (d,).
+    candidates: best first.
+    threshold: cosine.
+    status, person, probability: the verdict.
+    looked_at: bool (h, w), where the networks looked.
     """
 
     title: str

@@ -26,9 +26,12 @@ _BLOCK = 4096
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A doubtful face. own: cosine with the mean of its person's other faces, None when it is the only one. other: with
-    the most similar other person. doubt: how much nearer it is to another person, or to nobody, than to its own; above 0
-    it would not be recognised. mislabelled: another person is above the threshold and nearer than its own."""
+    """A doubtful face.
+    own: cosine with the mean of its person's other faces, None when it is the only one.
+    other: with the most similar other person.
+    doubt: how much nearer it is to another person, or to nobody, than to its own; above 0 it would not be recognised.
+    mislabelled: another person is above the threshold and nearer than its own.
+    """
 
     face_id: int
     person: str
