@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from facepipe.embed.describer import CPU_PHOTOS, Describer
 from facepipe.errors import GalleryMissingError, GalleryModelError, UsageError
-from facepipe.gallery.index_file import ExactIndex
 from facepipe.gallery.journal import log_results, logs_identify
 from facepipe.gallery.store import Gallery
 from facepipe.match.cuda import CUDA_PEOPLE, cuda_index
-from facepipe.match.matcher import Index, Matcher
+from facepipe.match.exact import ExactIndex
+from facepipe.match.matcher import Matcher
 from facepipe.models.registry import DEFAULT_EMBEDDER, ModelRecord, get_record, records
 from facepipe.predict.policy import policy_for
-from facepipe.types import Detector, Embedder, Policy, Recognized
+from facepipe.types import Detector, Embedder, Index, Policy, Recognized
 
 if TYPE_CHECKING:
     from facepipe.detect.detector import DetectOptions, MtcnnDetector

@@ -358,3 +358,11 @@ class Embedder(Protocol):
     def embed(self, chips: UInt8) -> Embeddings:
         """Embed chips, uint8 RGB (n, H, W, 3) with the template's H and W; n may be 0."""
         ...
+
+
+class Index(Protocol):
+    """Stage 3's search as an engine: nearest neighbours among rows of vectors, by inner product."""
+
+    def search(self, vectors: Float32, k: int) -> tuple[Float32, Int64]:
+        """Return similarities and rows for vectors, float32 (n, d): both (n, k), best first; row -1 where there are fewer."""
+        ...

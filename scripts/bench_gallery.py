@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from facepipe.gallery import people
-from facepipe.gallery.index_file import KINDS, ExactIndex, build_index, load_index
+from facepipe.gallery.index_file import KINDS, build_index, load_index
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.gallery.vectors import refresh_cache
+from facepipe.match.exact import ExactIndex
 from scripts.benchlib import machine, spread
 
 DIM = 256

@@ -30,10 +30,11 @@ from facepipe.errors import FacepipeError
 from facepipe.gallery import people, vectors
 from facepipe.gallery.care.check import check, repair
 from facepipe.gallery.codec import Secret
-from facepipe.gallery.index_file import INDEX_NAME, ExactIndex, build_index, load_index
+from facepipe.gallery.index_file import INDEX_NAME, build_index, load_index
 from facepipe.gallery.privacy import erasing as privacy
 from facepipe.gallery.reembed import move
 from facepipe.gallery.store import Gallery, NewFace
+from facepipe.match.exact import ExactIndex
 from facepipe.types import Float32
 
 DIM = 16

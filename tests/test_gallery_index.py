@@ -10,8 +10,10 @@ import pytest
 from facepipe.errors import UsageError
 from facepipe.gallery import people
 from facepipe.gallery.care.check import check
-from facepipe.gallery.index_file import INDEX_NAME, ExactIndex, RefinedIndex, build_index, load_index
+from facepipe.gallery.index_file import INDEX_NAME, build_index, load_index
 from facepipe.gallery.store import Gallery, NewFace
+from facepipe.match.approximate import RefinedIndex
+from facepipe.match.exact import ExactIndex
 from facepipe.types import Float32
 
 DIM = 32
@@ -37,21 +39,6 @@ def names(gallery: Gallery, probes: Float32) -> list[str]:
     scores, rows = index.search(probes, 1)
     np.testing.assert_allclose(scores[:, 0], (snapshot.templates[rows[:, 0]] * probes).sum(axis=1), atol=1e-5)
     return [snapshot.persons[row] for row in rows[:, 0]]
-
-
-def test_exact_search_equals_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    templates, probes = units(50, 1), units(7, 2)
-    scores, rows = ExactIndex(templates).search(probes, 5)
-    expected = np.sort(probes @ templates.T, axis=1)[:, ::-1][:, :5]
-    np.testing.assert_allclose(scores, expected, atol=1e-6)
-    many = np.repeat(probes, 5, axis=0)
-    monkeypatch.setattr(ExactIndex, "_BLOCK", 7)
-    by_blocks = ExactIndex(templates).search(many, 5)
-    np.testing.assert_allclose(by_blocks[0], np.repeat(scores, 5, axis=0), atol=1e-6)
-    np.testing.assert_array_equal(by_blocks[1], np.repeat(rows, 5, axis=0))
-    scores, rows = ExactIndex(templates[:2]).search(probes, 4)
-    assert (rows[:, 2:] == -1).all()
-    assert ExactIndex(templates[:0]).search(probes, 3)[1].tolist() == [[-1] * 3] * 7
 
 
 def test_search_is_exact_unless_asked_otherwise(gallery: Gallery) -> None:

@@ -24,10 +24,12 @@ from facepipe.errors import GalleryAccessError, GalleryExistsError, GalleryMissi
 from facepipe.gallery import people
 from facepipe.gallery.codec import Secret
 from facepipe.gallery.database import Database
-from facepipe.gallery.index_file import ExactIndex, RefinedIndex, load_index
+from facepipe.gallery.index_file import load_index
 from facepipe.gallery.rows import vector_checksum
 from facepipe.gallery.snapshot import GallerySnapshot
 from facepipe.gallery.vectors import load_snapshot
+from facepipe.match.approximate import RefinedIndex
+from facepipe.match.exact import ExactIndex
 from facepipe.models.registry import DEFAULT_EMBEDDER, get_record
 from facepipe.types import UNIT_TOLERANCE, Embedder, Face, Float32
 

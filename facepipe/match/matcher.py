@@ -1,32 +1,26 @@
-"""Stage 3, match: compare embeddings with the gallery's people through a FAISS index."""
+"""Who in the gallery is most similar to a face."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Sequence
 
 import numpy as np
 
 from facepipe.errors import GalleryModelError
-from facepipe.types import Candidate, Embeddings, Float32, Int64
+from facepipe.match.exact import ExactIndex
+from facepipe.types import Candidate, Embeddings, Float32, Index, Int64
 
-if TYPE_CHECKING:
-    pass
-
-
-class Index(Protocol):
-    """A nearest-neighbour index over rows of vectors, by inner product."""
-
-    def search(self, vectors: Float32, k: int) -> tuple[Float32, Int64]:
-        """Return similarities and rows, both (n, k), best first; row -1 where there are fewer than k."""
-        ...
+#: People whom the index proposes beyond those asked for: its similarities are rounded otherwise than the ones that decide.
+_SPARE = 2
+#: Floats in the products that are summed at a time.
+_BUDGET = 1 << 22
 
 
 class Matcher:
     """Finds the people whose templates are most similar to a face.
 
-    A person's template is the unit mean of the enrolled vectors. The single vectors are kept too: they tell which enrolled face
-    is nearest to the probe.
+    A person's template is the unit mean of the enrolled vectors. The single vectors are kept too: they tell which enrolled
+    face is nearest to the probe.
     """
 
     def __init__(
@@ -42,11 +36,18 @@ class Matcher:
         negative_owners: Int64 | None = None,
         index: Index | None = None,
     ) -> None:
-        """Index the templates.
+        """Take the gallery's arrays; none is copied.
 
-        persons: p names. templates: float32 (p, d), unit. vectors: float32 (n, d), unit. owners: int64 (n,), which person.
-        face_ids: int64 (n,). negatives: float32 (m, d), unit, faces that are not the person negative_owners, int64 (m,), says.
-        index: another index over `templates`; None: exact inner product. Errors: ValueError for arrays that do not fit each other.
+        fingerprint: of the embedder that made the vectors.
+        persons: p names.
+        templates: float32 (p, d), unit.
+        vectors: float32 (n, d), unit, the enrolled faces.
+        owners: int64 (n,), index into persons.
+        face_ids: int64 (n,).
+        negatives: float32 (m, d), unit, faces that are not the person of negative_owners.
+        negative_owners: int64 (m,), index into persons.
+        index: over `templates`; None: exact.
+        Errors: ValueError for arrays that do not fit each other.
         """
         if len(persons) != len(templates) or not len(vectors) == len(owners) == len(face_ids):
             raise ValueError(
@@ -60,9 +61,9 @@ class Matcher:
         # Rows of each person, so that the nearest enrolled face of a candidate is found without a pass over the gallery.
         self._by_owner = np.argsort(owners, kind="stable")
         self._starts = np.searchsorted(owners[self._by_owner], np.arange(len(persons) + 1))
-        self._index = index or _exact(self._templates)
-        self._refuted: dict[int, list[int]] = {}
+        self._index = index or ExactIndex(self._templates)
         self._negatives = negatives
+        self._refuted: dict[int, list[int]] = {}
         for row, owner in enumerate(() if negative_owners is None else negative_owners):
             self._refuted.setdefault(int(owner), []).append(row)
 
@@ -72,6 +73,8 @@ class Matcher:
     def search(self, embeddings: Embeddings, k: int) -> list[tuple[Candidate, ...]]:
         """Return the k most similar people of each embedding, best first; fewer when the gallery is smaller.
 
+        A face's candidates do not depend on what is searched with it, to the last digit. Of people who are equally similar
+        the one with the lower row comes first.
         Errors: GalleryModelError when the embeddings come from another network than the gallery's.
         """
         if embeddings.fingerprint != self.fingerprint:
@@ -81,38 +84,53 @@ class Matcher:
             )
         if not len(self) or not len(embeddings):
             return [() for _ in range(len(embeddings))]
+        vectors = np.ascontiguousarray(embeddings.vectors)
         # People whom a probe is known not to be drop out of its list; a few more are asked for, so that it stays full.
-        wanted = min(k + min(len(self._refuted), 8), len(self))
-        similarity, rows = self._index.search(np.ascontiguousarray(embeddings.vectors), wanted)
-        return [
-            tuple(self._candidates(vector, values, found))[:k]
-            for vector, values, found in zip(embeddings.vectors, similarity, rows, strict=True)
-        ]
+        wanted = min(k + _SPARE + min(len(self._refuted), 8), len(self))
+        rows = np.sort(self._index.search(vectors, wanted)[1], axis=1)
+        similarities = self._similarities(vectors, rows)
+        order = np.argsort(-similarities, axis=1, kind="stable")
+        best = np.take_along_axis(similarities, order, axis=1).tolist()
+        people = np.take_along_axis(rows, order, axis=1).tolist()
+        return [self._candidates(*probe, k) for probe in zip(vectors, best, people, strict=True)]
 
-    def _candidates(self, vector: Float32, values: Float32, found: Int64) -> Iterator[Candidate]:
-        for value, row in zip(values.tolist(), found.tolist(), strict=True):
-            if row >= 0 and not self._is_refuted(vector, row, value):
-                yield Candidate(self.persons[row], float(np.clip(value, -1.0, 1.0)), self._nearest(vector, row))
+    def _similarities(self, vectors: Float32, rows: Int64) -> Float32:
+        """Return the cosine of each probe with the people in its row, float32 (n, k); -inf where the row is -1."""
+        found = np.empty(rows.shape, np.float32)
+        step = max(1, _BUDGET // (rows.shape[1] * vectors.shape[1]))
+        for start in range(0, len(rows), step):
+            some = slice(start, start + step)
+            found[some] = inner_products(self._templates[rows[some]], vectors[some, None])
+        found[rows < 0] = -np.inf
+        return found
+
+    def _candidates(self, vector: Float32, similarities: list[float], rows: list[int], k: int) -> tuple[Candidate, ...]:
+        candidates: list[Candidate] = []
+        for similarity, row in zip(similarities, rows, strict=True):
+            if len(candidates) == k or row < 0:
+                break
+            if not self._is_refuted(vector, row, similarity):
+                bounded = min(1.0, max(-1.0, similarity))
+                candidates.append(Candidate(self.persons[row], bounded, self._nearest(vector, row)))
+        return tuple(candidates)
 
     def _is_refuted(self, vector: Float32, person: int, similarity: float) -> bool:
         """Say whether the probe is more like a face that was said not to be this person than like the person."""
         rows = self._refuted.get(person)
         if rows is None or self._negatives is None:
             return False
-        return bool((self._negatives[rows] @ vector).max() > similarity)
+        return bool(inner_products(self._negatives[rows], vector).max() > similarity)
 
     def _nearest(self, vector: Float32, person: int) -> int | None:
         rows = self._by_owner[self._starts[person] : self._starts[person + 1]]
-        if not rows.size:
-            return None
-        return int(self._face_ids[rows[np.argmax(self._vectors[rows] @ vector)]])
+        if len(rows) < 2:
+            return int(self._face_ids[rows[0]]) if len(rows) else None
+        return int(self._face_ids[rows[np.argmax(inner_products(self._vectors[rows], vector))]])
 
 
-def _exact(templates: Float32) -> Index:
-    # Not at the top: a gallery brings its own index, and one photo is answered sooner without this import.
-    import faiss
+def inner_products(first: Float32, second: Float32) -> Float32:
+    """Return the inner products along the last axis; each is summed by itself, whatever stands beside it.
 
-    index = faiss.IndexFlatIP(templates.shape[1] if templates.size else 1)
-    if len(templates):
-        index.add(templates)
-    return cast(Index, index)
+    A matrix product (BLAS) would round otherwise for another number of rows.
+    """
+    return np.asarray((first * second).sum(axis=-1), np.float32)

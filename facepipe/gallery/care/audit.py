@@ -14,10 +14,10 @@ import numpy as np
 
 from facepipe.errors import UsageError
 from facepipe.gallery.database import Database
-from facepipe.gallery.index_file import ExactIndex, Index
 from facepipe.gallery.likeness import unlike_limit
 from facepipe.gallery.snapshot import GallerySnapshot
-from facepipe.types import Float32, Int64
+from facepipe.match.exact import ExactIndex
+from facepipe.types import Float32, Index, Int64
 
 #: Fewer photos than this are too few: a mean of two is pulled away by one bad photo.
 FEW = 3
