@@ -110,7 +110,7 @@ class _Step(ModuleType):
         return function(*arguments, **keywords)
 
 
-# Made here, where nobody can import them sooner: whoever imports what, `facepipe.detect` is both. They hold nothing heavy.
+# Made here, before anything can import them: whatever is imported first, `facepipe.detect` is both. They hold nothing heavy.
 for _name in ("facepipe.detect", "facepipe.embed"):
     import_module(_name).__class__ = _Step
 

@@ -111,7 +111,7 @@ class Gallery(store.Gallery):
         max_side: int | None = 1280,
         quick: bool = False,
     ) -> Refuted:
-        """Note that the face in a photo is not this person: whoever is more like it than like the person is not called so again.
+        """Note that the face in a photo is not this person: a face more like it than like the person does not get the name.
 
         faces: which face of a photo with several: clear, largest or only. Everything else: see `facepipe.Recognizer`.
         Errors: UsageError when nobody of this name is enrolled, InputError, NoFaceError, AmbiguousFaceError, GalleryError.

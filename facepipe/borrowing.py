@@ -1,4 +1,4 @@
-"""Settings of the whole process that belong to whoever imports facepipe: changed for as long as they are needed, then put back."""
+"""Settings of the whole process that belong to the program which imports facepipe: changed while they are needed, then put back."""
 
 from __future__ import annotations
 

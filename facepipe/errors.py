@@ -89,7 +89,7 @@ class GalleryError(FacepipeError):
 
 
 class GalleryMissingError(GalleryError):
-    """There is no gallery at this place."""
+    """There is no gallery in this folder."""
 
 
 class GalleryExistsError(GalleryError):

@@ -122,7 +122,7 @@ class Recognizer:
         images, NumPy arrays (uint8, RGB or grey), `Image`; see `facepipe.images.inputs`. pool: photos that share the
         networks' batches and are answered together. None: as many as fill those batches, 24 on the CPU and 48 on CUDA; but 1
         when `inputs` is an iterator, such as the frames of a camera: its next photo may be long in coming.
-        Errors: of the model, the device and the gallery; ValueError and TypeError for what is no photo at all.
+        Errors: of the model, the device and the gallery; ValueError and TypeError for what is not a photo at all.
         """
         for _, result in self.with_images(inputs, pool=pool):
             yield result
@@ -130,7 +130,7 @@ class Recognizer:
     def with_images(
         self, inputs: Source | Iterable[Source], *, pool: int | None = None
     ) -> Iterator[tuple[Image | None, Recognized | Failed]]:
-        """Yield each photo's pixels and the answer about it, for those who draw; None with a Failed. See `__call__`."""
+        """Yield each photo's pixels and the answer about it, for drawing; None with a Failed. See `__call__`."""
         if pool is None:
             pool = self.describer.photos if is_one(inputs) or isinstance(inputs, Sized) else 1
         photos = read_inputs(inputs, max_side=self.max_side)

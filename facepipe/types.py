@@ -1,7 +1,7 @@
 """The values that flow between the stages, and the protocols of the engines that make them.
 
 One colour order (RGB), one box convention (xyxy, float32, displayed pixels), one norm (unit). Shapes and ranges are
-checked when a value is built, so that whoever holds one need not check again; arrays inside are read-only views.
+checked when a value is built, so that nothing that receives one need check again; arrays inside are read-only views.
 
     Image ──detect──▶ Detected ──embed──▶ Described ──match──▶ Matched ──predict──▶ Recognized
                        (Face)              (Embeddings)         (Candidate)            (Prediction)
@@ -312,7 +312,7 @@ class Failed:
 
     @property
     def predictions(self) -> tuple[Prediction, ...]:
-        """None: whoever loops over the faces of many photos need not ask which of them failed."""
+        """Empty, so that a loop over the faces of many photos need not ask which photos failed."""
         return ()
 
 

@@ -242,7 +242,7 @@ def index(kind: str, min_recall: float, gallery: Path, as_json: bool) -> None:
 def not_person(
     name: str, images: tuple[Path, ...], rule: FaceRule, gallery: Path, device: str, as_json: bool, quiet: bool
 ) -> int:
-    """Say that the face in IMAGES is not NAME: whoever is more like it than like NAME is not called NAME again."""
+    """Say that the face in IMAGES is not NAME: a face that is more like it than like NAME does not get that name again."""
     from facepipe.api import Gallery
     from facepipe.cli.options import FEW
     from facepipe.errors import ExitCode, FacepipeError
@@ -307,7 +307,9 @@ def reembed(model: str, drop_missing: bool, gallery: Path, device: str, as_json:
             if there
             else run_reembed(database, embedder, drop_missing=drop_missing, progress=progress)
         )
-    if there and not as_json:  # no error: whoever was interrupted at the very end starts it again to be sure
+    if (
+        there and not as_json
+    ):  # not an error: after an interruption at the very end the command is started again to be sure
         echo(f"made by {embedder.fingerprint} already: nothing to move")
     elif as_json:
         echo_json(model=embedder.fingerprint, **asdict(report))

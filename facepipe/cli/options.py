@@ -115,7 +115,7 @@ def list_options(command: _F) -> _F:
 
 
 def listed(file: IO[bytes] | None, separated_by_null: bool) -> list[str]:
-    """Return the names in a list; bytes that are no text stay what they are, as in every file name."""
+    """Return the names in a list; bytes that are not text stay as they are, as in every file name."""
     if file is None:
         return []
     names = file.read().split(b"\0" if separated_by_null else b"\n")

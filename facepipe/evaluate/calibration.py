@@ -211,7 +211,7 @@ def fit_curve(searches: NamedSearches, known_share: float = 0.5) -> tuple[Probab
     else:
         from sklearn.linear_model import LogisticRegression
 
-        # Scores of enrolled people spread wider than those of strangers, so the log-odds are no straight line: one bend,
+        # Scores of enrolled people spread wider than strangers' scores, so the log-odds are not a straight line: one bend,
         # half-way between the two medians (measured on people never used: ECE 0.014 with it, 0.019 without).
         middles = [np.median(searches.similarity[side]) for side in (searches.mated, ~searches.mated) if side.any()]
         bend = float(np.mean(middles))

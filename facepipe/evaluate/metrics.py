@@ -131,7 +131,7 @@ def best_threshold(genuine: ArrayLike, impostor: ArrayLike) -> float:
 def accuracy(genuine: ArrayLike, impostor: ArrayLike, threshold: float) -> float:
     """Return the share of comparisons decided rightly.
 
-    A comparison that could not be made (-inf) is wrong on either side: saying nothing about two strangers is no merit.
+    A comparison that could not be made (-inf) is wrong on either side: not to have compared two strangers is not a success.
     """
     same, other = np.asarray(genuine, np.float64), np.asarray(impostor, np.float64)
     right = np.sum((same >= threshold) & np.isfinite(same)) + np.sum((other < threshold) & np.isfinite(other))

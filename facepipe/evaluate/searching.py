@@ -157,7 +157,7 @@ def rank_searches(
     top_two = np.partition(padded, -2, axis=1)[:, -2:]
     top, second = top_two[:, 1], top_two[:, 0]
     own = np.where(mates >= 0, padded[rows, mates], -np.inf)
-    # Equal scores count against the person: a tie is no recognition.
+    # Equal scores count against the person: a tie is not a recognition.
     ahead = (padded >= own[:, None]).sum(axis=1) - 1
     rank = np.where((mates >= 0) & np.isfinite(own), ahead + 1.0, np.inf)
     return Searches(

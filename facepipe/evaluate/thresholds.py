@@ -49,7 +49,7 @@ def people_population(name: str, faces: PeopleFaces, enrolled: Index, probes: In
 
 
 def single_population(name: str, faces: PeopleFaces) -> Population:
-    """Compare people of whom there is one photo each with each other."""
+    """Compare people who have one photo each with each other."""
     vectors = unit(faces.photos.vectors[faces.photos.found].astype(np.float64))
     scores = vectors @ vectors.T
     np.fill_diagonal(scores, -np.inf)

@@ -56,7 +56,7 @@ def run_trials(
     families: Sequence[PeopleFaces] = (),
     seed: int = 0,
 ) -> tuple[Trials, Searches | None]:
-    """Search every probe of every split; families: sets of relatives, of whom one is enrolled and the others search.
+    """Search every probe of every split; families: sets of relatives; one of each is enrolled and the others search.
 
     A family is tried on its own: its enrolled member joins the gallery of the split, so the gallery grows by one.
     The second value holds the relatives' searches (None without families).

@@ -65,7 +65,7 @@ def _mark(target: Path) -> str:
 
 
 def remove_strays(path: str | os.PathLike[str]) -> None:
-    """Remove what killed writers of `path` left beside it. Only for those who know that nobody is writing it now."""
+    """Remove what killed writers of `path` left beside it. Only where it is known that no process is writing it now."""
     target = Path(os.path.realpath(path))
     for temporary in target.parent.glob(f".{_mark(target)}*.tmp"):
         if is_temporary(temporary.name):

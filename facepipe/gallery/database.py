@@ -195,7 +195,7 @@ class Database:
     # ── transactions ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def require_writable(self) -> None:
-        """GalleryAccessError when nothing can be written; for those who work long before they write."""
+        """GalleryAccessError when nothing can be written; asked before long work whose result is written at its end."""
         if not self.writable:
             raise GalleryAccessError(
                 f"{self.folder}: the gallery is read-only: give write permission, or copy it to a disk that can be written"

@@ -1,4 +1,4 @@
-"""The writer's lock: one process writes at a time, and whoever waits in vain is told for whom.
+"""The writer's lock: one process writes at a time, and a process that waits in vain is told which one holds it.
 
 SQLite has a lock of its own, but a time-out of it cannot say who holds it. This one is an `flock` on the file `lock`:
 the kernel drops it when its holder dies, whatever the death, and its text says who holds it.

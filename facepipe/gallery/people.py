@@ -183,7 +183,7 @@ def merge(database: Database, names: Sequence[str], into: str) -> int:
 def split(database: Database, name: str, face_ids: Sequence[int], into: str) -> int:
     """Move some faces of a person to another (made when new); return how many moved.
 
-    A person of whom nothing is left is removed, as by `merge`. UsageError when a face is not this person's, or both
+    A person without any face left is removed, as by `merge`. UsageError when a face is not this person's, or both
     names are one person's.
     """
     with database.write("split") as generation:

@@ -285,7 +285,7 @@ class Gallery:
 
 
 def require_place(folder: Path) -> None:
-    """GalleryAccessError when no gallery can be made in `folder`; for those who work long before they make it."""
+    """GalleryAccessError when no gallery can be made in `folder`; asked before long work that ends with making it."""
     place = folder.absolute()
     while not os.path.lexists(place):
         place = place.parent

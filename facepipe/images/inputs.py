@@ -66,11 +66,11 @@ def from_array(array: NDArray[Any]) -> Image:
     if array.ndim != 3 or array.shape[2] != 3:
         more = "; give its pictures one by one: list(array)" if array.ndim == 4 else ""
         raise ValueError(f"array: expected RGB (H, W, 3) or grey (H, W), got shape {array.shape}{more}")
-    return Image(np.array(array, order="C"))  # a copy: whoever films writes the next frame into the same array
+    return Image(np.array(array, order="C"))  # a copy: a camera loop writes the next frame into the same array
 
 
 def sources_of(inputs: Source | Iterable[Source]) -> Iterator[Source | Failed]:
-    """Yield the pictures that are meant, one at a time: a folder is searched when it is its turn.
+    """Yield the pictures that `inputs` names, one at a time: a folder is searched when it is its turn.
 
     Folders are searched recursively, in natural order, for files with a picture's suffix; what `facepipe batch` wrote is left
     out. A folder that cannot be searched is a Failed in its place.
@@ -91,7 +91,7 @@ def is_one(inputs: Source | Iterable[Source]) -> bool:
 
 
 def read_inputs(inputs: Source | Iterable[Source], *, max_side: int | None = None) -> Iterator[Image | Failed]:
-    """Read the pictures that are meant, one at a time; one that cannot be read is a Failed. See `sources_of`, `as_image`."""
+    """Read the pictures that `inputs` names, one at a time; one that cannot be read is a Failed. See `sources_of`, `as_image`."""
     for source in sources_of(inputs):
         if isinstance(source, Failed):
             yield source

@@ -146,7 +146,7 @@ def empty_wal(database: Database) -> None:
 
 
 def forget_expired(database: Database) -> int:
-    """Delete faces whose time is over, and people of whom none is left; return how many faces went."""
+    """Delete expired faces, and people without any face left; return how many faces were deleted."""
     query = "SELECT id, person_id FROM face WHERE expires <= ?"
     now = time.time()
     if not database.writable or not database.connection.execute(query, (now,)).fetchone():
