@@ -5,7 +5,7 @@ Everything is loaded here or in `loading`, late; nothing that belongs to the who
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -16,6 +16,12 @@ from facepipe.detect.detector import MtcnnDetector
 from facepipe.detect.selection import FaceRule, require_faces
 from facepipe.embed.describer import Describer
 from facepipe.errors import UsageError
+from facepipe.evaluate import photo_set
+from facepipe.evaluate.calibration import Calibration, calibrate_gallery
+from facepipe.evaluate.labelled import faces_of
+from facepipe.evaluate.measure import Embed
+from facepipe.evaluate.photo_set import PhotoSet
+from facepipe.evaluate.protocols import read_strangers
 from facepipe.gallery import store
 from facepipe.gallery.care.anchors import add_anchor
 from facepipe.gallery.enroll import Enroller, EnrollRules, enrolled_faces
@@ -24,9 +30,9 @@ from facepipe.gallery.likeness import unlike_limit
 from facepipe.gallery.people import require_person
 from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.images.inputs import Source, as_image, is_one
-from facepipe.loading import detect_options, enroll_limits, load_describer, load_detector, record_of
+from facepipe.loading import detect_options, enroll_limits, find_record, load_describer, load_detector, record_of
 from facepipe.models.registry import DEFAULT_EMBEDDER, get_record
-from facepipe.predict.policy import policy_for
+from facepipe.predict.policy import limits_for, policy_for
 from facepipe.types import Described, Detector, Embedder, Face, Float32
 
 
@@ -98,6 +104,58 @@ class Gallery(store.Gallery):
         model = "" if embedder is not None else record_of(self).name
         describer = load_describer(model, device, options, quick=quick, detector=detector, embedder=embedder)
         return chain(astray, Enroller(self, describer, rules).run(collected))
+
+    def calibrate(
+        self,
+        strangers: Iterable[str | PathLike[str]] = (),
+        *,
+        fpir: float = 0.01,
+        confidence: float = 0.95,
+        strict: bool = False,
+        enrolled: bool = True,
+        known_share: float = 0.5,
+        margin: float | None = None,
+        keep: bool = True,
+        embed: Embed | None = None,
+    ) -> Calibration:
+        """Choose the threshold for a wanted false positive rate at this gallery's size; it holds from then on.
+
+        strangers: folders with photos of people who are not in the gallery, a folder or a photo each.
+        fpir: wanted share of strangers' faces that get a name, between 0 and 1.
+        confidence: of the upper bound that is stated, 0.5 to below 1. strict: let the bound stay within `fpir`, not only the
+        expected rate.
+        enrolled: let enrolled people count as each other's impostors.
+        known_share: share of faces to come that are of enrolled people, above 0 and at most 1, for probabilities.
+        margin: cosine, 0..2, by which the best person must lead; None: that of the model's record.
+        keep: store it in the gallery. embed: embeds the strangers' photos; None: `embed_photos`.
+        Errors: UsageError when so few people cannot support the rate, with the number needed; InputError, GalleryError.
+        """
+        snapshot = self.snapshot()
+        record = find_record(self)
+        parts = []
+        for folder in strangers:
+            people = read_strangers(Path(folder))
+            paths = [path for own in people.photos for path in own]
+            photos = embed(paths) if embed else embed_photos(paths, model=record_of(self).name)
+            parts.append((str(folder), photos.vectors[photos.found], faces_of(people, photos).owner[photos.found]))
+        usual, threshold = (0.0, None) if record is None else limits_for(record, len(snapshot.persons), fpir)
+        found = calibrate_gallery(
+            snapshot.fingerprint,
+            snapshot.persons,
+            snapshot.vectors,
+            snapshot.owners,
+            parts,
+            usual if margin is None else margin,
+            fpir,
+            confidence,
+            strict,
+            enrolled,
+            known_share,
+            threshold,
+        )
+        if keep:
+            self.set_calibration(found.as_dict())
+        return found
 
     def refute(
         self,
@@ -251,6 +309,27 @@ def verify(
         described[0].faces[first],
         described[1].faces[second],
     )
+
+
+def embed_photos(
+    paths: Sequence[Path],
+    *,
+    model: str = DEFAULT_EMBEDDER,
+    face: str = "largest",
+    device: str = "auto",
+    min_face: float = 40,
+    cache: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> PhotoSet:
+    """Embed one face of each of many labelled photos, for `Gallery.calibrate` and `facepipe.evaluate.measure`.
+
+    face: which one, largest or centre (the nearest to the middle of the picture). cache: an .npz file that keeps them for the
+    next run. progress: is called with the number of photos just done. Everything else: as `embed`.
+    Errors: UsageError when `cache` is a file that facepipe did not write; a photo without a face is a failure in the set.
+    """
+    settings = repr(detect_options(min_face))
+    describer = _describer(model, device, min_face, 0.4, 1280, False)
+    return photo_set.embed_photos(paths, describer, face, cache, progress, settings)
 
 
 @lru_cache(maxsize=4)

@@ -60,7 +60,7 @@ def load_steps(
         raise GalleryMissingError(f"{gallery.folder}: nobody is enrolled here yet; enrol somebody first")
     if embedder is not None:
         gallery.require_model(embedder.fingerprint)
-    record = record_of(gallery, model) if embedder is None else _find_record(gallery, model)
+    record = record_of(gallery, model) if embedder is None else find_record(gallery, model)
     snapshot = gallery.snapshot()
     index: Index = gallery.index(snapshot, tell)
     if isinstance(index, ExactIndex) and not quick:
@@ -92,7 +92,7 @@ def record_of(gallery: Gallery, model: str | None = None) -> ModelRecord:
 
     Errors: GalleryModelError when another model was asked for, or no model on this machine matches that.
     """
-    record = _find_record(gallery, model)
+    record = find_record(gallery, model)
     if record is None:
         raise GalleryModelError(
             f"{gallery.folder}: made by {gallery.fingerprint}, and no model on this machine matches that; "
@@ -101,7 +101,7 @@ def record_of(gallery: Gallery, model: str | None = None) -> ModelRecord:
     return record
 
 
-def _find_record(gallery: Gallery, model: str | None) -> ModelRecord | None:
+def find_record(gallery: Gallery, model: str | None = None) -> ModelRecord | None:
     """Return the record of a gallery's embedder, None where it has none: an embedder of the caller's own."""
     if model is not None:
         record = get_record(model)
@@ -117,7 +117,7 @@ def enroll_limits(gallery: Gallery, embedder: Embedder | None, threshold: float 
     """
     if threshold is not None:
         return threshold, threshold
-    record = record_of(gallery) if embedder is None else _find_record(gallery, None)
+    record = record_of(gallery) if embedder is None else find_record(gallery)
     if record is None:
         raise UsageError(_NO_FIGURES)
     # A new gallery is judged as one of ten people: it will not stay empty.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe.cli.evaluate import embed, load_engines
+from facepipe.cli.evaluate import embed
 from facepipe.evaluate.calibration import NamedSearches, calibrate_gallery, weighted_ece
 from facepipe.evaluate.labelled import PeopleFaces, faces_of
 from facepipe.evaluate.protocols import PeopleSet, read_people, read_strangers
@@ -29,12 +29,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of embedding caches")
     parser.add_argument("--plot", type=Path, help="write a reliability plot (.png)")
     given = parser.parse_args()
-    describer, options = load_engines(given.model, "auto", 40)
 
     def faces(people: PeopleSet, name: str) -> PeopleFaces:
         cache = given.cache / f"{given.model}-{name}.npz" if given.cache else None
         photos = [path for own in people.photos for path in own]
-        return faces_of(people, embed(photos, describer, "largest", cache, options, quiet=False))
+        return faces_of(people, embed(photos, given.model, "largest", "auto", 40, cache, quiet=False))
 
     people = faces(read_people(given.faces / "people"), "people")
     outside = [faces(read_strangers(given.faces / name), name) for name in ("strangers", "portraits-cc0")]

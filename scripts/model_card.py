@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from facepipe import __version__
-from facepipe.cli.evaluate import embed, load_engines
+from facepipe.cli.evaluate import embed
 from facepipe.evaluate.identify import evaluate_people
 from facepipe.evaluate.labelled import PeopleFaces, faces_of
 from facepipe.evaluate.protocols import (
@@ -61,12 +61,11 @@ def main() -> None:
     parser.add_argument("--no-lfw", action="store_true", help="leave LFW out (7,701 photos)")
     given = parser.parse_args()
     started = time.monotonic()
-    describer, options = load_engines(given.model, given.device, 40)
 
     def faces(people: PeopleSet, name: str, rule: str = "largest") -> PeopleFaces:
         cache = given.cache / f"{given.model}-{name}.npz" if given.cache else None
         photos = [path for own in people.photos for path in own]
-        return faces_of(people, embed(photos, describer, rule, cache, options, quiet=False))
+        return faces_of(people, embed(photos, given.model, rule, given.device, 40, cache, quiet=False))
 
     people = faces(read_people(given.faces / "people"), "people")
     official = faces(read_strangers(given.faces / "strangers"), "strangers")
@@ -94,7 +93,7 @@ def main() -> None:
     card: dict[str, object] = {
         "date": datetime.now(UTC).date().isoformat(),
         "facepipe": __version__,
-        "detector": describer.detector.name,
+        "detector": "mtcnn",
         "identification": {
             **identification_figures(report),
             "as_shipped": at_threshold(
@@ -118,7 +117,7 @@ def main() -> None:
     document = {
         "schema_version": 1,
         "model": given.model,
-        "fingerprint": describer.embedder.fingerprint,
+        "fingerprint": people.photos.fingerprint,
         "margin": given.margin,
         "fusion": "mean",
         "populations": [{"name": p.name, "people": p.people, "searches": len(p.scores)} for p in impostors.populations],

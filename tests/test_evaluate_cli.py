@@ -24,10 +24,7 @@ from tests.fakes import FakeDetector, FakeEmbedder, picture
 
 @pytest.fixture(autouse=True)
 def fake_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    def engines(model: str, device: str, min_face: int) -> tuple[Describer, str]:
-        return Describer(FakeDetector(), FakeEmbedder()), ""
-
-    monkeypatch.setattr("facepipe.cli.evaluate.load_engines", engines)
+    monkeypatch.setattr("facepipe.api._describer", lambda *_: Describer(FakeDetector(), FakeEmbedder()))
 
 
 def run(*arguments: str) -> Result:

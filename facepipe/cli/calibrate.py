@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from facepipe.cli.common import FiniteRange, device_option, echo, gallery_option, json_option, note, quiet_option
-
-if TYPE_CHECKING:
-    from facepipe.models.registry import ModelRecord
 
 
 @click.command()
@@ -47,12 +44,7 @@ if TYPE_CHECKING:
 def calibrate(
     gallery: Path,
     strangers: tuple[Path, ...],
-    fpir: float,
-    confidence: float,
-    strict: bool,
     no_enrolled: bool,
-    known_share: float,
-    margin: float | None,
     min_face: int,
     device: str,
     cache: Path | None,
@@ -60,47 +52,32 @@ def calibrate(
     clear: bool,
     as_json: bool,
     quiet: bool,
+    **asked: Any,
 ) -> None:
     """Choose the gallery's threshold for a wanted false positive rate (FPIR), at this gallery's size.
 
     Measured on your strangers and on enrolled people among themselves. A target that so few people cannot support is
     refused, with the number needed.
     """
-    from facepipe.evaluate.calibration import calibrate_gallery
+    from facepipe.api import Gallery
+    from facepipe.cli.evaluate import embed
     from facepipe.files.guard import check_outputs
-    from facepipe.gallery.codec import Secret
-    from facepipe.gallery.store import Gallery
-    from facepipe.models.registry import records
+    from facepipe.loading import record_of
 
     check_outputs((cache,), gallery=gallery)
-    with Gallery.open(gallery, Secret.from_environment()) as opened:
+    with Gallery.open(gallery) as opened:
         if clear:
             opened.set_calibration(None)
             if not quiet:
                 note("facepipe: the calibration is removed; the thresholds of the model's record apply again")
             return
-        snapshot = opened.snapshot()
-        record = next((r for r in records() if r.fingerprint == snapshot.fingerprint), None)
-        outside = _embed_strangers(
-            strangers, record.name if record else None, snapshot.fingerprint, device, min_face, cache, quiet
-        )
-        own_margin, own_threshold = _of_record(record, len(snapshot.persons), fpir)
-        found = calibrate_gallery(
-            snapshot.fingerprint,
-            snapshot.persons,
-            snapshot.vectors,
-            snapshot.owners,
-            outside,
-            own_margin if margin is None else margin,
-            fpir,
-            confidence,
-            strict,
-            not no_enrolled,
-            known_share,
-            own_threshold,
+        found = opened.calibrate(
+            strangers,
+            **asked,
+            enrolled=not no_enrolled,
+            keep=not dry_run,
+            embed=lambda paths: embed(paths, record_of(opened).name, "largest", device, min_face, cache, quiet),
         ).as_dict()
-        if not dry_run:
-            opened.set_calibration(found)
     if as_json:
         echo(json.dumps(found, indent=2))
     else:
@@ -109,20 +86,6 @@ def calibrate(
     if not quiet:
         for text in found["notes"]:
             note(f"facepipe: {text}")
-
-
-def _of_record(record: ModelRecord | None, people: int, fpir: float) -> tuple[float, float | None]:
-    """Return the margin of a model's record, and its threshold for a gallery of this size where it was measured for the FPIR."""
-    from facepipe.models.statistics import load_statistics
-    from facepipe.predict.policy import policy_for
-
-    if record is None:
-        return 0.0, None
-    statistics = load_statistics(record)
-    if statistics is None:
-        return record.margin or 0.0, None
-    measured = 0.001 <= fpir <= 0.1
-    return statistics.margin, policy_for(record, people, target_fpir=fpir).threshold if measured else None
 
 
 def describe(calibration: dict[str, Any]) -> list[str]:
@@ -146,35 +109,3 @@ def describe(calibration: dict[str, Any]) -> list[str]:
             + ("" if ece is None else f"; calibration error {ece:.3f} on people held out")
         )
     return lines
-
-
-def _embed_strangers(
-    folders: tuple[Path, ...],
-    model: str | None,
-    fingerprint: str,
-    device: str,
-    min_face: int,
-    cache: Path | None,
-    quiet: bool,
-) -> list[tuple[str, Any, Any]]:
-    """Return for each folder its name, vectors, and whose they are."""
-    if not folders:
-        return []
-    from facepipe.cli.evaluate import embed, load_engines
-    from facepipe.errors import GalleryModelError
-    from facepipe.evaluate.labelled import faces_of
-    from facepipe.evaluate.protocols import read_strangers
-
-    if model is None:
-        raise GalleryModelError(
-            f"the gallery was made by {fingerprint}, and no model on this machine matches that: "
-            "strangers cannot be embedded; see `facepipe models list`"
-        )
-    describer, options = load_engines(model, device, min_face)
-    parts = []
-    for folder in folders:
-        people = read_strangers(folder)
-        photos = embed([path for own in people.photos for path in own], describer, "largest", cache, options, quiet)
-        faces = faces_of(people, photos)
-        parts.append((str(folder), photos.vectors[photos.found], faces.owner[photos.found]))
-    return parts

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from facepipe.images.samples import DemoPicture
     from facepipe.outputs.steps import StepRow
     from facepipe.pipeline import Recognizer
-    from facepipe.types import Described, Recognized
+    from facepipe.types import Described, Image, Recognized
 
 
 #: Which pictures are drawn, by how many people are enrolled.
@@ -49,13 +49,12 @@ def demo(out: Path, as_json: bool, device: str) -> int:
     describer = load_describer("mini", device)
     pictures = list(probes())
     described = describer.describe([picture.image for picture in pictures])
-    enrolled = dict(zip(PEOPLE, describer.describe(list(portraits().values())), strict=True))
     rows = []
     shown = []
     # Twice: with both people enrolled, and with one of them a stranger.
     for names in (PEOPLE, PEOPLE[:1]):
         with tempfile.TemporaryDirectory(prefix="facepipe-demo-") as folder:
-            recognizer = _enrol(Path(folder), describer, {name: enrolled[name] for name in names})
+            recognizer = _enrol(Path(folder), describer, {name: portraits()[name] for name in names})
         results = recognizer.decide(described)
         rows += [_row(names, picture, result) for picture, result in zip(pictures, results, strict=True)]
         wanted = _SHOWN[len(names)]
@@ -81,17 +80,14 @@ def demo(out: Path, as_json: bool, device: str) -> int:
     return ExitCode.OK
 
 
-def _enrol(folder: Path, describer: Describer, people: dict[str, Described]) -> Recognizer:
-    from facepipe.gallery.store import Gallery, NewFace
-    from facepipe.loading import matcher_for
-    from facepipe.models.registry import get_record
+def _enrol(folder: Path, describer: Describer, people: dict[str, Image]) -> Recognizer:
+    from facepipe.api import Gallery
     from facepipe.pipeline import Recognizer
-    from facepipe.predict.policy import policy_for
 
-    embedder = describer.embedder
-    with Gallery.create(folder / "gallery", embedder.fingerprint, embedder.dim) as gallery:
-        gallery.add([NewFace(name, photo.embeddings.vectors[0], photo.path) for name, photo in people.items()])
-        return Recognizer.of(describer, matcher_for(gallery.snapshot()), policy_for(get_record("mini"), len(people)))
+    with Gallery(folder / "gallery") as gallery:
+        for name, portrait in people.items():
+            list(gallery.enroll(portrait, name=name, detector=describer.detector, embedder=describer.embedder))
+        return Recognizer(gallery, detector=describer.detector, embedder=describer.embedder)
 
 
 def _steps(title: str, describer: Describer, photo: Described, result: Recognized) -> StepRow:

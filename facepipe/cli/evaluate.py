@@ -26,7 +26,6 @@ from facepipe.cli.common import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from facepipe.embed.describer import Describer
     from facepipe.evaluate.identify_report import IdentificationReport
     from facepipe.evaluate.photo_set import PhotoSet
     from facepipe.evaluate.verify import VerificationReport
@@ -57,8 +56,7 @@ class Measuring:
 
     def embed(self, paths: Sequence[Path], rule: str) -> PhotoSet:
         """Embed photos; rule: which face of a photo is meant."""
-        describer, options = load_engines(self.model, self.device, self.min_face)
-        return embed(paths, describer, rule, self.cache, options, self.quiet)
+        return embed(paths, self.model, rule, self.device, self.min_face, self.cache, self.quiet)
 
 
 def measuring_options(command: _F) -> Callable[..., Any]:
@@ -200,23 +198,16 @@ def _answer(
         note(f"facepipe: sheet written to {measuring.sheet}")
 
 
-def load_engines(model: str, device: str, min_face: int) -> tuple[Describer, str]:
-    """Load detector and embedder; the text names what else changes an embedding, for the cache."""
-    from facepipe.detect.detector import DetectOptions
-    from facepipe.loading import load_describer
-
-    options = DetectOptions(min_face=min_face)
-    return load_describer(model, device, options), repr(options)
-
-
 def embed(
-    paths: Sequence[Path], describer: Describer, rule: str, cache: Path | None, options: str, quiet: bool
+    paths: Sequence[Path], model: str, face: str, device: str, min_face: float, cache: Path | None, quiet: bool
 ) -> PhotoSet:
     """Embed photos with a progress bar on a terminal; say how many failed."""
-    from facepipe.evaluate.photo_set import embed_photos
+    from facepipe.api import embed_photos
 
     with _progress(len(set(paths)), quiet) as advance:
-        photos = embed_photos(paths, describer, rule, cache, advance, options)
+        photos = embed_photos(
+            paths, model=model, face=face, device=device, min_face=min_face, cache=cache, progress=advance
+        )
     if photos.failures and not quiet:
         first, reason = next(iter(photos.failures.items()))
         note(

@@ -74,6 +74,15 @@ def policy_for(
     )
 
 
+def limits_for(record: ModelRecord, gallery_size: int, fpir: float) -> tuple[float, float | None]:
+    """Return the margin of a model's record, and its threshold for a gallery of this size where it was measured for the FPIR."""
+    statistics = load_statistics(record)
+    if statistics is None:
+        return record.margin or 0.0, None
+    measured = 0.001 <= fpir <= 0.1
+    return statistics.margin, policy_for(record, gallery_size, target_fpir=fpir).threshold if measured else None
+
+
 def _curve(
     calibration: Mapping[str, Any] | None, statistics: ModelStatistics | None, gallery_size: int
 ) -> ProbabilityCurve | None:
