@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from facepipe.api import Gallery, Verification, detect, embed, verify
+    from facepipe.api import Gallery, Verification, detect, edges, embed, verify
     from facepipe.errors import (
         AmbiguousFaceError,
         DeviceError,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from facepipe.types import (
         Candidate,
         Described,
+        Detected,
         Detector,
         Embedder,
         Embeddings,
@@ -56,6 +57,7 @@ __all__ = [
     "AmbiguousFaceError",
     "Candidate",
     "Described",
+    "Detected",
     "Detector",
     "DeviceError",
     "Embedder",
@@ -84,18 +86,30 @@ __all__ = [
     "Verification",
     "__version__",
     "detect",
+    "edges",
     "embed",
     "verify",
 ]
 
 #: Where each public name lives.
 _HOMES = {
-    "facepipe.api": ("Gallery", "Verification", "verify"),
+    "facepipe.api": ("Gallery", "Verification", "edges", "verify"),
     "facepipe.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "facepipe.gallery.intake": ("EnrollOutcome", "EnrollStatus"),
     "facepipe.pipeline": ("Recognizer",),
     "facepipe.types": (
-        *("Candidate", "Described", "Detector", "Embedder", "Embeddings", "Face", "Failed", "Image", "Policy"),
+        *(
+            "Candidate",
+            "Described",
+            "Detected",
+            "Detector",
+            "Embedder",
+            "Embeddings",
+            "Face",
+            "Failed",
+            "Image",
+            "Policy",
+        ),
         *("Prediction", "Quality", "Recognized", "Status"),
     ),
 }

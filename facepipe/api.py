@@ -252,7 +252,7 @@ def edges(
     max_side: int | None = 1280,
     quick: bool = False,
 ) -> Float32:
-    """Return how strong the edges are at each pixel of one picture, float32 (h, w), reduced as for the search for faces.
+    """Return how strong the edges are in one picture, float32 (h, w): reduced as far as faces of `min_face` pixels allow.
 
     Everything, and errors: as `detect`.
     """

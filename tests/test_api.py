@@ -55,11 +55,20 @@ def names(photo: Recognized | Failed) -> list[str | None]:
 def test_the_public_names() -> None:
     # A name that goes breaks somebody's program; one that comes is a promise. Both are decided here.
     assert facepipe.__all__ == [
-        *("AmbiguousFaceError", "Candidate", "Described", "Detector", "DeviceError", "Embedder", "Embeddings"),
+        *(
+            "AmbiguousFaceError",
+            "Candidate",
+            "Described",
+            "Detected",
+            "Detector",
+            "DeviceError",
+            "Embedder",
+            "Embeddings",
+        ),
         *("EnrollOutcome", "EnrollStatus", "Face", "FacepipeError", "Failed", "Gallery", "GalleryError"),
         *("GalleryMissingError", "GalleryModelError", "Image", "ImageError", "InputError", "ModelError", "NoFaceError"),
         *("Policy", "Prediction", "Quality", "Recognized", "Recognizer", "Status", "UsageError", "Verification"),
-        *("__version__", "detect", "embed", "verify"),
+        *("__version__", "detect", "edges", "embed", "verify"),
     ]
     assert dir(facepipe) == facepipe.__all__
     for name in facepipe.__all__:

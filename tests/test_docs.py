@@ -35,16 +35,19 @@ Grace Hopper/dark.jpg,Eileen Collins/dark.jpg,0
 
 
 def _examples(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each command of the console blocks with the output that stands below it, and each Python block."""
-    for language, block in re.findall(r"^```(console|python)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+    """Yield each command of the console blocks, and each Python block as a command, with the output that stands below it."""
+    blocks = r"^```(console|python)\n(.*?)^```(?:\n\n```text\n(.*?)^```)?"
+    for language, block, printed in re.findall(blocks, text, re.DOTALL | re.MULTILINE):
         if language == "python":
-            yield "", block
+            yield _PYTHON + block, printed or "...\n"
             continue
         for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, output = example.partition("\n")
             yield command, output
 
 
+#: Begins each example in Python.
+_PYTHON = "# Python\n"
 EXAMPLES = {name: list(_examples(text)) for name, text in TEXTS.items()}
 
 
@@ -78,8 +81,11 @@ def test_the_examples_print_what_stands_there(
     names: dict[str, object] = {}
     wrong = []
     for command, expected in EXAMPLES[page]:
-        if not command:
-            exec(compile(expected, page, "exec"), names)
+        if command.startswith(_PYTHON):
+            capfd.readouterr()
+            exec(compile(command, page, "exec"), names)
+            if not _as_documented(expected, printed := capfd.readouterr().out):
+                wrong.append(printed)
         elif command.startswith("export "):
             monkeypatch.setenv(*shlex.split(command)[1].split("=", 1))
         elif not _as_documented(expected, printed := _run(command, capfd)):
