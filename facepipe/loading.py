@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from facepipe.detect import BEHAVIOUR as DETECT_BEHAVIOUR
+from facepipe.embed import BEHAVIOUR as EMBED_BEHAVIOUR
 from facepipe.embed.describer import CPU_PHOTOS, Describer
 from facepipe.errors import GalleryMissingError, GalleryModelError, UsageError
 from facepipe.gallery.journal import log_results, logs_identify
@@ -15,6 +17,7 @@ from facepipe.match.cuda import CUDA_PEOPLE, cuda_index
 from facepipe.match.exact import ExactIndex
 from facepipe.match.matcher import Matcher
 from facepipe.models.registry import DEFAULT_EMBEDDER, ModelRecord, get_record, records
+from facepipe.predict import BEHAVIOUR as PREDICT_BEHAVIOUR
 from facepipe.predict.policy import policy_for
 from facepipe.types import Detector, Embedder, Index, Policy, Recognized
 
@@ -29,12 +32,16 @@ CUDA_PHOTOS = 48
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What the recipe is made of: steps 1 and 2, step 3, step 4, and who is given the results before they are returned."""
+    """What the recipe is made of: steps 1 and 2, step 3, step 4, and who is given the results before they are returned.
+
+    facts: what the answers of steps 3 and 4 depend on besides the photo, as JSON has it, for a catalog.
+    """
 
     describer: Describer
     matcher: Matcher
     policy: Policy
     witness: Callable[[Sequence[Recognized]], None] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_steps(
@@ -84,7 +91,13 @@ def load_steps(
         embedder=embedder,
     )
     witness = partial(log_results, gallery.folder) if logs_identify(gallery.database) else None
-    return Steps(describer, matcher_for(snapshot, index), policy, witness)
+    facts = {
+        "predict": PREDICT_BEHAVIOUR,
+        "gallery": str(gallery.folder.resolve()),
+        "generation": snapshot.generation,
+        "policy": asdict(policy),
+    }
+    return Steps(describer, matcher_for(snapshot, index), policy, witness, facts)
 
 
 def record_of(gallery: Gallery, model: str | None = None) -> ModelRecord:
@@ -181,10 +194,26 @@ def load_describer(
         second = embedder or load_embedder(model, device, quick=quick)
         return detector or load_detector(device, options, quick=quick), second
 
-    describer = Describer.late(load, photos_at_a_time(device))
+    describer = Describer.late(load, photos_at_a_time(device), _facts(model, options, detector, embedder))
     if not late:
         describer.load()
     return describer
+
+
+def _facts(
+    model: str, options: DetectOptions | None, detector: Detector | None, embedder: Embedder | None
+) -> dict[str, Any]:
+    """Return everything that faces and vectors depend on besides the photo; device and engine change rounding only."""
+    chosen = options or detect_options()
+    return {
+        "detect": DETECT_BEHAVIOUR,
+        "embed": EMBED_BEHAVIOUR,
+        "detector": get_record("mtcnn").fingerprint if detector is None else detector.name,
+        "model": get_record(model).fingerprint if embedder is None else embedder.fingerprint,
+        "min_face": chosen.min_face,
+        "min_score": chosen.min_score,
+        "max_side": chosen.max_side,
+    }
 
 
 def photos_at_a_time(device: str) -> int:

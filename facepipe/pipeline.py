@@ -5,8 +5,9 @@ photo ──detect──▶ faces ──embed──▶ embeddings ──match─
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
+from typing import Any
 
 from facepipe.embed.describer import PHOTO_ERRORS, Describer, spoiled
 from facepipe.embed.embedding import embed
@@ -87,16 +88,21 @@ class Recognizer:
         matcher: Matcher,
         policy: Policy,
         witness: Callable[[Sequence[Recognized]], None] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> Recognizer:
-        """Return one made of ready steps. witness: is given all results before they are returned, for a log."""
+        """Return one made of ready steps.
+
+        witness: is given all results before they are returned, for a log.
+        facts: what the answers of steps 3 and 4 depend on besides the photo, as JSON has it, for a catalog.
+        """
         made = cls.__new__(cls)
-        made._take(Steps(describer, matcher, policy, witness))
+        made._take(Steps(describer, matcher, policy, witness, facts or {}))
         made.max_side = None
         return made
 
     def _take(self, steps: Steps) -> None:
         self.describer, self.matcher, self.policy = steps.describer, steps.matcher, steps.policy
-        self._witness = steps.witness
+        self._witness, self.facts = steps.witness, steps.facts
 
     def recognize(self, images: Sequence[Image]) -> list[Recognized]:
         """Say who is in each photo. Errors: GalleryModelError when gallery and embedder do not belong together."""

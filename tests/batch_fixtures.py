@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
 
-from facepipe.catalog.job import Counts, run_batch
-from facepipe.catalog.ledger import Ledger, ledger_path
-from facepipe.catalog.pictures import SideOutput
-from facepipe.catalog.sources import find_sources
-from facepipe.catalog.stream import StreamOptions
+from facepipe import batch
+from facepipe.batch import BatchOptions, Outputs
+from facepipe.catalog.catalog import Catalog
+from facepipe.catalog.counts import Counts, Show
+from facepipe.catalog.store import catalog_path
 from facepipe.embed.describer import Describer
 from facepipe.match.matcher import Matcher
 from facepipe.pipeline import Recognizer
-from facepipe.types import Detector, Policy
+from facepipe.types import Detector, Policy, Recognized
 from tests.fakes import COLOURS, FakeDetector, FakeEmbedder, picture
 
 #: What the first two steps depend on, as a run says it unless a test says otherwise.
-LOOKING = {"max_side": 1280}
+SCAN = {"max_side": 1280}
 POLICY = Policy(0.5, 0.05)
 
 
@@ -54,39 +55,46 @@ def paint_many(folder: Path, count: int, broken: Sequence[int] = ()) -> list[Pat
 
 
 def recognizer(
-    detector: Detector | None = None, people: Sequence[str] = ("red", "blue"), policy: Policy = POLICY
+    detector: Detector | None = None,
+    people: Sequence[str] = ("red", "blue"),
+    policy: Policy = POLICY,
+    *,
+    scan: Mapping[str, Any] = SCAN,
+    key: str = "",
+    witness: Callable[[Sequence[Recognized]], None] | None = None,
 ) -> Recognizer:
-    """Know the people who are painted in these colours."""
+    """Know the people who are painted in these colours. scan, key: facts of the describer, and of the decision."""
     embedder = FakeEmbedder()
     describer = Describer(FakeDetector(), embedder)
     vectors = np.concatenate([photo.embeddings.vectors for photo in describer.describe([picture(p) for p in people])])
     owners = np.arange(len(people))
     matcher = Matcher(embedder.fingerprint, people, vectors, vectors, owners, owners)
-    return Recognizer.of(Describer(detector or FakeDetector(), embedder), matcher, policy)
+    describer = Describer(detector or FakeDetector(), embedder, facts={"model": embedder.fingerprint, **scan})
+    facts = {"key": key, "people": list(people), "policy": asdict(policy)}
+    return Recognizer.of(describer, matcher, policy, witness, facts)
 
 
 def run(
     out: Path,
     *roots: Path,
-    detector: Detector | None = None,
-    key: str = "run",
-    workers: int = 2,
-    side_outputs: Sequence[SideOutput] = (),
-    progress: Callable[[Counts], None] = lambda counts: None,
-    looking: Mapping[str, Any] | None = LOOKING,
     who: Recognizer | None = None,
-    thumbnails: bool = False,
+    detector: Detector | None = None,
+    key: str = "",
+    workers: int = 2,
+    keep: bool = True,
+    show: Show = lambda counts: None,
+    tell: Callable[[str], object] = lambda line: None,
+    **outputs: Any,
 ) -> tuple[Counts, list[dict[str, Any]]]:
-    """Run a batch as the command does; return its counts and records."""
-    with Ledger(ledger_path(out)) as ledger:
-        ledger.begin_pass({"key": key}, looking)
-        counts = run_batch(
-            who or recognizer(detector),
-            find_sources([str(root) for root in roots]),
-            ledger,
-            StreamOptions(workers),
-            side_outputs,
-            progress,
-            thumbnails=thumbnails,
-        )
-        return counts, [json.loads(record) for record in ledger.records()]
+    """Run a batch as the command does; return its counts and records. outputs: see `facepipe.batch.Outputs`."""
+
+    @contextmanager
+    def progress(total: int) -> Iterator[Show]:
+        yield show
+
+    options = BatchOptions(workers, progress=progress, tell=tell)
+    chosen = who or recognizer(detector, key=key)
+    paths = [str(root) for root in roots]
+    (counts,) = batch.run(paths, Outputs(out, **outputs), lambda before, late: (chosen, keep), options)
+    with Catalog(catalog_path(out)) as catalog:
+        return counts, list(catalog.records())

@@ -1,4 +1,4 @@
-"""Run by test_batch_kill.py as a process of its own, to be killed: a batch of fakes, with crops, that takes its time."""
+"""Run by test_batch_kill.py as a process of its own, to be killed: a batch of fakes with all outputs, that takes its time."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from facepipe.catalog.job import run_batch
-from facepipe.catalog.ledger import Ledger, ledger_path
-from facepipe.catalog.sources import find_sources
-from facepipe.catalog.stream import StreamOptions
-from facepipe.outputs.results import write_output
-from facepipe.outputs.sides import Crops
+from facepipe.outputs import kinds
 from facepipe.types import Detected, Image
-from tests.batch_fixtures import LOOKING, recognizer
+from tests.batch_fixtures import recognizer, run
 from tests.fakes import FakeDetector
 
 
@@ -26,16 +21,20 @@ class LeisurelyDetector(FakeDetector):
         return super().detect(images)
 
 
-def main(photos: str, out: Path, people: Sequence[str]) -> None:
-    sides = [Crops(out.with_suffix(".crops"))]
-    with Ledger(ledger_path(out)) as ledger:
-        ledger.begin_pass({"people": people}, LOOKING)
-        print("begun", flush=True)
-        who = recognizer(LeisurelyDetector(), people)
-        # A pause for each chunk: comparing alone would be over before it can be killed.
-        run_batch(who, find_sources([photos]), ledger, StreamOptions(2), sides, lambda counts: time.sleep(0.04))
-        write_output(out, ledger.records())
+def main(photos: Path, out: Path, people: Sequence[str]) -> None:
+    who = recognizer(LeisurelyDetector(), people)
+    drawn = kinds.Annotated.make
+
+    def leisurely(*arguments: object) -> None:
+        time.sleep(0.002)
+        drawn(*arguments)  # type: ignore[arg-type]
+
+    kinds.Annotated.make = leisurely  # type: ignore[method-assign]
+    print("begun", flush=True)
+    # A pause for each chunk: deciding alone would be over before it can be killed.
+    folders = {name: out.with_suffix(f".{name}") for name in ("annotate", "crops", "sort_into")}
+    run(out, photos, who=who, show=lambda counts: time.sleep(0.04), report=out.with_suffix(".html"), **folders)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

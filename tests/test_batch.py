@@ -14,12 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facepipe.catalog.job import Counts
-from facepipe.catalog.ledger import Entry, Ledger, ledger_path
+from facepipe.catalog.catalog import Catalog
+from facepipe.catalog.counts import Counts
 from facepipe.catalog.ordered import ordered_map
+from facepipe.catalog.scan import Scanned
+from facepipe.catalog.sources import Source
+from facepipe.catalog.store import catalog_path
 from facepipe.errors import InputError, ModelError, OutputError
-from facepipe.types import Detected, Image
-from tests.batch_fixtures import paint, paint_many, run
+from facepipe.images import read_image
+from facepipe.types import Described, Detected, Failed, Image
+from tests.batch_fixtures import paint, paint_many, recognizer, run
 from tests.fakes import CrashingDetector, FakeDetector
 
 
@@ -56,9 +60,10 @@ def test_every_photo_has_a_record_in_the_order_of_the_input(tmp_path: Path) -> N
 
 
 def test_nothing_is_a_batch_too(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    counts, records = run(tmp_path / "out.jsonl", tmp_path / "empty")
-    assert (counts.found, records) == (0, [])
+    with Catalog(tmp_path / "catalog", write=True) as catalog:
+        counts = catalog.scan([], recognizer().describer)
+        catalog.decide(recognizer())
+        assert (counts.found, len(catalog), list(catalog.records())) == (0, 0, [])
 
 
 class CountingDetector(FakeDetector):
@@ -85,12 +90,30 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        run(tmp_path / "out.jsonl", tmp_path / "photos", progress=stop)
+        run(tmp_path / "out.jsonl", tmp_path / "photos", show=stop)
     detector = CountingDetector()
     counts, records = run(tmp_path / "out.jsonl", tmp_path / "photos", detector=detector)
     assert records == whole
     assert len(detector.seen) == 52
     assert (counts.resumed, counts.found, counts.failed) == (47, 100, 1)
+
+
+def test_a_run_that_was_stopped_while_it_decided_scans_nothing_again(tmp_path: Path) -> None:
+    paint_many(tmp_path / "photos", 500, broken=(3,))
+    _, whole = run(tmp_path / "whole.jsonl", tmp_path / "photos")
+
+    def stop(counts: Counts) -> None:
+        if counts.stage == "decide":
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(tmp_path / "out.jsonl", tmp_path / "photos", show=stop)
+    with Catalog(catalog_path(tmp_path / "out.jsonl")) as catalog:
+        assert 0 < len(list(catalog.records())) < 500
+    detector = CountingDetector()
+    counts, records = run(tmp_path / "out.jsonl", tmp_path / "photos", detector=detector)
+    assert records == whole and detector.seen == []
+    assert (counts.resumed, counts.compared, counts.fresh) == (499, 0, 1)
 
 
 def test_changed_photos_are_done_again_and_vanished_ones_are_marked(tmp_path: Path) -> None:
@@ -125,15 +148,16 @@ def test_another_input_with_the_same_output_marks_nothing(tmp_path: Path) -> Non
     paint_many(tmp_path / "a", 2)
     paint_many(tmp_path / "b", 3)
     run(tmp_path / "out.jsonl", tmp_path / "a")
-    counts, records = run(tmp_path / "out.jsonl", tmp_path / "b")
-    assert counts.vanished == 0 and len(records) == 3
+    (tmp_path / "b" / "0000.png").unlink()
+    counts, records = run(tmp_path / "out.jsonl", tmp_path / "a" / "0000.png", tmp_path / "b")
+    assert (counts.vanished, counts.left) == (0, 1) and len(records) == 3
 
 
 def test_other_options_or_another_gallery_do_everything_again(tmp_path: Path) -> None:
     paint_many(tmp_path / "photos", 5)
     run(tmp_path / "out.jsonl", tmp_path / "photos", key="one")
     counts, records = run(tmp_path / "out.jsonl", tmp_path / "photos", key="two")
-    assert counts.resumed == 0 and len(records) == 5
+    assert (counts.resumed, counts.compared) == (0, 5) and len(records) == 5
 
 
 def test_copies_are_looked_at_once(tmp_path: Path) -> None:
@@ -185,70 +209,85 @@ def test_what_concerns_all_photos_stops_the_batch(tmp_path: Path) -> None:
 
 
 def test_two_batches_do_not_write_to_one_output(tmp_path: Path) -> None:
-    path = ledger_path(tmp_path / "out.jsonl")
-    with Ledger(path), pytest.raises(InputError, match="another batch"):
-        Ledger(path)
+    path = catalog_path(tmp_path / "out.jsonl")
+    with Catalog(path, write=True) as catalog:
+        catalog.begin({})
+        for write in (False, True):
+            with pytest.raises(InputError, match="another batch"):
+                Catalog(path, write=write)
 
 
-def test_something_else_in_the_ledgers_place_is_refused(tmp_path: Path) -> None:
-    path = ledger_path(tmp_path / "out.jsonl")
+def test_something_else_in_the_catalogs_place_is_refused(tmp_path: Path) -> None:
+    path = catalog_path(tmp_path / "out.jsonl")
+    with pytest.raises(InputError, match="no such catalog"):
+        Catalog(path)
     path.write_bytes(b"not a database, but long enough to be looked at" * 100)
-    with pytest.raises(InputError, match="is no ledger"):
-        Ledger(path)
+    for write in (False, True):
+        with pytest.raises(InputError, match="is not a catalog"):
+            Catalog(path, write=write)
     path.unlink()
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE about (schema_version INTEGER, pass INTEGER)")
     connection.execute("INSERT INTO about VALUES (99, 0)")
     connection.commit()
     connection.close()
-    with pytest.raises(InputError, match="schema 99"):
-        Ledger(path)
+    for write in (False, True):
+        with pytest.raises(InputError, match="schema 99"):
+            Catalog(path, write=write)
 
 
-def limit_pages(ledger: Ledger) -> None:
-    """Let the ledger's file grow no more, as on a full disk: it keeps the pages that it has."""
-    ledger._db.execute("PRAGMA max_page_count = 1")
+def limit_pages(catalog: Catalog) -> None:
+    """Let the catalog's file grow no more, as on a full disk: it keeps the pages that it has."""
+    catalog._db.execute("PRAGMA max_page_count = 1")
+
+
+def failed(name: str, position: int = 0, reason: str = "is empty") -> Scanned:
+    """A photo that cannot be used, as a scan yields it."""
+    return Scanned(Source(name, "1:1", None, bytes), position, "", Failed(name, reason))
 
 
 @pytest.mark.parametrize(
     ("trouble", "says"),
     [
         (limit_pages, "full.*run the same command again"),
-        (lambda ledger: ledger._db.execute("PRAGMA query_only = 1"), "readonly.*check the permissions"),
+        (lambda catalog: catalog._db.execute("PRAGMA query_only = 1"), "readonly.*check the permissions"),
     ],
 )
 def test_a_disk_that_takes_no_more_is_said_and_the_batch_goes_on_later(
-    tmp_path: Path, trouble: Callable[[Ledger], object], says: str
+    tmp_path: Path, trouble: Callable[[Catalog], object], says: str
 ) -> None:
     paint_many(tmp_path / "photos", 40)
     _, whole = run(tmp_path / "whole.jsonl", tmp_path / "photos")
     out = tmp_path / "out.jsonl"
-    with Ledger(ledger_path(out)) as ledger:
-        ledger.begin_pass({"key": "run"})
-        ledger.record([Entry("gone.png", "1:1", "", 0, "{}", False)])
-        trouble(ledger)
+    with Catalog(catalog_path(out), write=True) as catalog:
+        catalog.begin({"key": "run"})
+        catalog._record([failed("gone.png")], {})
+        trouble(catalog)
         with pytest.raises(OutputError, match=says):
             for number in range(100):
-                ledger.record([Entry(f"{number}.png", "1:1", "", number, "{}" * 1000, False)])
+                catalog._record([failed(f"{number}.png", number, "{}" * 1000)], {})
         if "readonly" in says:
             for refused in (
-                lambda: ledger.met([(0, "gone.png")]),
-                ledger.mark_vanished,
-                lambda: ledger.begin_pass({"key": "run"}),
+                lambda: catalog._meet([(1, 0, b"gone.png")]),
+                lambda: catalog._finish(Counts()),
+                lambda: catalog.scan_again(["gone.png"]),
+                lambda: catalog.decide(recognizer()),
+                lambda: catalog.put_thumbnails({}),
+                lambda: catalog.begin({"key": "run"}),
             ):
                 with pytest.raises(OutputError, match=says):
                     refused()
-    with sqlite3.connect(ledger_path(out)) as connection:
+    with sqlite3.connect(catalog_path(out)) as connection:
         connection.execute("DELETE FROM photo")
     connection.close()
     assert run(out, tmp_path / "photos")[1] == whole
 
 
-def test_a_ledger_that_is_damaged_is_said_to_be(tmp_path: Path) -> None:
+def test_a_catalog_that_is_damaged_is_said_to_be(tmp_path: Path) -> None:
     paint_many(tmp_path / "photos", 60)
     out = tmp_path / "out.jsonl"
     run(out, tmp_path / "photos")
-    with ledger_path(out).open("r+b") as file:
+    with catalog_path(out).open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(4096)
         file.write(os.urandom(size - 4096))
@@ -285,7 +324,7 @@ def test_as_many_workers_as_asked_for(tmp_path: Path) -> None:
 def test_freed_memory_goes_back_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from facepipe.catalog import allocator
+    from facepipe.cli import allocator
 
     if sys.platform == "linux":
         before = _resident()
@@ -306,10 +345,46 @@ def _resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def test_a_reader_that_gave_up_can_be_closed_after_the_ledger(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "ledger") as ledger:
-        ledger.begin_pass({})
-        ledger.record([Entry(f"{n}.png", "1", str(n), n, "{}", False) for n in range(3)])
-        records = ledger.records()
-        assert next(records) == "{}"
-    records.close()  # type: ignore[attr-defined]
+def test_a_reader_that_gave_up_can_be_closed_after_the_catalog(tmp_path: Path) -> None:
+    paint_many(tmp_path / "photos", 3)
+    run(tmp_path / "out.jsonl", tmp_path / "photos")
+    with Catalog(catalog_path(tmp_path / "out.jsonl")) as catalog:
+        lines, photos = catalog.lines(), catalog.photos()
+        assert next(lines).startswith("{") and next(photos).path.endswith("0000.png")
+    lines.close()  # type: ignore[attr-defined]
+    photos.close()  # type: ignore[attr-defined]
+
+
+def test_a_catalog_is_read_without_changing_it(tmp_path: Path) -> None:
+    paths = paint_many(tmp_path / "photos", 4, broken=(1,))
+    who = recognizer()
+    run(tmp_path / "out.jsonl", tmp_path / "photos", who=who)
+    path = catalog_path(tmp_path / "out.jsonl")
+    before = path.read_bytes()
+    with Catalog(path) as catalog, Catalog(path) as other:
+        assert len(catalog) == 4 and catalog.model == "fake:1"
+        photos = list(catalog.photos())
+        assert [photo.path for photo in other.photos()] == list(map(str, paths))
+        with pytest.raises(OutputError, match="readonly"):
+            catalog.begin({})
+    assert isinstance(photos[1], Failed) and "0001.png" in photos[1].reason
+    expected = who.describer.describe([read_image(path) for path in paths if path != paths[1]])
+    for photo, one in zip((photos[0], *photos[2:]), expected, strict=True):
+        assert isinstance(photo, Described) and photo.image is None and photo.size == one.size
+        assert (photo.embeddings.vectors == one.embeddings.vectors).all()
+    run(tmp_path / "out.jsonl", tmp_path / "photos", who=who, keep=False)
+    with Catalog(path) as catalog, pytest.raises(InputError, match=r"0000.png was scanned with --no-keep-embeddings"):
+        list(catalog.photos())
+    assert path.read_bytes() != before
+
+
+def test_photos_can_be_scanned_and_decided_without_a_batch(tmp_path: Path) -> None:
+    paths = paint_many(tmp_path / "photos", 3)
+    with Catalog(tmp_path / "album.catalog", write=True) as catalog:
+        for number in range(2):
+            counts = catalog.scan([tmp_path / "photos", paths[0]], recognizer().describer)
+            assert (counts.found, counts.fresh, len(catalog)) == (3, 0 if number else 3, 3)
+            catalog.decide(recognizer(people=["green"]))
+            assert [face["person"] for record in catalog.records() for face in record["faces"]] == ["green", None, None]
+        catalog.scan([str(paths[1])], recognizer().describer)
+        assert [record["path"] for record in catalog.records()] == [str(paths[1])]

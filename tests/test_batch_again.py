@@ -1,4 +1,4 @@
-"""A batch whose gallery or options changed: faces are compared again, photos are looked at only where that is needed."""
+"""A batch whose gallery or options changed: faces are compared again, photos are scanned only where that is needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sqlite3
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facepipe.catalog.job import Counts
-from facepipe.catalog.ledger import Entry, Ledger, ledger_path
-from facepipe.catalog.looks import Look, pack, unpack
-from facepipe.catalog.schema import MIGRATIONS
-from facepipe.catalog.stream import Photo
-from facepipe.outputs.sides import Annotated, Crops, Sorted
-from facepipe.pipeline import Recognizer
-from facepipe.types import Detected, Face, Image, Policy, Quality
-from tests.batch_fixtures import POLICY, paint, paint_many, recognizer, run
+from facepipe.catalog.catalog import Catalog
+from facepipe.catalog.counts import Counts
+from facepipe.catalog.packing import pack, unpack
+from facepipe.catalog.store import catalog_path
+from facepipe.outputs import kinds, sync
+from facepipe.types import Described, Detected, Embeddings, Face, Image, Policy, Quality
+from tests.batch_fixtures import POLICY, SCAN, paint, paint_many, recognizer, run
 from tests.fakes import COLOURS, FakeDetector
 
 numbers = st.floats(-1e6, 1e6, width=32)
@@ -31,7 +29,7 @@ figures = st.floats(allow_nan=True, allow_infinity=True)
 
 
 @st.composite
-def looks(draw: st.DrawFn) -> Look:
+def described(draw: st.DrawFn) -> Described:
     count, dim = draw(st.integers(0, 4)), draw(st.integers(1, 9))
     faces = []
     for _ in range(count):
@@ -40,7 +38,8 @@ def looks(draw: st.DrawFn) -> Look:
         landmarks = np.array(draw(st.lists(numbers, min_size=10, max_size=10)), np.float32).reshape(5, 2)
         faces.append(Face(box, draw(st.floats(0, 1)), landmarks, Quality(*(draw(figures) for _ in range(6)))))
     vectors = np.random.default_rng(draw(st.integers(0, 9))).normal(size=(count, dim)).astype(np.float32)
-    return Look((draw(st.integers(1, 2**31)), 7), draw(st.integers(1, 2**31)), tuple(faces), vectors)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Described("a.jpg", (draw(st.integers(1, 2**31)), 7), tuple(faces), Embeddings(vectors, "model"))
 
 
 def values(face: Face) -> tuple[object, ...]:
@@ -48,23 +47,24 @@ def values(face: Face) -> tuple[object, ...]:
     return face.box.tobytes(), face.landmarks.tobytes(), repr(face.score), repr(face.quality)
 
 
-@given(looks())
-def test_a_look_comes_back_to_the_last_bit(look: Look) -> None:
-    again = unpack(pack(look))
+@given(described())
+def test_what_was_described_comes_back_to_the_last_bit(photo: Described) -> None:
+    again = unpack(pack(photo), "b.jpg", "model")
     assert again is not None
-    assert (again.size, again.pixels, again.vectors.shape) == (look.size, look.pixels, look.vectors.shape)
-    assert again.vectors.dtype == np.float32 and again.vectors.tobytes() == look.vectors.tobytes()
-    assert list(map(values, again.faces)) == list(map(values, look.faces))
+    before, after = photo.embeddings, again.embeddings
+    assert (again.path, again.size, after.vectors.shape) == ("b.jpg", photo.size, before.vectors.shape)
+    assert after.fingerprint == "model" and after.vectors.tobytes() == before.vectors.tobytes()
+    assert list(map(values, again.faces)) == list(map(values, photo.faces))
 
 
-@given(looks(), st.data())
-def test_damage_to_a_look_is_noticed(look: Look, data: st.DataObject) -> None:
-    packed = bytearray(pack(look))
+@given(described(), st.data())
+def test_damage_to_what_was_described_is_noticed(photo: Described, data: st.DataObject) -> None:
+    packed = bytearray(pack(photo))
     place = data.draw(st.integers(0, len(packed) - 1))
-    assert unpack(bytes(packed[:place])) is None
-    assert unpack(bytes(packed) + b"\0") is None
+    assert unpack(bytes(packed[:place]), "", "") is None
+    assert unpack(bytes(packed) + b"\0", "", "") is None
     packed[place] ^= data.draw(st.integers(1, 255))
-    assert unpack(bytes(packed)) is None
+    assert unpack(bytes(packed), "", "") is None
 
 
 class CountingDetector(FakeDetector):
@@ -86,12 +86,14 @@ class Folder:
         self.photos = root / "photos"
         self.out = root / "out.jsonl"
         self.counts = Counts()
+        self.said: list[str] = []
 
     def again(self, key: str, people: Sequence[str] = ("red", "blue"), **options: Any) -> list[str]:
-        """Run a batch as another run; keep its counts and records and return the names of the photos that were looked at."""
+        """Run a batch as another run; keep its counts and records and return the names of the photos that were scanned."""
         detector = CountingDetector()
-        who = recognizer(detector, people, options.pop("policy", POLICY))
-        self.counts, self.records = run(self.out, self.photos, key=key, who=who, **options)
+        scan = options.pop("scan", SCAN)
+        who = recognizer(detector, people, options.pop("policy", POLICY), key=key, scan=scan)
+        self.counts, self.records = run(self.out, self.photos, who=who, tell=self.said.append, **options)
         return sorted(detector.seen)
 
     def people(self) -> list[list[str | None]]:
@@ -122,12 +124,12 @@ def test_another_gallery_is_compared_without_opening_a_photo(folder: Folder) -> 
     assert folder.records == records
 
 
-def test_other_options_of_looking_look_again(folder: Folder) -> None:
+def test_other_options_of_the_scan_scan_again(folder: Folder) -> None:
     paint_many(folder.photos, 5)
     folder.again("one")
-    assert len(folder.again("two", looking={"max_side": 900})) == 5
-    assert folder.again("three", looking={"max_side": 900}) == []
-    assert len(folder.again("four")) == 5, "faces of one kind of look only are kept"
+    assert len(folder.again("two", scan={"max_side": 900})) == 5
+    assert folder.again("three", scan={"max_side": 900}) == []
+    assert len(folder.again("four")) == 5, "faces of one kind of scan only are kept"
 
 
 def test_new_touched_renamed_and_copied_photos(folder: Folder) -> None:
@@ -138,8 +140,8 @@ def test_new_touched_renamed_and_copied_photos(folder: Folder) -> None:
     paint(folder.photos / "new.png", "yellow")
     (folder.photos / "twin.png").write_bytes(paths[3].read_bytes())
     assert folder.again("two", ("green",)) == ["0001.png", "new.png"]
-    assert (folder.counts.compared, folder.counts.fresh, folder.counts.vanished) == (6, 2, 1)
-    assert folder.counts.reused == 0
+    assert (folder.counts.compared, folder.counts.fresh, folder.counts.vanished) == (4, 4, 1)
+    assert folder.counts.reused == 2, "the renamed one and the copy are known by their bytes"
     assert folder.again("three", ("red",)) == [], "what came under another name is known under it too"
 
 
@@ -149,7 +151,7 @@ def test_a_photo_that_comes_back_is_compared(folder: Folder) -> None:
     path.rename(folder.root / "aside.png")
     folder.again("one")
     (folder.root / "aside.png").rename(path)
-    assert folder.again("one") == [] and folder.counts.compared == 1
+    assert folder.again("one") == [] and folder.counts.resumed == 2
     assert folder.people() == [["red"], ["blue"]]
 
 
@@ -159,8 +161,8 @@ def test_members_of_archives_are_compared(folder: Folder) -> None:
         for name, colour in (("a.png", "red"), ("b.png", "green")):
             archive.write(paint(folder.root / name, colour), name)
     sorted_into = folder.root / "sorted"
-    assert folder.again("one", side_outputs=[Sorted(sorted_into)]) == ["photos.zip!a.png", "photos.zip!b.png"]
-    assert folder.again("two", ("green",), side_outputs=[Sorted(sorted_into)]) == []
+    assert folder.again("one", sort_into=sorted_into) == ["photos.zip!a.png", "photos.zip!b.png"]
+    assert folder.again("two", ("green",), sort_into=sorted_into) == []
     assert folder.people() == [[None], ["green"]]
     (copy,) = (sorted_into / "people" / "green").iterdir()
     assert copy.read_bytes() == (folder.root / "b.png").read_bytes()
@@ -209,36 +211,33 @@ def test_faces_are_compared_in_the_chunks_of_a_batch_from_scratch(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last digits of a similarity may depend on what is searched with it."""
-    monkeypatch.setattr("facepipe.catalog.stream.CHUNK_PIXELS", 20_000)
+    monkeypatch.setattr("facepipe.catalog.catalog.DECIDED_AT_ONCE", 10)
     paint_many(folder.photos, 60, broken=(11,))
     chunks: dict[str, list[list[str]]] = {"one": [], "two": []}
     for key, seen in chunks.items():
-        who = recognizer()
-        who = Recognizer.of(
-            who.describer, who.matcher, POLICY, lambda results, seen=seen: seen.append([r.path for r in results])
-        )
-        counts, _ = run(folder.out, folder.photos, key=key, who=who)
+        who = recognizer(key=key, witness=lambda results, seen=seen: seen.append([r.path for r in results]))
+        counts, _ = run(folder.out, folder.photos, who=who)
     assert counts.compared == 59
-    assert chunks["one"] == chunks["two"] and max(map(len, chunks["one"])) < 10
+    assert chunks["one"] == chunks["two"] and max(map(len, chunks["one"])) == 10
 
 
 # ---- pictures ----
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.name.split("-", 2)[2] for path in folder.iterdir())
+    return sorted(path.name.split("-", 2)[2] for path in folder.glob("*.jpg"))
 
 
 def test_only_photos_of_another_answer_are_opened_for_their_pictures(folder: Folder) -> None:
     red, green = paint(folder.photos / "red.png", "red"), paint(folder.photos / "green.png", "green")
     crops = folder.root / "crops"
-    folder.again("one", ("red",), side_outputs=[Crops(crops)])
+    folder.again("one", ("red",), crops=crops)
     assert files(crops) == ["01-red.jpg", "01-unknown.jpg"]
     folder.spoil(red)
-    assert folder.again("two", ("red", "green"), side_outputs=[Crops(crops)]) == []
+    assert folder.again("two", ("red", "green"), crops=crops) == []
     assert files(crops) == ["01-green.jpg", "01-red.jpg"] and folder.counts.failed == 0
     folder.spoil(green)
-    folder.again("three", ("red",), side_outputs=[Crops(crops)])
+    folder.again("three", ("red",), crops=crops)
     assert folder.counts.failed == 1 and files(crops) == ["01-red.jpg"]
 
 
@@ -246,90 +245,94 @@ def test_pictures_that_were_not_asked_for_before_are_made(folder: Folder) -> Non
     paint(folder.photos / "a.png", "red")
     paint(folder.photos / "empty.png")
     folder.again("one")
-    sides = [Annotated(folder.root / "drawn"), Crops(folder.root / "crops")]
-    assert folder.again("two", side_outputs=sides) == [] and folder.counts.compared == 2
-    scratch = [Annotated(folder.root / "drawn2"), Crops(folder.root / "crops2")]
-    run(folder.root / "scratch.jsonl", folder.photos, side_outputs=scratch)
+    folder.again("one", annotate=folder.root / "drawn", crops=folder.root / "crops")
+    assert folder.counts.resumed == 2 and folder.said == []
+    run(folder.root / "scratch.jsonl", folder.photos, annotate=folder.root / "drawn2", crops=folder.root / "crops2")
     for name in ("drawn", "crops"):
-        made, expected = (sorted((folder.root / part).iterdir()) for part in (name, f"{name}2"))
+        made, expected = (sorted((folder.root / part).glob("*.jpg")) for part in (name, f"{name}2"))
         assert [(path.name, path.read_bytes()) for path in made] == [(p.name, p.read_bytes()) for p in expected] != []
 
 
 def test_a_copy_that_shows_another_similarity_is_drawn_anew(folder: Folder) -> None:
     photo = paint(folder.photos / "a.png", "red")
     drawn = folder.root / "drawn"
-    folder.again("one", ("red",), side_outputs=[Annotated(drawn)])
-    before = next(drawn.iterdir()).read_bytes()
-    folder.again("two", ("blue",), side_outputs=[Annotated(drawn)])
-    assert next(drawn.iterdir()).read_bytes() != before
+    folder.again("one", ("red",), annotate=drawn)
+    before = next(drawn.glob("*.jpg")).read_bytes()
+    folder.again("two", ("blue",), annotate=drawn)
+    assert next(drawn.glob("*.jpg")).read_bytes() != before
     folder.spoil(photo)
-    folder.again("three", ("blue",), side_outputs=[Annotated(drawn)])
+    folder.again("three", ("blue",), annotate=drawn)
     assert folder.counts.failed == 0
 
 
 def test_pictures_that_were_taken_away_are_made_anew(folder: Folder) -> None:
     paint(folder.photos / "a.png", "red", "green")
     sides = (folder.root / "drawn", folder.root / "crops")
-    for key in ("one", "two"):
-        folder.again(key, side_outputs=[Annotated(sides[0]), Crops(sides[1])])
-        made = [path for side in sides for path in side.iterdir()]
+    for key in ("one", "two", "two"):
+        folder.again(key, annotate=sides[0], crops=sides[1])
+        made = [path for side in sides for path in side.glob("*.jpg")]
         assert len(made) == 3, key
         for path in made[:2]:
             path.unlink()
 
 
-def test_a_photo_that_is_not_what_the_ledger_knows_is_looked_at(folder: Folder) -> None:
+def test_a_photo_that_is_not_what_the_catalog_says_is_scanned(folder: Folder) -> None:
     path = paint(folder.photos / "a.png", "red")
     path.write_bytes(path.read_bytes().ljust(1000, b"\0"))
     folder.again("one")
     info, other = path.stat(), paint(folder.root / "other.png", "blue").read_bytes()
     path.write_bytes(other.ljust(1000, b"\0"))
     os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
-    assert folder.again("two", side_outputs=[Crops(folder.root / "crops")]) == ["a.png"]
+    assert folder.again("two", crops=folder.root / "crops") == ["a.png"]
     assert folder.people() == [["blue"]] and files(folder.root / "crops") == ["01-blue.jpg"]
-    assert (folder.counts.compared, folder.counts.fresh) == (0, 1)
+    assert folder.counts.fresh == 1
     assert folder.again("three") == [] and folder.people() == [["blue"]]
 
 
-class StoppingOutput:
-    """Stops the batch after another output took a photo, as a kill may."""
-
-    pictures = ""
-
-    def __init__(self, inner: Crops) -> None:
-        self.inner = inner
-
-    def add(self, photo: Photo, record: dict[str, Any]) -> None:
-        self.inner.add(photo, record)
-        raise KeyboardInterrupt
-
-    def stays(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-        return False
-
-    def tidy(self) -> None:
-        raise AssertionError("the batch was to be stopped")
-
-
-def test_pictures_of_a_run_that_was_stopped_do_not_pass_for_those_of_the_run_before(folder: Folder) -> None:
+def test_pictures_of_a_run_that_was_stopped_do_not_pass_for_those_of_the_run_before(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paint(folder.photos / "a.png", "red")
-    crops = folder.root / "crops"
-    folder.again("one", ("red",), side_outputs=[Crops(crops)])
-    for key in ("one", "three"):
-        output = StoppingOutput(Crops(crops))
-        output.pictures = output.inner.pictures
-        with pytest.raises(KeyboardInterrupt):
-            folder.again("two", ("blue",), side_outputs=[output])
-        assert files(crops) == ["01-unknown.jpg"]
-        folder.again(key, ("red",), side_outputs=[Crops(crops)])
-        assert files(crops) == ["01-red.jpg"], key
+    crops, drawn = folder.root / "crops", folder.root / "drawn"
+    folder.again("one", ("red",), crops=crops, annotate=drawn)
+    shown = next(drawn.glob("*.jpg")).read_bytes()
+
+    def stop(self: kinds.Crops, made: Sequence[object]) -> None:
+        if made:
+            raise KeyboardInterrupt
+        noted(self, made)  # type: ignore[arg-type]
+
+    noted = kinds.Crops.note
+    for people in (("red",), ("red", "green")):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(kinds.Crops, "note", stop)
+            patched.setattr(kinds.Annotated, "note", stop)
+            folder.again("two", ("blue",), crops=crops, annotate=drawn)
+        assert files(crops) == ["01-unknown.jpg"] and next(drawn.glob("*.jpg")).read_bytes() != shown
+        folder.again("one", people, crops=crops, annotate=drawn)
+        assert files(crops) == ["01-red.jpg"] and next(drawn.glob("*.jpg")).read_bytes() == shown, people
+
+
+def test_a_photo_that_changes_all_the_time_does_not_keep_a_batch_for_ever(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint(folder.photos / "a.png", "red")
+    paint(folder.photos / "b.png", "blue")
+    monkeypatch.setattr(sync, "content_hash", lambda data: "another")
+    folder.again("one", crops=folder.root / "crops")
+    assert files(folder.root / "crops") == [] and folder.people() == [["red"], ["blue"]]
+    monkeypatch.undo()
+    folder.again("one", crops=folder.root / "crops")
+    assert files(folder.root / "crops") == ["01-blue.jpg", "01-red.jpg"]
 
 
 def test_thumbnails_are_made_once(folder: Folder) -> None:
     path = paint(folder.photos / "a.png", "red", "green")
-    folder.again("one", thumbnails=True)
+    page = folder.root / "page.html"
+    folder.again("one", report=page)
     before = thumbnails(folder.out)
     folder.spoil(path)
-    folder.again("two", ("green",), thumbnails=True)
+    folder.again("two", ("green",), report=page)
     assert folder.counts.failed == 0 and thumbnails(folder.out) == before and len(before) == 2
     folder.again("three", ("red",))
     assert thumbnails(folder.out) == before
@@ -338,132 +341,129 @@ def test_thumbnails_are_made_once(folder: Folder) -> None:
 def test_thumbnails_that_are_lacking_are_made(folder: Folder) -> None:
     paint(folder.photos / "a.png", "red", "green")
     folder.again("one")
-    assert folder.again("two", ("green",), thumbnails=True) == [] and len(thumbnails(folder.out)) == 2
+    page = folder.root / "page.html"
+    assert folder.again("two", ("green",), report=page) == []
+    late = [row[1:] for row in thumbnails(folder.out)]
+    run(folder.root / "scratch.jsonl", folder.photos, report=page)
+    assert late == [row[1:] for row in thumbnails(folder.root / "scratch.jsonl")] and len(late) == 2
 
 
 def thumbnails(out: Path) -> list[tuple[object, ...]]:
-    return rows(out, "SELECT name, number, jpeg FROM thumbnail ORDER BY name, number")
+    return rows(out, "SELECT content, number, jpeg FROM thumbnail ORDER BY content, number")
 
 
 def rows(out: Path, query: str) -> list[tuple[Any, ...]]:
-    connection = sqlite3.connect(ledger_path(out))
+    connection = sqlite3.connect(catalog_path(out))
     found = connection.execute(query).fetchall()
     connection.commit()
     connection.close()
     return found
 
 
-# ---- the ledger ----
+# ---- the catalog ----
 
 
-def test_a_damaged_look_is_looked_at_again(folder: Folder) -> None:
+def test_what_is_damaged_is_scanned_again(folder: Folder) -> None:
     paint_many(folder.photos, 4)
     folder.again("one")
-    rows(
-        folder.out, "UPDATE look SET data = substr(data, 1, length(data) - 1) WHERE CAST(name AS TEXT) LIKE '%0002.png'"
-    )
-    rows(folder.out, "UPDATE look SET data = 'text' WHERE CAST(name AS TEXT) LIKE '%0003.png'")
+    which = "WHERE content = (SELECT content FROM photo WHERE CAST(name AS TEXT) LIKE '%{}.png')"
+    rows(folder.out, f"UPDATE description SET data = substr(data, 1, length(data) - 1) {which.format('0002')}")
+    rows(folder.out, f"UPDATE description SET data = 'text' {which.format('0003')}")
     assert folder.again("two", ("green",)) == ["0002.png", "0003.png"]
-    assert folder.again("three") == []
-
-
-def test_a_ledger_of_the_first_version_keeps_its_results(folder: Folder) -> None:
-    paint_many(folder.photos, 4, broken=(1,))
-    folder.again("one", looking=None)
-    records = folder.records
-    path = ledger_path(folder.out)
-    old = rows(folder.out, "SELECT name, stamp, content, run, pass, position, failed, vanished, record FROM photo")
-    path.unlink()
-    connection = sqlite3.connect(path)
-    for statement in MIGRATIONS[0].split(";\n"):
-        connection.execute(statement)
-    connection.executemany("INSERT INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", old)
-    connection.execute("UPDATE about SET schema_version = 1, pass = 1")
-    connection.commit()
-    connection.close()
-    assert folder.again("one") == [] and folder.counts.resumed == 3 and folder.records == records
-    assert folder.again("two") == ["0000.png", "0002.png", "0003.png"]
+    assert (folder.counts.compared, folder.counts.fresh, folder.counts.resumed) == (2, 2, 0)
+    assert "the faces of 2 photos are damaged in it; they are found again" in folder.said[-1]
     assert folder.again("three") == []
 
 
 def test_embeddings_are_kept_only_where_they_may_be(folder: Folder) -> None:
     paint_many(folder.photos, 6)
-    folder.again("one", looking=None)
-    assert rows(folder.out, "SELECT * FROM look") == []
-    assert len(folder.again("two", looking=None)) == 6
-    assert len(folder.again("three")) == 6 and len(rows(folder.out, "SELECT * FROM look")) == 6
-    assert len(folder.again("four", looking=None)) == 6 and rows(folder.out, "SELECT * FROM look") == []
+    folder.again("one", keep=False)
+    assert rows(folder.out, "SELECT * FROM description") == []
+    assert folder.again("one", keep=False) == [] and folder.counts.resumed == 6
+    assert len(folder.again("two", keep=False)) == 6
+    assert len(folder.again("three")) == 6 and len(rows(folder.out, "SELECT * FROM description")) == 6
+    assert len(folder.again("four", keep=False)) == 6 and rows(folder.out, "SELECT * FROM description") == []
+
+
+def test_results_do_not_depend_on_whether_embeddings_are_kept(folder: Folder) -> None:
+    paths = paint_many(folder.photos, 60, broken=(7,))
+    (folder.photos / "twin.png").write_bytes(paths[1].read_bytes())
+    folder.again("one")
+    kept = folder.records
+    folder.out = folder.root / "others.jsonl"
+    folder.again("one", keep=False)
+    assert folder.records == kept
+    (folder.photos / "zwilling.png").write_bytes(paths[6].read_bytes())
+    assert folder.again("one", keep=False) == [] and folder.counts.reused == 1
+    assert folder.records[-1]["faces"] == kept[6]["faces"] and folder.records[-1]["path"].endswith("zwilling.png")
 
 
 def holds(out: Path, value: bytes) -> bool:
-    """Say whether the ledger or a file that SQLite keeps beside it has these bytes."""
-    return any(value in path.read_bytes() for path in out.parent.glob(f"{ledger_path(out).name}*"))
+    """Say whether the catalog or a file that SQLite keeps beside it has these bytes."""
+    return any(value in path.read_bytes() for path in out.parent.glob(f"{catalog_path(out).name}*"))
 
 
 @pytest.mark.parametrize("trouble", ["none", "killed before it was written anew"])
-def test_forgotten_embeddings_leave_no_byte(folder: Folder, trouble: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forgotten_embeddings_leave_no_byte(folder: Folder, trouble: str) -> None:
     paint_many(folder.photos, 40)
     folder.again("one")
     vectors = [
-        look.vectors[0].tobytes()
-        for (data,) in rows(folder.out, "SELECT data FROM look")
-        if (look := unpack(data)) and look.faces
+        photo.embeddings.vectors[0].tobytes()
+        for (data,) in rows(folder.out, "SELECT data FROM description")
+        if (photo := unpack(data, "", "")) and photo.faces
     ]
     assert len(vectors) == 30 and all(holds(folder.out, vector) for vector in vectors)
-    size = ledger_path(folder.out).stat().st_size
-    with Ledger(ledger_path(folder.out)) as ledger:
-        ledger.begin_pass({"key": "two"})
+    size = catalog_path(folder.out).stat().st_size
+    with Catalog(catalog_path(folder.out), write=True) as catalog:
+        catalog.begin({"key": "two"}, keep=False)
         if trouble != "none":
             # What a killed run leaves: the rows are gone, the note is there, the file was not written anew.
-            with ledger._transaction() as db:
-                db.execute("DELETE FROM look")
+            with catalog._transaction() as db:
+                db.execute("DELETE FROM description")
                 db.execute("INSERT INTO state VALUES ('scrub', '')")
-        assert ledger.forget_looks() == (40 if trouble == "none" else 0)
+        assert catalog.forget_vectors() == (40 if trouble == "none" else 0)
         assert not any(holds(folder.out, vector) for vector in vectors), "while it is open"
-        assert ledger.forget_looks() == 0
+        assert catalog.forget_vectors() == 0
     assert not any(holds(folder.out, vector) for vector in vectors)
-    assert ledger_path(folder.out).stat().st_size < size
+    assert catalog_path(folder.out).stat().st_size < size
     assert rows(folder.out, "SELECT * FROM state WHERE name = 'scrub'") == []
 
 
-def test_the_faces_of_a_photo_that_failed_since_are_dropped(folder: Folder) -> None:
-    path = paint(folder.photos / "a.png", "red")
-    folder.again("one")
+def test_the_faces_of_a_photo_that_failed_or_changed_since_are_dropped(folder: Folder) -> None:
+    path, other = paint(folder.photos / "a.png", "red"), paint(folder.photos / "b.png", "blue")
+    folder.again("one", report=folder.root / "page.html")
     path.write_bytes(b"no picture")
-    folder.again("two")
-    assert folder.counts.failed == 1 and rows(folder.out, "SELECT * FROM look") == []
+    paint(other, "green", "red")
+    folder.again("two", report=folder.root / "page.html")
+    assert folder.counts.failed == 1
+    assert len(rows(folder.out, "SELECT * FROM description")) == 1 and len(thumbnails(folder.out)) == 2
 
 
 def test_how_many_photos_can_be_compared(folder: Folder) -> None:
-    paint_many(folder.photos, 4, broken=(0,))
+    paths = paint_many(folder.photos, 4, broken=(0,))
     folder.again("one")
+    facts = recognizer().describer.facts
 
-    def known(looking: Mapping[str, Any] | None) -> tuple[int, int]:
-        with Ledger(ledger_path(folder.out)) as ledger:
-            ledger.begin_pass({"key": "two"}, looking)
-            return ledger.known_looks()
+    def known(*facts: Mapping[str, Any], keep: bool = True) -> tuple[int, int]:
+        with Catalog(catalog_path(folder.out), write=True) as catalog:
+            catalog.begin(*facts, keep=keep)
+            return catalog.described()
 
-    assert known({"max_side": 1280}) == (3, 3)
-    assert known({"max_side": 1}) == known(None) == (0, 3)
-    with Ledger(ledger_path(folder.out)) as ledger:
-        ledger.begin_pass({"key": "two"})
-        ledger.record([Entry("b.png", "1:1", "", 9, "{}", False)])
-    assert known({"max_side": 1280}) == (3, 4)
+    assert known(facts) == (3, 3)
+    assert known({**facts, "max_side": 1}) == known(facts, keep=False) == (0, 3)
+    rows(folder.out, "DELETE FROM description WHERE rowid = 1")
+    assert known(facts) == (2, 3)
+    paths[3].unlink()
+    folder.again("one")
+    assert known(facts) == (1, 2), "what is decided is not scanned for its embeddings alone"
 
 
 def test_memory_stays_flat_while_comparing(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more photos' faces are out of the ledger at a time than the stream may hold."""
+    """No more photos' faces are out of the catalog at a time than are decided together."""
     paint_many(folder.photos, 300)
     folder.again("one")
-    ahead: list[int] = []
-    given = 0
-    earlier_of: Callable[..., Any] = Ledger.earlier_of
-
-    def counted(self: Ledger, name: str, stamp: str) -> object:
-        nonlocal given
-        given += 1
-        return earlier_of(self, name, stamp)
-
-    monkeypatch.setattr(Ledger, "earlier_of", counted)
-    folder.again("two", progress=lambda counts: ahead.append(given - counts.found))
-    assert given == 300 and max(ahead) <= 5 * 24 and len(ahead) > 10
+    monkeypatch.setattr("facepipe.catalog.catalog.DECIDED_AT_ONCE", 20)
+    sizes: list[int] = []
+    who = recognizer(key="two", witness=lambda results: sizes.append(len(results)))
+    run(folder.out, folder.photos, who=who)
+    assert sum(sizes) == 300 and max(sizes) == 20

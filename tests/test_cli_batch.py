@@ -16,22 +16,34 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from facepipe.catalog.ledger import Ledger
+from facepipe.catalog.catalog import Catalog
 from facepipe.cli import main
+from facepipe.cli.options import Deciding, Looking
 from facepipe.files.atomic import atomic_path
 from facepipe.gallery.codec import Secret
 from facepipe.gallery.privacy.erasing import seal
 from facepipe.gallery.store import Gallery, NewFace
+from facepipe.pipeline import Recognizer
 from tests.batch_fixtures import paint, paint_many, recognizer
 from tests.fakes import FakeEmbedder
 
 Run = Callable[..., tuple[int, str, str]]
+
+
+def fake_recognizer(looking: Looking, deciding: Deciding, photos: int, *, late: bool = False) -> Recognizer:
+    """Stand for the networks and the gallery, with the facts that the real ones have."""
+    with Gallery.open(deciding.gallery, Secret.from_environment()) as gallery:
+        key = str(gallery.generation())
+    made = recognizer(scan={"min_face": looking.min_face, "max_side": looking.max_side})
+    made.facts = {"generation": key, "policy": asdict(made.policy)}
+    return made
 
 
 @pytest.fixture
@@ -40,7 +52,7 @@ def facepipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
     embedder = FakeEmbedder()
     Gallery.create(tmp_path / "gallery", embedder.fingerprint, embedder.dim).close()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("facepipe.cli.options.load_recognizer", lambda *_, **__: recognizer())
+    monkeypatch.setattr("facepipe.cli.options.load_recognizer", fake_recognizer)
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as raised:
@@ -109,8 +121,8 @@ def test_output_folders_that_were_deleted_are_made_again(tmp_path: Path, facepip
     assert facepipe("photos", "--out", "r.jsonl", *options)[2] == ""
     for name in before:
         shutil.rmtree(tmp_path / name)
-    _, _, err = facepipe("photos", "--out", "r.jsonl", *options)
-    assert "or one of their folders changed" in err
+    _, out, err = facepipe("photos", "--out", "r.jsonl", *options)
+    assert "nothing is new" in out and err == ""
     assert {name: {*map(str, (tmp_path / name).rglob("*.*"))} for name in options[1::2]} == before
 
 
@@ -123,7 +135,7 @@ def test_a_report_that_cannot_be_written_is_said_before_the_first_photo(
     monkeypatch.setattr(os, "access", lambda path, mode: "locked" not in str(path) and access(path, mode))
     code, _, err = facepipe("photos", "--out", "r.jsonl", "--report", "locked/deep/page.html")
     assert code == 3 and "locked/deep/page.html: cannot be written; check the permissions of" in err
-    assert not (tmp_path / "r.jsonl").exists() and not (tmp_path / "r.jsonl.ledger").exists()
+    assert not (tmp_path / "r.jsonl").exists() and not (tmp_path / "r.jsonl.catalog").exists()
 
 
 def test_what_a_batch_wrote_is_no_photo(tmp_path: Path, facepipe: Run) -> None:
@@ -183,7 +195,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {
         str(path): os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_symlink() or (path.is_file() and path.suffix != ".ledger")
+        if path.is_symlink() or (path.is_file() and not path.name.endswith((".catalog", ".facepipe-files")))
     }
 
 
@@ -195,7 +207,7 @@ def test_an_emptied_folder_or_another_one_takes_nothing_away(tmp_path: Path, fac
     before = tree(tmp_path)
     code, out, err = facepipe("others", *command, "--crops", "crops")
     assert (code, out) == (2, "") and "(5 photos) is found in others now" in err
-    assert "choose another --out" in err and "delete r.jsonl and r.jsonl.ledger first" in err
+    assert "choose another --out" in err and "delete r.jsonl and r.jsonl.catalog first" in err
     assert tree(tmp_path) == before
     (tmp_path / "photos").rename(tmp_path / "aside")
     (tmp_path / "photos").mkdir()
@@ -224,10 +236,10 @@ def test_a_stopped_run_is_an_earlier_one_too(tmp_path: Path, facepipe: Run) -> N
     paint_many(tmp_path / "photos", 3)
     facepipe("photos", "--out", "r.jsonl")
     (tmp_path / "r.jsonl").unlink()
-    with Ledger(tmp_path / "r.jsonl.ledger") as ledger:
-        ledger.begin_pass({"key": "another"})
-        ledger.met([(0, "photos/0000.png")])
-        assert ledger.earlier() == 3
+    with Catalog(tmp_path / "r.jsonl.catalog", write=True) as catalog:
+        catalog.begin({"key": "another"})
+        catalog._meet([(2, 0, b"photos/0000.png")])
+        assert catalog.earlier() == 3 == len(catalog) + 2
     assert "not among these" not in facepipe("photos", "--out", "r.jsonl")[2]
 
 
@@ -261,20 +273,34 @@ def test_a_report_has_its_faces_whoever_made_them(tmp_path: Path, facepipe: Run)
     paint(tmp_path / "photos" / "b.png", "blue", "green")
     assert "1 photo was done" in facepipe("photos", "--out", "r.jsonl", "--report", "report.html")[1]
     page = (tmp_path / "report.html").read_text()
-    with Ledger(tmp_path / "r.jsonl.ledger") as ledger:
-        ledger.begin_pass({})
-        ledger.met([(0, "photos/a.png"), (1, "photos/b.png")])
-        thumbnails = [jpeg for _, jpegs in ledger.records_with_thumbnails() for jpeg in jpegs]
+    with Catalog(tmp_path / "r.jsonl.catalog") as catalog:
+        thumbnails = [jpeg for _, jpegs in catalog.records_with_thumbnails() for jpeg in jpegs]
     assert len(thumbnails) == 3
     for jpeg in thumbnails:
         assert base64.b64encode(jpeg).decode() in page
 
 
-def test_asking_for_more_does_the_photos_again(tmp_path: Path, facepipe: Run) -> None:
+def test_asking_for_more_makes_only_that(tmp_path: Path, facepipe: Run) -> None:
     paint(tmp_path / "photos" / "a.png", "red")
     facepipe("photos", "--out", "r.jsonl")
-    facepipe("photos", "--out", "r.jsonl", "--crops", "crops")
-    assert (tmp_path / "crops").is_dir()
+    _, out, err = facepipe("photos", "--out", "r.jsonl", "--crops", "crops")
+    assert len(list((tmp_path / "crops").glob("*.jpg"))) == 1
+    assert "1 photo was done by an earlier run; nothing is new" in out and err == ""
+    _, _, err = facepipe("photos", "--out", "r.jsonl", "--annotate", "drawn")
+    assert len(list((tmp_path / "drawn").glob("*.jpg"))) == 1 and len(list((tmp_path / "crops").glob("*.jpg"))) == 1
+
+
+def test_what_an_earlier_facepipe_kept_is_said_to_be_of_no_use(tmp_path: Path, facepipe: Run) -> None:
+    paint(tmp_path / "photos" / "a.png", "red")
+    for name in ("r.jsonl", "r.jsonl.ledger"):
+        (tmp_path / name).write_text("of an earlier facepipe")
+    code, _, err = facepipe("photos", "--out", "r.jsonl")
+    assert (code, err) == (
+        0,
+        "facepipe: r.jsonl.ledger: is of an earlier facepipe and not used any more: all photos are scanned again; delete it\n",
+    )
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
+    assert facepipe("photos", "--out", "r.jsonl")[2] == ""
 
 
 @pytest.mark.parametrize(
@@ -317,26 +343,26 @@ def enrol(folder: Path, name: str, *, sealed: bool = False) -> None:
 SECRET = Secret.passphrase("open sesame")
 
 
-def looks_in(out: Path) -> int:
-    with contextlib.closing(sqlite3.connect(f"{out}.ledger")) as connection:
-        return int(connection.execute("SELECT count(*) FROM look").fetchone()[0])
+def described_in(out: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"{out}.catalog")) as connection:
+        return int(connection.execute("SELECT count(*) FROM description").fetchone()[0])
 
 
 def test_embeddings_that_are_not_kept(tmp_path: Path, facepipe: Run) -> None:
     paint_many(tmp_path / "photos", 3)
     command = ("photos", "--out", "r.jsonl")
-    assert facepipe(*command)[2] == "" and looks_in(tmp_path / "r.jsonl") == 3
+    assert facepipe(*command)[2] == "" and described_in(tmp_path / "r.jsonl") == 3
     assert facepipe(*command, "--no-keep-embeddings")[2] == (
-        "facepipe: the embeddings of 3 photos were deleted from r.jsonl.ledger\n"
+        "facepipe: the embeddings of 3 photos were deleted from r.jsonl.catalog\n"
     )
-    assert looks_in(tmp_path / "r.jsonl") == 0
+    assert described_in(tmp_path / "r.jsonl") == 0
     enrol(tmp_path, "Ann")
     err = facepipe(*command)[2]
     assert err == (
-        "facepipe: the gallery changed since the earlier run: all photos are looked at again, "
+        "facepipe: the gallery changed since the earlier run: all photos are scanned again, "
         "for their embeddings were not kept\n"
     )
-    assert looks_in(tmp_path / "r.jsonl") == 3
+    assert described_in(tmp_path / "r.jsonl") == 3
 
 
 def test_a_sealed_gallery_keeps_none_unless_asked(
@@ -348,29 +374,31 @@ def test_a_sealed_gallery_keeps_none_unless_asked(
     monkeypatch.setenv("FACEPIPE_PASSPHRASE", "open sesame")
     with Gallery.open(tmp_path / "gallery") as gallery:
         seal(gallery.database, SECRET)
-    assert "the embeddings of 3 photos were deleted from r.jsonl.ledger\n" in facepipe(*command)[2]
-    assert looks_in(tmp_path / "r.jsonl") == 0
+    assert "the embeddings of 3 photos were deleted from r.jsonl.catalog\n" in facepipe(*command)[2]
+    assert described_in(tmp_path / "r.jsonl") == 0
     enrol(tmp_path, "Ann", sealed=True)
     facepipe(*command, "--keep-embeddings")
-    assert looks_in(tmp_path / "r.jsonl") == 3
+    assert described_in(tmp_path / "r.jsonl") == 3
 
 
-def test_what_is_compared_and_what_is_looked_at_is_said(tmp_path: Path, facepipe: Run) -> None:
+def test_what_is_compared_and_what_is_scanned_is_said(tmp_path: Path, facepipe: Run) -> None:
     paint_many(tmp_path / "photos", 4)
     command = ("photos", "--out", "r.jsonl")
     facepipe(*command)
-    with contextlib.closing(sqlite3.connect("r.jsonl.ledger")) as connection, connection:
-        connection.execute("DELETE FROM look WHERE CAST(name AS TEXT) LIKE '%0001.png'")
-        connection.execute("UPDATE look SET data = x'00' WHERE CAST(name AS TEXT) LIKE '%0002.png'")
+    with contextlib.closing(sqlite3.connect("r.jsonl.catalog")) as connection, connection:
+        which = "WHERE content = (SELECT content FROM photo WHERE CAST(name AS TEXT) LIKE '%{}.png')"
+        connection.execute(f"DELETE FROM description {which.format('0001')}")
+        connection.execute(f"UPDATE description SET data = x'00' {which.format('0002')}")
     paint(tmp_path / "photos" / "new.png", "red", "blue")
-    _, out, err = facepipe(*command, "--crops", "crops")
+    enrol(tmp_path, "Ann")
+    _, out, err = facepipe(*command)
     assert err.splitlines() == [
-        "facepipe: --annotate, --crops, --sort-into, --sort-how, --report or one of their folders changed since the earlier run: "
-        "the faces of 3 photos are compared again, all other photos are looked at again",
-        "facepipe: r.jsonl.ledger: the faces of 1 photo are damaged in it; they were found again",
+        "facepipe: the gallery changed since the earlier run: the faces of 3 photos are compared again, all other photos are "
+        "scanned again",
+        "facepipe: r.jsonl.catalog: the faces of 1 photo are damaged in it; they are found again",
     ]
-    assert out.splitlines()[2].startswith("the faces of 2 photos were compared again, 3 photos looked at in ")
-    assert facepipe(*command, "--crops", "crops")[2] == ""
+    assert out.splitlines()[2].startswith("the faces of 2 photos were compared again, 3 photos scanned in ")
+    assert facepipe(*command)[2] == ""
 
 
 def test_photos_that_failed_are_not_said_to_be_compared(tmp_path: Path, facepipe: Run) -> None:
@@ -378,7 +406,7 @@ def test_photos_that_failed_are_not_said_to_be_compared(tmp_path: Path, facepipe
     facepipe("photos", "--out", "r.jsonl")
     enrol(tmp_path, "Ann")
     assert (
-        "the gallery changed since the earlier run: all photos are looked at again\n"
+        "the gallery changed since the earlier run: all photos are scanned again\n"
         in (facepipe("photos", "--out", "r.jsonl")[2])
     )
 
@@ -409,8 +437,9 @@ def test_a_changed_option_is_said_once(tmp_path: Path, facepipe: Run) -> None:
     assert facepipe("photos", "--out", "r.jsonl", "--min-face", "30")[2] == ""
     command = ("photos", "--out", "r.jsonl", "--max-side", "900", "--crops", "crops")
     err = facepipe(*command)[2]
-    assert err.startswith("facepipe: --min-face changed, --max-side changed, --annotate, --crops, ")
-    assert err.endswith(" changed since the earlier run: all photos are looked at again\n") and err.count("\n") == 1
+    assert (
+        err == "facepipe: --min-face changed, --max-side changed since the earlier run: all photos are scanned again\n"
+    )
     assert facepipe(*command)[2] == ""
 
 
@@ -463,7 +492,7 @@ def test_watch_goes_on_as_photos_arrive(tmp_path: Path, facepipe: Run) -> None:
     assert [Path(record["path"]).name for record in records] == ["a.png", "b.png", "c.png"]
 
 
-def test_watch_marks_a_photo_that_vanished_in_the_same_look(tmp_path: Path, facepipe: Run) -> None:
+def test_watch_marks_a_photo_that_vanished_in_the_same_pass(tmp_path: Path, facepipe: Run) -> None:
     photo, _ = paint(tmp_path / "photos" / "a.png", "red"), paint(tmp_path / "photos" / "b.png", "blue")
     out, link = tmp_path / "r.jsonl", tmp_path / "sorted/people/red/a.png"
     steps: list[Step] = [(in_results(out, 2), photo.unlink), (in_results(out, 1, "vanished"), int)]

@@ -132,13 +132,14 @@ def test_a_list_of_failures_is_ours_by_its_columns(tmp_path: Path) -> None:
     out = tmp_path / "r.jsonl"
     write_failures(out, [("a.jpg", "is empty")])
     assert is_ours(failures_path(out))
-    check_files(out, None, [])
-    for report in (out, failures_path(out), tmp_path / "." / "r.jsonl.ledger"):
+    catalog = tmp_path / "r.jsonl.catalog"
+    check_files(out, catalog, None, [])
+    for report in (out, failures_path(out), tmp_path / "." / catalog.name):
         with pytest.raises(UsageError, match="two outputs"):
-            check_files(out, report, [])
+            check_files(out, catalog, report, [])
     failures_path(out).write_text("my notes")
     with pytest.raises(UsageError, match="did not write"):
-        check_files(out, None, [])
+        check_files(out, catalog, None, [])
 
 
 @pytest.mark.models

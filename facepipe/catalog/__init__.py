@@ -1,1 +1,1 @@
-"""Many photos: where they come from, the stream through the four steps, the ledger that remembers, and the job as a whole."""
+"""The photos that were scanned: where they come from, the stream through steps 1 and 2, and what was found in each (SQLite)."""

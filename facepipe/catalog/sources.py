@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import IO
 
@@ -71,6 +72,21 @@ def find_sources(roots: Iterable[str], own: Collection[Path] = ()) -> Iterator[S
                 if source.name not in seen:
                     seen.add(source.name)
                     yield source
+
+
+def as_sources(photos: Iterable[Source | str | os.PathLike[str]]) -> Iterator[Source]:
+    """Yield the photos of what `find_sources` takes, or sources as they are."""
+    for source, group in groupby(photos, lambda photo: isinstance(photo, Source)):
+        if source:
+            yield from group  # type: ignore[misc]
+        else:
+            yield from find_sources([os.fspath(path) for path in group])  # type: ignore[arg-type]
+
+
+def file_of(name: str) -> str:
+    """Return the file that a name stands for: itself, or the archive that it is a member of."""
+    archive, mark, _ = name.partition(MEMBER)
+    return archive if mark and os.path.lexists(archive) else name
 
 
 def none_exists(roots: Iterable[str]) -> bool:

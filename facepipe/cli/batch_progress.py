@@ -13,7 +13,10 @@ from facepipe.text import duration, plural
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from facepipe.catalog.job import Counts
+    from facepipe.catalog.counts import Counts
+
+#: What is said of the passes after the first.
+_STAGES = {"scan": "", "decide": "comparing: ", "outputs": "writing: "}
 
 Show = Callable[["Counts"], None]
 
@@ -53,8 +56,9 @@ def _bar(total: int, console: Console) -> Iterator[Show]:
 
         def show(counts: Counts) -> None:
             all_photos = max(total, counts.found)
-            bar.update(task, total=all_photos, completed=counts.found, rate=f"{rate_of(counts):.1f}/s")
-            found.plain = faces_of(counts) + (f"; {counts.failed} failed" if counts.failed else "")
+            bar.update(task, total=all_photos, completed=counts.done, rate=f"{rate_of(counts):.1f}/s")
+            failed = f"; {counts.failed} failed" if counts.failed else ""
+            found.plain = f"{_STAGES[counts.stage]}{faces_of(counts)}{failed}"
 
         yield show
 
@@ -69,16 +73,19 @@ def _lines(total: int, every: float = 10.0) -> Show:
         next_at = counts.seconds + every
         rate, rest = rate_of(counts), total - counts.found
         left = f", {duration(rest / rate)} left" if rate and rest > 0 else ""
-        photos = f"{counts.found:,} of {max(total, counts.found):,} photos, {rate:.1f} a second{left}"
-        note(f"{photos}; {faces_of(counts)}; {counts.failed} failed")
+        speed = f", {rate:.1f} a second{left}" if counts.stage == "scan" else ""
+        photos = f"{counts.done:,} of {max(total, counts.found):,} photos{speed}"
+        note(f"{_STAGES[counts.stage]}{photos}; {faces_of(counts)}; {counts.failed} failed")
 
     return show
 
 
 def faces_of(counts: Counts) -> str:
     """Say how many faces were found, and of whom."""
-    who = f"{counts.known:,} known, {counts.ambiguous:,} ambiguous, {counts.unknown:,} unknown"
-    return f"{plural(counts.faces, 'face')}: {who}"
+    faces = plural(counts.faces, "face")
+    if counts.stage != "outputs":
+        return faces
+    return f"{faces}: {counts.known:,} known, {counts.ambiguous:,} ambiguous, {counts.unknown:,} unknown"
 
 
 def rate_of(counts: Counts) -> float:
@@ -95,16 +102,16 @@ def summary(counts: Counts, out: Path) -> str:
         faces_of(counts),
     ]
     if counts.resumed:
-        looked_at = f"{counts.fresh:,} looked at" * bool(counts.fresh)
-        done = " and ".join(filter(None, (f"{counts.compared:,} compared again" * bool(counts.compared), looked_at)))
+        scanned = f"{counts.fresh:,} scanned" * bool(counts.fresh)
+        done = " and ".join(filter(None, (f"{counts.compared:,} compared again" * bool(counts.compared), scanned)))
         here = f", {done} now in {duration(counts.seconds)}" if done else "; nothing is new"
         lines.append(f"{plural(counts.resumed, 'photo')} {_were(counts.resumed)} done by an earlier run{here}")
     elif counts.compared:
-        besides = f", {plural(counts.fresh, 'photo')} looked at" if counts.fresh else ""
+        besides = f", {plural(counts.fresh, 'photo')} scanned" if counts.fresh else ""
         lines.append(f"the faces of {plural(counts.compared, 'photo')} were compared again{besides}{speed}")
     if counts.reused:
         lines.append(
-            f"{plural(counts.reused, 'photo')} had the same bytes as another and {_were(counts.reused)} not looked at again"
+            f"{plural(counts.reused, 'photo')} had the same bytes as another and {_were(counts.reused)} not scanned again"
         )
     if counts.vanished:
         lines.append(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
+from typing import Any
 
 from facepipe.embed.embedding import embed
 from facepipe.errors import ImageError, NoFaceError
@@ -19,19 +20,37 @@ PHOTO_ERRORS = (NoFaceError, ImageError, MemoryError, RuntimeError, ArithmeticEr
 class Describer:
     """Steps 1 and 2: photos in, faces and embeddings out."""
 
+    facts: Mapping[str, Any]
     _load: Callable[[], tuple[Detector, Embedder]]
     _lock: Lock
 
-    def __init__(self, detector: Detector, embedder: Embedder, photos: int = CPU_PHOTOS) -> None:
-        """photos: how many `describe` should get at a time."""
+    def __init__(
+        self,
+        detector: Detector,
+        embedder: Embedder,
+        photos: int = CPU_PHOTOS,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take the steps.
+
+        photos: how many `describe` should get at a time.
+        facts: what the answers depend on besides the photo, as JSON has it, for a catalog; None: the names of the engines.
+        """
         self._steps: tuple[Detector, Embedder] | None = (detector, embedder)
         self.photos = photos
+        self.facts = {"detector": detector.name, "model": embedder.fingerprint} if facts is None else facts
 
     @classmethod
-    def late(cls, load: Callable[[], tuple[Detector, Embedder]], photos: int = CPU_PHOTOS) -> Describer:
+    def late(
+        cls,
+        load: Callable[[], tuple[Detector, Embedder]],
+        photos: int = CPU_PHOTOS,
+        facts: Mapping[str, Any] | None = None,
+    ) -> Describer:
         """Return one that calls `load` when detector or embedder is first needed; what that raises is raised then."""
         made = cls.__new__(cls)
         made._steps, made._load, made._lock, made.photos = None, load, Lock(), photos
+        made.facts = facts or {}
         return made
 
     def load(self) -> tuple[Detector, Embedder]:

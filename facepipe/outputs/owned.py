@@ -6,30 +6,31 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from facepipe.catalog.ledger import Ledger, ledger_path
-from facepipe.catalog.sources import Source
 from facepipe.errors import OutputError, UsageError
 from facepipe.files.atomic import atomic_file, is_temporary, remove_file, remove_strays
 from facepipe.files.guard import check_outputs
 from facepipe.images import OUTPUT_MARK, find_images, is_output
 from facepipe.outputs.results import failures_path
-from facepipe.text import plural, printable
+from facepipe.text import printable
 
 
-def check_files(out: Path, report: Path | None, roots: Sequence[str]) -> None:
-    """Raise UsageError when an output is one of the inputs, or `out` is a file that no batch wrote."""
-    if report is not None and os.path.realpath(report) in map(os.path.realpath, (out, ledger_path(out))):
+def check_files(out: Path, catalog: Path, report: Path | None, roots: Sequence[str]) -> None:
+    """Raise UsageError when an output is one of the inputs, or `out` is a file that no batch wrote.
+
+    catalog: the catalog of this output, which tells of what a batch wrote.
+    """
+    if report is not None and os.path.realpath(report) in map(os.path.realpath, (out, catalog)):
         raise UsageError(f"{printable(report)}: is given for two outputs; choose another name for one of them")
     check_outputs((failures_path(out), report), roots)
     if report is not None:
         _check_writable(report)
     for root in roots:
-        for path in (out, ledger_path(out)):
+        for path in (out, catalog):
             if os.path.exists(path) and os.path.exists(root) and os.path.samefile(path, root):  # noqa: PTH110, PTH121
                 raise UsageError(f"{printable(path)}: is one of the inputs; choose another name for what is written")
-    if out.is_file() and out.stat().st_size and not ledger_path(out).exists():
+    if out.is_file() and out.stat().st_size and not (catalog.exists() or out.with_name(f"{out.name}.ledger").exists()):
         raise UsageError(
-            f"--out {printable(out)}: exists and was not written by a batch (no {ledger_path(out).name} beside it); "
+            f"--out {printable(out)}: exists and was not written by a batch (no {catalog.name} beside it); "
             "choose another name, or delete it"
         )
 
@@ -67,33 +68,8 @@ def mark_folders(folders: Iterable[Path]) -> None:
                 file.write(b"Written by facepipe batch, which does not search this folder for photos.\n")
 
 
-def mark_stamp(folder: Path) -> int:
-    """Return what tells a marked folder from another one that took its place."""
-    return (folder / OUTPUT_MARK).stat().st_mtime_ns
-
-
-def all_gone(ledger: Ledger, sources: Iterable[Source], roots: Sequence[str], out: Path) -> str | None:
-    """Say so when not one photo of the earlier run is among those of this one: a folder was emptied or not mounted, or is another.
-
-    None when there is one, or there was no earlier run.
-    """
-    earlier = ledger.earlier()
-    if not earlier or any(source.problem is None and ledger.earlier_has(source.name) for source in sources):
-        return None
-    return (
-        f"{printable(out)}: not one photo of the earlier run ({plural(earlier, 'photo')}) is found in {named(roots)} now, and "
-        "nothing was changed; see whether the folder is mounted and full, or choose another --out; to begin anew, delete "
-        f"{printable(out)} and {printable(ledger.path)} first"
-    )
-
-
-def named(roots: Sequence[str]) -> str:
-    """Return what was asked for in a few words."""
-    return ", ".join(map(printable, roots[:3])) + (", ..." if len(roots) > 3 else "")
-
-
 def sweep(out: Path, report: Path | None, folders: Collection[Path], started: float) -> None:
-    """Remove the unfinished files that a killed run left; for the holder of the ledger.
+    """Remove the unfinished files that a killed run left; for the holder of the catalog.
 
     started: when this run began, seconds as in `time.time`; in the batch's folders only what is older goes.
     """

@@ -1,4 +1,4 @@
-"""The output of a batch, written from its ledger: JSON lines, CSV or Parquet, by the file's suffix, whole or not at all."""
+"""The output of a batch, written from its catalog: JSON lines, CSV or Parquet, by the file's suffix, whole or not at all."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def write_failures(out: Path, failures: Iterable[tuple[str, str]]) -> bool:
 def write_report(path: Path, photos: Iterable[tuple[dict[str, Any], list[bytes]]], seconds: float, fresh: int) -> None:
     """Write the HTML page of a batch from its records and thumbnails, whole or not at all.
 
-    seconds: how long the batch took. fresh: how many photos it looked at.
+    seconds: how long the batch took. fresh: how many photos it scanned.
     """
     from facepipe.outputs.html import HtmlReport
 

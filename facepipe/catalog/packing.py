@@ -1,0 +1,56 @@
+"""What the first two steps found in a photo, as bytes for the catalog: exact, and checked when they are read back.
+
+A head (checksum of all that follows it, faces, length of a vector, displayed width and height), a row for each face, the
+vectors; all little-endian. No pickle: opening somebody's catalog runs no code.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import astuple
+
+import numpy as np
+
+from facepipe.types import Described, Embeddings, Face, Quality
+
+_HEAD = struct.Struct("<5I")
+_CHECKSUM = struct.Struct("<I")
+#: Scores and figures of quality are Python's floats, which are rounded only in the records.
+_FACE = np.dtype([("box", "<f4", (4,)), ("landmarks", "<f4", (5, 2)), ("score", "<f8"), ("quality", "<f8", (6,))])
+_VALUE = np.dtype("<f4")
+
+
+def pack(photo: Described) -> bytes:
+    """Return size, faces and vectors of a photo as bytes."""
+    rows = np.zeros(len(photo.faces), _FACE)
+    for row, face in zip(rows, photo.faces, strict=True):
+        row["box"], row["landmarks"] = face.box, face.landmarks
+        row["score"], row["quality"] = face.score, astuple(face.quality)
+    vectors = photo.embeddings.vectors
+    head = _HEAD.pack(0, *vectors.shape, *photo.size)
+    data = head[_CHECKSUM.size :] + rows.tobytes() + np.ascontiguousarray(vectors, _VALUE).tobytes()
+    return _CHECKSUM.pack(zlib.crc32(data)) + data
+
+
+def unpack(data: object, path: str, model: str) -> Described | None:
+    """Return the photo that was packed; None when the bytes are damaged, or no bytes at all.
+
+    path: what the photo is called. model: fingerprint of the embedder that made the vectors.
+    """
+    if not isinstance(data, bytes) or len(data) < _HEAD.size:
+        return None
+    checksum, count, dim, width, height = _HEAD.unpack_from(data)
+    end = _HEAD.size + count * _FACE.itemsize
+    if len(data) != end + count * dim * _VALUE.itemsize or zlib.crc32(data[_CHECKSUM.size :]) != checksum:
+        return None
+    rows = np.frombuffer(data, _FACE, count, _HEAD.size)
+    boxes, landmarks = rows["box"].astype(np.float32), rows["landmarks"].astype(np.float32)
+    faces = tuple(
+        Face(box, score, points, Quality(*quality))
+        for box, score, points, quality in zip(
+            boxes, rows["score"].tolist(), landmarks, rows["quality"].tolist(), strict=True
+        )
+    )
+    vectors = np.frombuffer(data, _VALUE, count * dim, end).astype(np.float32).reshape(count, dim)
+    return Described(path, (width, height), faces, Embeddings(vectors, model))

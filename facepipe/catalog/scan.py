@@ -1,0 +1,201 @@
+"""Photos through steps 1 and 2 as a stream: read and decode, detect and embed in chunks, in the input's order.
+
+    sources ──read, decode (threads)──▶ photos ──chunks──▶ detect, embed (threads) ──▶ scanned
+
+Every arrow is bounded and pulled from the right: memory depends on the chunk, not on the number of photos. The native libraries
+release Python's lock while they work, so threads share one copy of the networks and pass pictures on without copying them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from facepipe.catalog.ordered import ordered_map
+from facepipe.catalog.sources import Source
+from facepipe.embed.describer import PHOTO_ERRORS, spoiled
+from facepipe.errors import InputError, ModelError
+from facepipe.images import content_hash, read_image_bytes
+from facepipe.images.memory import apart
+from facepipe.types import Described, Face, Failed, Image
+
+#: Pixels in one chunk, for each of the photos that the describer wants at a time: several chunks are in memory.
+CHUNK_PIXELS = 250_000
+#: Freed memory is given back after so many chunks.
+GIVE_BACK_EVERY = 8
+#: Decoded photos that wait for a chunk.
+AHEAD = 16
+
+
+class Describer(Protocol):
+    """Steps 1 and 2: `facepipe.embed.describer.Describer`, or one like it.
+
+    photos: how many `describe` should get at a time. facts: what its answers depend on besides the photo, as JSON has it;
+    `model` names the embedder, `max_side` the size to which larger photos are reduced while they are decoded, None: never.
+    """
+
+    @property
+    def photos(self) -> int:
+        """See above."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """See above."""
+        ...
+
+    def describe(self, images: Sequence[Image]) -> list[Described]:
+        """Find and embed the faces of all photos."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """How a scan goes about it; nothing here changes its answers.
+
+    workers: chunks in work at a time, one thread each.
+    start_thread: called in each new thread first.
+    give_back: called now and then, to return freed memory to the system.
+    thumbnails: returns a JPEG of each face; None: none are kept.
+    """
+
+    workers: int = 1
+    start_thread: Callable[[], object] | None = None
+    give_back: Callable[[], object] = lambda: None
+    thumbnails: Callable[[Image, Sequence[Face]], list[bytes]] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scanned:
+    """What a scan came to for one photo. position: its place in the input. content: SHA-256 of its bytes, empty when not read.
+
+    found: what it came to; a string where a photo of the same bytes is known: its record, empty when it has none yet.
+    """
+
+    source: Source
+    position: int
+    content: str
+    found: Described | Failed | str
+    thumbnails: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """A photo on its way. data: its bytes, only of a member of an archive. found: what is known of it already."""
+
+    source: Source
+    position: int
+    data: bytes | None = None
+    content: str = ""
+    image: Image | None = None
+    found: Failed | str | None = None
+
+
+def scan_stream(
+    describer: Describer,
+    sources: Iterable[tuple[int, Source]],
+    recall: Callable[[str], str | None],
+    options: ScanOptions,
+) -> Iterator[list[Scanned]]:
+    """Yield what all sources came to, in their order, a chunk at a time. A photo that cannot be used is a `Failed`.
+
+    sources: each with its place in the input. recall: returns what `Scanned.found` has for the SHA-256 of a photo that is
+    known, None for others. Errors: ModelError, and everything else that concerns more than one photo.
+    """
+    max_side = describer.facts.get("max_side")
+
+    def read(photo: _Read) -> _Read:
+        return _read(photo, max_side)
+
+    def describe(chunk: list[_Read]) -> list[Scanned]:
+        return _describe(describer, chunk, options.thumbnails)
+
+    start = options.start_thread
+    drawn = (_draw(position, source) for position, source in sources)
+    photos = ordered_map(read, drawn, max(2, options.workers), AHEAD, start)
+    fresh = (photo if photo.image is None else replace(photo, found=recall(photo.content)) for photo in photos)
+    chunks = ordered_map(describe, _chunks(fresh, describer.photos), options.workers, 1, start)
+    for number, chunk in enumerate(chunks, 1):
+        yield chunk
+        if number % GIVE_BACK_EVERY == 0:
+            options.give_back()
+
+
+def _draw(position: int, source: Source) -> _Read:
+    if source.problem is not None:
+        return _Read(source, position, found=Failed(source.name, source.problem))
+    if source.streamed:
+        try:
+            return _Read(source, position, source.load())
+        except InputError as error:
+            return _Read(source, position, found=Failed(source.name, str(error)))
+    return _Read(source, position)
+
+
+def _read(photo: _Read, max_side: int | None) -> _Read:
+    """Read and decode a photo; one that cannot be is a failure afterwards."""
+    if photo.found is not None:
+        return photo
+    content = ""
+    try:
+        data = photo.source.load() if photo.data is None else photo.data
+        content = content_hash(data)
+        image = read_image_bytes(data, photo.source.name, max_side=max_side)
+    except InputError as error:
+        return replace(photo, data=None, content=content, found=Failed(photo.source.name, str(error)))
+    return replace(photo, data=None, content=content, image=replace(image, rgb=apart(image.rgb)))
+
+
+def _chunks(photos: Iterable[_Read], most: int) -> Iterator[list[_Read]]:
+    """Cut the stream by position into chunks of at most so many.
+
+    A run that goes on where another was stopped makes the same chunks, so the same last digits.
+    """
+    chunk: list[_Read] = []
+    pixels = 0
+    for photo in photos:
+        if chunk and (pixels >= most * CHUNK_PIXELS or photo.position // most != chunk[0].position // most):
+            yield chunk
+            chunk, pixels = [], 0
+        chunk.append(photo)
+        if photo.image is not None:
+            pixels += photo.image.rgb.size // 3
+    if chunk:
+        yield chunk
+
+
+def _describe(
+    describer: Describer,
+    chunk: list[_Read],
+    thumbnails: Callable[[Image, Sequence[Face]], list[bytes]] | None,
+) -> list[Scanned]:
+    """Do steps 1 and 2 for those photos of a chunk that need them; the pixels are dropped."""
+    described = iter(
+        _each(describer, [photo.image for photo in chunk if photo.found is None and photo.image is not None])
+    )
+    scanned = []
+    for photo in chunk:
+        found = next(described) if photo.found is None else photo.found
+        small: Sequence[bytes] = ()
+        if isinstance(found, Described):
+            if thumbnails is not None and photo.image is not None:
+                small = thumbnails(photo.image, found.faces)
+            found = replace(found, image=None)
+        scanned.append(Scanned(photo.source, photo.position, photo.content, found, small))
+    return scanned
+
+
+def _each(describer: Describer, images: Sequence[Image]) -> list[Described | Failed]:
+    """Describe; when that fails, or memory does not suffice, each half for itself, so that one photo spoils only itself."""
+    if not images:
+        return []
+    try:
+        return list(describer.describe(images))
+    except ModelError:
+        raise
+    except PHOTO_ERRORS as error:
+        if len(images) == 1:
+            return [spoiled(images[0].path, error)]
+    middle = len(images) // 2
+    return _each(describer, images[:middle]) + _each(describer, images[middle:])

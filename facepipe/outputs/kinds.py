@@ -1,0 +1,162 @@
+"""The folders that a batch writes: annotated copies, crops of faces, and the photos themselves by who is in them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from facepipe.errors import OutputError
+from facepipe.files.atomic import atomic_path
+from facepipe.files.guard import is_ours
+from facepipe.images import content_hash, write_image
+from facepipe.outputs.draw import crop_face, crop_names, draw_predictions, drawing
+from facepipe.outputs.names import output_stem, safe_name
+from facepipe.outputs.sync import Decided, Folder, Pixels, digest
+from facepipe.records import Record
+from facepipe.text import printable
+
+How = Literal["link", "hardlink", "copy"]
+
+
+class _Pictures(Folder):
+    """What is drawn: every file carries facepipe's mark."""
+
+    def shows(self, place: Path, key: str) -> bool:
+        """See `Folder.shows`."""
+        return place.is_file() and is_ours(place)
+
+
+class Annotated(_Pictures):
+    """Copies of the photos with frames and names; photos without a face are left out."""
+
+    def wanted(self, photo: Decided, ours: Mapping[str, str]) -> dict[str, str]:
+        """See `Folder.wanted`."""
+        if not photo.record["faces"]:
+            return {}
+        marks = [astuple(mark) for mark in drawing(photo.record)]
+        return {f"{output_stem(photo.name)}.jpg": digest(photo.content, photo.max_side, marks)}
+
+    def make(self, photo: Decided, names: Sequence[str], pixels: Pixels) -> None:
+        """See `Output.make`."""
+        for name in names:
+            write_image(self.folder / name, draw_predictions(pixels.image, photo.record))
+
+
+class Crops(_Pictures):
+    """Each face as a picture. The name holds the answer."""
+
+    def wanted(self, photo: Decided, ours: Mapping[str, str]) -> dict[str, str]:
+        """See `Folder.wanted`."""
+        faces = zip(crop_names(photo.name, photo.record), photo.record["faces"], strict=True)
+        return {name: digest(photo.content, photo.max_side, face["box"]) for name, face in faces}
+
+    def make(self, photo: Decided, names: Sequence[str], pixels: Pixels) -> None:
+        """See `Output.make`."""
+        for name, face in zip(crop_names(photo.name, photo.record), photo.record["faces"], strict=True):
+            if name in names:
+                write_image(self.folder / name, crop_face(pixels.image, face))
+
+
+def folders_of(record: Record) -> list[PurePosixPath]:
+    """Return the folders, relative to the sorted one, that a photo belongs in; none for a photo that failed."""
+    if record["error"] is not None:
+        return []
+    if not record["faces"]:
+        return [PurePosixPath("no-face")]
+    people = dict.fromkeys(face["person"] for face in record["faces"] if face["person"] is not None)
+    statuses = {face["status"] for face in record["faces"]} - {"known"}
+    return [
+        *(PurePosixPath("people", safe_name(person)) for person in people),
+        *(PurePosixPath(status) for status in sorted(statuses)),
+    ]
+
+
+class Sorted(Folder):
+    """Photos sorted into folders by who is in them.
+
+        DIR/people/NAME/…    DIR/unknown/…    DIR/ambiguous/…    DIR/no-face/…
+
+    A photo with Ada and a stranger is in `people/Ada` and in `unknown`. People have a folder of their own, so that somebody
+    who is called "unknown" is not mistaken for nobody. Photos of the same name are numbered. A link to a photo that was deleted
+    is taken away; a copy and a hard link stay, they may be the last. Photos that failed are in no folder.
+    """
+
+    exact = True
+
+    def __init__(self, folder: str | os.PathLike[str], batch: str | os.PathLike[str] = "", how: How = "link") -> None:
+        """how: `link` makes symbolic links, `hardlink` second names for the same files (same disk only), `copy` copies.
+
+        Members of archives are copied, whatever it says.
+        """
+        super().__init__(folder, batch)
+        self._how = how
+
+    def needs_bytes(self, photo: Decided) -> bool:
+        """See `Output.needs_bytes`."""
+        return photo.path is None
+
+    def wanted(self, photo: Decided, ours: Mapping[str, str]) -> dict[str, str]:
+        """See `Folder.wanted`."""
+        key = self._key(photo)
+        wanted = {}
+        for folder in map(str, folders_of(photo.record)):
+            place = next((name for name in ours if str(PurePosixPath(name).parent) == folder), None)
+            if place is not None and ours[place] != key:
+                (self.folder / place).unlink()  # a link where a copy is wanted, or of other bytes
+            place = place or self._free(folder, photo, key)
+            if place is not None:
+                wanted[place] = key
+        return wanted
+
+    def _key(self, photo: Decided) -> str:
+        how = "copy" if photo.path is None else self._how
+        return f"{how}:{os.path.realpath(photo.path) if photo.path and how == 'link' else photo.content}"
+
+    def _free(self, folder: str, photo: Decided, key: str) -> str | None:
+        """Return a name for a photo in a folder that nothing has; None when the photo lies there already."""
+        path = PurePosixPath(photo.name)
+        stem, suffix = (path.stem if photo.path else safe_name(path.stem)), path.suffix
+        number = 1
+        while self.taken(name := f"{folder}/{stem}{suffix}" if number == 1 else f"{folder}/{stem}-{number}{suffix}"):
+            place = self.folder / name
+            if os.path.lexists(place) and self.shows(place, key):
+                return None
+            number += 1
+        return name
+
+    def shows(self, place: Path, key: str) -> bool:
+        """See `Folder.shows`."""
+        how, _, what = key.partition(":")
+        if how == "link" or place.is_symlink():
+            return how == "link" and place.is_symlink() and os.path.realpath(place) == what
+        return place.is_file() and content_hash(place.read_bytes()) == what
+
+    def stays(self, key: str) -> bool:
+        """See `Folder.stays`."""
+        return not key.startswith("link:")
+
+    def make(self, photo: Decided, names: Sequence[str], pixels: Pixels) -> None:
+        """See `Output.make`."""
+        for name in names:
+            place = self.folder / name
+            if photo.path is None or self._how == "copy":
+                with atomic_path(place) as temporary:
+                    if photo.path is None:
+                        temporary.write_bytes(pixels.data)
+                    else:
+                        shutil.copyfile(photo.path, temporary)
+                continue
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if self._how == "link":
+                    place.symlink_to(photo.path.resolve())
+                else:
+                    place.hardlink_to(photo.path.resolve())
+            except OSError as error:
+                raise OutputError(
+                    f"{printable(place)}: cannot be linked ({error.strerror}); sort by copies instead"
+                ) from error
