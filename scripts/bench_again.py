@@ -1,7 +1,7 @@
 """What the same batch costs after one more person was enrolled, against a batch from scratch, in interleaved turns.
 
 Of each turn: processor and wall seconds of both, whole processes, and whether their results are equal byte for byte. At the end the
-size of the ledger for each photo, with and without embeddings.
+size of the catalog for each photo, with and without embeddings.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def main() -> None:
         for what, values in ratios.items():
             print(f"scratch / again, {what} time: {spread(values, 1)}")
         print(f"results: equal byte for byte in {options.turns} of {options.turns} turns")
-        size = ledger_size(root)
+        size = catalog_size(root)
         batch(root, "again", [*options.options, "--no-keep-embeddings"])
         print(
-            f"ledger: {size / len(photos):.0f} bytes a photo, {ledger_size(root) / len(photos):.0f} without embeddings"
+            f"catalog: {size / len(photos):.0f} bytes a photo, {catalog_size(root) / len(photos):.0f} without embeddings"
         )
 
 
@@ -84,8 +84,8 @@ def run(root: Path, arguments: list[str]) -> tuple[float, float]:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
 
 
-def ledger_size(root: Path) -> int:
-    return (root / "again.jsonl.ledger").stat().st_size
+def catalog_size(root: Path) -> int:
+    return (root / "again.jsonl.catalog").stat().st_size
 
 
 if __name__ == "__main__":

@@ -151,22 +151,20 @@ def run_facepipe(paths: list[str], workers: int) -> dict[str, Any]:
     from facepipe.cli.process import settle
 
     settle()
-    from facepipe.catalog.job import run_batch
-    from facepipe.catalog.ledger import Ledger
-    from facepipe.catalog.sources import find_sources
-    from facepipe.catalog.stream import StreamOptions
+    from facepipe import batch
+    from facepipe.cli import allocator
     from facepipe.images import read_image
-    from facepipe.outputs.results import write_output
 
+    allocator.share_arenas()
     recognizer = random_recognizer()
     threads.limit()
     recognizer.recognize([read_image(paths[0], max_side=640)])  # kernels are compiled at the first use
 
     def work() -> int:
-        with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger") as ledger:
-            ledger.begin_pass({})
-            counts = run_batch(recognizer, find_sources(paths), ledger, StreamOptions(workers))
-            write_output(Path(folder) / "out.jsonl", ledger.records())
+        chosen = batch.BatchOptions(workers, start_thread=threads.limit, give_back=allocator.give_back)
+        with tempfile.TemporaryDirectory() as folder:
+            outputs = batch.Outputs(Path(folder) / "out.jsonl")
+            (counts,) = batch.run(paths, outputs, lambda before, late: (recognizer, True), chosen)
             return counts.faces
 
     where = os.environ.get("FACEPIPE_DEVICE", "cpu")

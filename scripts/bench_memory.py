@@ -13,6 +13,8 @@ import statistics
 import tempfile
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -27,11 +29,9 @@ def main() -> None:
     from facepipe.cli.process import settle
 
     settle()
-    from facepipe.catalog.job import Counts, run_batch
-    from facepipe.catalog.ledger import Ledger
-    from facepipe.catalog.sources import find_sources
-    from facepipe.catalog.stream import StreamOptions
-    from facepipe.outputs.results import write_output, write_report
+    from facepipe import batch
+    from facepipe.catalog.counts import Counts, Show
+    from facepipe.cli import allocator
     from scripts.bench_batch import random_recognizer
     from scripts.benchlib import machine, spread
 
@@ -39,8 +39,16 @@ def main() -> None:
     marks = [options.photos * share // 100 for share in (10, 25, 50, 75, 100)]
     seen: list[float] = []
     readings: deque[tuple[int, float]] = deque()
+    stages: dict[str, str] = {}
 
-    def progress(counts: Counts) -> None:
+    @contextmanager
+    def progress(total: int) -> Iterator[Show]:
+        yield show
+
+    def show(counts: Counts) -> None:
+        if counts.stage != "scan":
+            stages[counts.stage] = f"while it was at its stage `{counts.stage}` {resident():.1f} MiB; {parts()}"
+            return
         readings.append((counts.found, resident()))
         while readings[0][0] < counts.found - options.photos * 0.03:
             readings.popleft()
@@ -57,25 +65,17 @@ def main() -> None:
         recognizer = random_recognizer()
         threads.limit()
         cpu = time.process_time()
-        with Ledger(Path(folder) / "ledger") as ledger:
-            ledger.begin_pass({})
-            sources = find_sources([str(Path(folder) / "photos")])
-            counts = run_batch(
-                recognizer,
-                sources,
-                ledger,
-                StreamOptions(options.workers),
-                progress=progress,
-                thumbnails=options.report,
-            )
-            print(f"at the end of the photos {resident():.1f} MiB")
-            write_output(Path(folder) / "out.jsonl", ledger.records())
-            print(f"after the output is written {resident():.1f} MiB")
-            if options.report:
-                write_report(
-                    Path(folder) / "report.html", ledger.records_with_thumbnails(), counts.seconds, counts.found
-                )
-                print(f"after the report is written {resident():.1f} MiB")
+        allocator.share_arenas()
+        chosen = batch.BatchOptions(
+            options.workers, start_thread=threads.limit, give_back=allocator.give_back, progress=progress
+        )
+        outputs = batch.Outputs(
+            Path(folder) / "out.jsonl", report=Path(folder) / "report.html" if options.report else None
+        )
+        (counts,) = batch.run([str(Path(folder) / "photos")], outputs, lambda before, late: (recognizer, True), chosen)
+        for text in stages.values():
+            print(text)
+        print(f"after the output is written {resident():.1f} MiB")
     cpu = time.process_time() - cpu
     rate = f"{counts.found / cpu:.1f} photos per CPU second, {counts.found / counts.seconds:.1f} per wall second"
     print(f"{rate}; memory from 10 % to 100 %: {100 * (seen[-1] / seen[0] - 1):+.1f} %")

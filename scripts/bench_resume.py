@@ -1,7 +1,7 @@
 """kill -9 at random moments of a batch with the real networks, resumed each time: is all it wrote that of a run nobody stopped?
 
 Each batch is killed and started again until a run reaches its end; as many batches are made as it takes to kill the wanted number of
-times. Compared are the results (JSON lines, CSV and Parquet in turn), the list of failures, the ledger and the vectors in it, crops,
+times. Compared are the results (JSON lines, CSV and Parquet in turn), the list of failures, the catalog and the vectors in it, crops,
 annotated copies, sorted folders, and the report without its remarks on when and how fast it was made.
 """
 
@@ -23,8 +23,8 @@ from collections import Counter
 from pathlib import Path
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
-#: Lists what was sorted: a line for each change, the last one of a photo counts.
-MANIFEST = ".facepipe-sorted"
+#: Lists what was written into a folder (SQLite).
+LIST = ".facepipe-files"
 FOLDERS = ("crops", "annotated", "sorted")
 #: Date, duration, rate and how much was done by earlier runs, in the report's heading.
 REMARKS = re.compile(rb'"meta":\[.*?"model ')
@@ -105,7 +105,7 @@ class Run:
 
         Every second run that reaches the writing of results is killed there.
         """
-        before = self.recorded()
+        before, seen = self.recorded(), self.made()
         process = self.start()
         deadline = time.monotonic() + rng.uniform(0.1, longest)
         at_end = rng.random() < 0.5 and met_end < 12
@@ -118,19 +118,27 @@ class Run:
                 process.wait()
                 if writing:
                     return "while it wrote the results"
+                if self.made() != seen:
+                    return "while it made the outputs"
                 return "before its first photo" if self.recorded() == before else "among the photos"
             time.sleep(0.002)
         if process.returncode not in (0, 7):  # 7: some of the photos are no pictures
             sys.exit(f"{self.folder.name}: exit code {process.returncode}, {-process.returncode == signal.SIGKILL}")
         return None
 
+    def made(self) -> int:
+        """Return the number of files in the folders."""
+        return sum(len(names) for name in FOLDERS for _, _, names in os.walk(self.folder / name))
+
     def recorded(self) -> int:
-        ledger = Path(f"{self.out}.ledger")
-        if not ledger.exists():
+        """Return the number of photos that were scanned, and of results, in the catalog."""
+        catalog = Path(f"{self.out}.catalog")
+        if not catalog.exists():
             return 0
-        with sqlite3.connect(ledger) as database:
+        with sqlite3.connect(catalog) as database:
             tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            found = int(database.execute("SELECT count(*) FROM photo").fetchone()[0]) if tables else 0
+            query = "SELECT count(*) + coalesce(sum(record != ''), 0) FROM photo"
+            found = int(database.execute(query).fetchone()[0]) if tables else 0
         database.close()
         return found
 
@@ -141,19 +149,22 @@ class Run:
             for path in sorted((self.folder / name).rglob("*")):
                 if path.is_symlink():
                     facts[str(path.relative_to(self.folder))] = str(path.readlink())
-                elif path.name == MANIFEST:
-                    entries = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-                    facts[path.name] = {entry["photo"]: entry["places"] for entry in entries if "places" in entry}
-                elif path.is_file():
+                elif path.name == LIST:
+                    with sqlite3.connect(path) as database:
+                        facts[f"{name}'s list"] = database.execute(
+                            "SELECT photo, name, key, what = '' FROM file ORDER BY photo, name"
+                        ).fetchall()
+                    database.close()
+                elif path.is_file() and not path.name.startswith(LIST):
                     facts[str(path.relative_to(self.folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
         failures = self.folder / "out.failures.csv"
         facts["failures"] = failures.read_bytes() if failures.exists() else b""
         facts["report"] = REMARKS.sub(b"", (self.folder / "report.html").read_bytes())
-        with sqlite3.connect(f"{self.out}.ledger") as database:
-            columns = "name, stamp, content, position, failed, vanished, record"
-            facts["ledger"] = database.execute(f"SELECT {columns} FROM photo ORDER BY position").fetchall()
-            facts["faces and vectors"] = database.execute("SELECT name, data FROM look ORDER BY name").fetchall()
-            facts["thumbnails"] = database.execute("SELECT * FROM thumbnail ORDER BY name, number").fetchall()
+        with sqlite3.connect(f"{self.out}.catalog") as database:
+            columns = "name, stamp, content, position, scanned, decided, reason, vanished, record"
+            facts["catalog"] = database.execute(f"SELECT {columns} FROM photo ORDER BY position").fetchall()
+            facts["faces and vectors"] = database.execute("SELECT * FROM description ORDER BY content").fetchall()
+            facts["thumbnails"] = database.execute("SELECT * FROM thumbnail ORDER BY content, number").fetchall()
         database.close()
         facts["counts"] = Counter(name.split("/")[0] for name in facts if "/" in name)
         return facts
@@ -167,7 +178,7 @@ def same(run: Run, whole: Run, expected: dict[str, object]) -> None:
     for name in sorted(expected.keys() | got.keys()):
         if got.get(name) != expected.get(name):
             sys.exit(f"{run.folder.name}: {name} differs: {expected.get(name)!r:.300} became {got.get(name)!r:.300}")
-    paths = [json.loads(row[-1])["path"] for row in got["ledger"]]  # type: ignore[attr-defined]
+    paths = [json.loads(row[-1])["path"] for row in got["catalog"]]  # type: ignore[attr-defined]
     if len(paths) != len(set(paths)):
         sys.exit(f"{run.folder.name}: {len(paths)} records of {len(set(paths))} photos")
     strays = [path.name for path in run.folder.rglob(".*.tmp")]

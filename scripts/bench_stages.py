@@ -174,13 +174,15 @@ class Bench:
     def run(self, row: Row, paths: Sequence[str], out: Path) -> tuple[dict[str, float], float, list[Any]]:
         """Return CPU seconds by stage, wall seconds, and the faces of each photo."""
         from facepipe import threads
-        from facepipe.catalog.ledger import Entry, Ledger
+        from facepipe.catalog.catalog import Catalog
+        from facepipe.catalog.scan import Scanned
+        from facepipe.catalog.sources import file_source
         from facepipe.detect.detector import DetectOptions
         from facepipe.embed.describer import Describer
         from facepipe.embed.embedding import embed
         from facepipe.images import content_hash, read_image_bytes
         from facepipe.pipeline import Recognizer
-        from facepipe.records import dumps, to_record
+        from facepipe.records import to_record
         from facepipe.types import Detected, Policy
 
         threads.limit(row.threads)
@@ -194,8 +196,8 @@ class Bench:
         timed = TimedEmbedder(embedder, clock)
         found: list[Any] = []
         started = time.perf_counter()
-        with Ledger(out) as ledger:
-            ledger.begin_pass({"row": row.name})
+        with Catalog(out, write=True) as catalog:
+            catalog.begin({"row": row.name})
             for start in range(0, len(paths), row.together):
                 names = paths[start : start + row.together]
                 with clock("decode"):
@@ -211,12 +213,11 @@ class Bench:
                 with clock("match"):
                     results = recognizer.decide(photos)
                 with clock("write"):
-                    ledger.record(
-                        [
-                            Entry(name, "1", content, start + i, dumps(to_record(result)), False)
-                            for i, (name, content, result) in enumerate(zip(names, contents, results, strict=True))
-                        ]
-                    )
+                    scanned = [
+                        Scanned(file_source(Path(name)), start + i, content, dataclasses.replace(photo, image=None))
+                        for i, (name, content, photo) in enumerate(zip(names, contents, photos, strict=True))
+                    ]
+                    catalog._record(scanned, {start + i: to_record(result) for i, result in enumerate(results)})
                 found += faces
         threads.limit()
         return clock.spent, time.perf_counter() - started, found

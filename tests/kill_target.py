@@ -6,8 +6,10 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from facepipe.outputs import kinds
+from facepipe.outputs.sync import Decided, Pixels
 from facepipe.types import Detected, Image
 from tests.batch_fixtures import recognizer, run
 from tests.fakes import FakeDetector
@@ -25,14 +27,14 @@ def main(photos: Path, out: Path, people: Sequence[str]) -> None:
     who = recognizer(LeisurelyDetector(), people)
     drawn = kinds.Annotated.make
 
-    def leisurely(*arguments: object) -> None:
+    def leisurely(output: kinds.Annotated, photo: Decided, names: Sequence[str], pixels: Pixels) -> None:
         time.sleep(0.002)
-        drawn(*arguments)  # type: ignore[arg-type]
+        drawn(output, photo, names, pixels)
 
-    kinds.Annotated.make = leisurely  # type: ignore[method-assign]
+    kinds.Annotated.make = leisurely  # type: ignore[assignment, method-assign]
     print("begun", flush=True)
     # A pause for each chunk: deciding alone would be over before it can be killed.
-    folders = {name: out.with_suffix(f".{name}") for name in ("annotate", "crops", "sort_into")}
+    folders: dict[str, Any] = {name: out.with_suffix(f".{name}") for name in ("annotate", "crops", "sort_into")}
     run(out, photos, who=who, show=lambda counts: time.sleep(0.04), report=out.with_suffix(".html"), **folders)
 
 
