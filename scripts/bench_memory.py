@@ -63,7 +63,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         copies(mixed(options.faces), Path(folder) / "photos", options.photos)
         recognizer = random_recognizer()
-        threads.limit()
         cpu = time.process_time()
         allocator.share_arenas()
         chosen = batch.BatchOptions(

@@ -104,7 +104,6 @@ def batch(
     roots = [*photos, *listed(files_from, separated_by_null)]
     if not roots:
         raise UsageError("batch: no photos given; name a folder, or use --files-from")
-    threads.prepare()
     allocator.share_arenas()
     options = library.BatchOptions(
         workers=workers or threads.cores(),
@@ -135,7 +134,6 @@ class _Opener:
         self._generation = -1
 
     def __call__(self, before: tuple[Recognizer, bool] | None, late: bool) -> tuple[Recognizer, bool]:
-        from facepipe import threads
         from facepipe.cli.options import load_recognizer
         from facepipe.gallery.codec import Secret
         from facepipe.gallery.store import Gallery
@@ -147,7 +145,6 @@ class _Opener:
             return before
         self._generation = generation
         recognizer = load_recognizer(self._looking, self._deciding, photos=_MANY, late=late)
-        threads.limit()
         return recognizer, keep
 
 
