@@ -43,10 +43,13 @@ def resolve_device(text: str) -> torch.device:
 
 
 def fast_bfloat16() -> bool:
-    """Say whether this processor multiplies bfloat16 natively: AMX, or AVX-512 from AMD's Zen 4 and Intel's Cooper Lake on."""
+    """Say whether this processor multiplies bfloat16 natively: AMX, or AVX-512 from AMD's Zen 4 and Intel's Cooper Lake on.
+
+    False where torch is too old to say.
+    """
     import torch
 
-    capabilities = torch.cpu.get_capabilities()
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
