@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from facepipe.catalog.counts import Counts
 from facepipe.catalog.packing import pack, unpack
 from facepipe.catalog.store import catalog_path
 from facepipe.outputs import kinds, sync
-from facepipe.types import Described, Detected, Embeddings, Face, Image, Policy, Quality
+from facepipe.types import Described, Detected, Embeddings, Face, Image, Policy, Quality, Recognized
 from tests.batch_fixtures import POLICY, SCAN, paint, paint_many, recognizer, run
 from tests.fakes import COLOURS, FakeDetector
 
@@ -207,6 +208,10 @@ def alter(change: str, path: Path, number: int) -> None:
         path.write_bytes(b"no picture any more %d" % number)
 
 
+def note_paths(seen: list[list[str]], results: Sequence[Recognized]) -> None:
+    seen.append([result.path for result in results])
+
+
 def test_faces_are_compared_in_the_chunks_of_a_batch_from_scratch(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,7 +220,7 @@ def test_faces_are_compared_in_the_chunks_of_a_batch_from_scratch(
     paint_many(folder.photos, 60, broken=(11,))
     chunks: dict[str, list[list[str]]] = {"one": [], "two": []}
     for key, seen in chunks.items():
-        who = recognizer(key=key, witness=lambda results, seen=seen: seen.append([r.path for r in results]))
+        who = recognizer(key=key, witness=partial(note_paths, seen))
         counts, _ = run(folder.out, folder.photos, who=who)
     assert counts.compared == 59
     assert chunks["one"] == chunks["two"] and max(map(len, chunks["one"])) == 10
