@@ -21,7 +21,7 @@ from facepipe.evaluate.calibration import Calibration, calibrate_gallery
 from facepipe.evaluate.labelled import faces_of
 from facepipe.evaluate.measure import Embed
 from facepipe.evaluate.photo_set import PhotoSet
-from facepipe.evaluate.protocols import read_strangers
+from facepipe.evaluate.splits import read_strangers
 from facepipe.gallery import store
 from facepipe.gallery.care.anchors import add_anchor
 from facepipe.gallery.enroll import Enroller, EnrollRules, enrolled_faces
@@ -135,7 +135,7 @@ class Gallery(store.Gallery):
         parts = []
         for folder in strangers:
             people = read_strangers(Path(folder))
-            paths = [path for own in people.photos for path in own]
+            paths = people.all_photos
             photos = embed(paths) if embed else embed_photos(paths, model=record_of(self).name)
             parts.append((str(folder), photos.vectors[photos.found], faces_of(people, photos).owner[photos.found]))
         usual, threshold = (0.0, None) if record is None else limits_for(record, len(snapshot.persons), fpir)

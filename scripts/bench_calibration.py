@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe.cli.evaluate import embed
-from facepipe.evaluate.calibration import NamedSearches, calibrate_gallery, weighted_ece
+from facepipe.api import embed_photos
+from facepipe.evaluate.calibration import calibrate_gallery
 from facepipe.evaluate.labelled import PeopleFaces, faces_of
-from facepipe.evaluate.protocols import PeopleSet, read_people, read_strangers
+from facepipe.evaluate.metrics import calibration_error
+from facepipe.evaluate.probability import NamedSearches
 from facepipe.evaluate.searching import fuse
+from facepipe.evaluate.splits import PeopleSet, read_people, read_strangers
 
 
 def main() -> None:
@@ -32,8 +34,7 @@ def main() -> None:
 
     def faces(people: PeopleSet, name: str) -> PeopleFaces:
         cache = given.cache / f"{given.model}-{name}.npz" if given.cache else None
-        photos = [path for own in people.photos for path in own]
-        return faces_of(people, embed(photos, given.model, "largest", "auto", 40, cache, quiet=False))
+        return faces_of(people, embed_photos(people.all_photos, model=given.model, cache=cache))
 
     people = faces(read_people(given.faces / "people"), "people")
     outside = [faces(read_strangers(given.faces / name), name) for name in ("strangers", "portraits-cc0")]
@@ -65,7 +66,7 @@ def main() -> None:
         passed = (probes @ templates.T).max(axis=1) >= choice.threshold
         unseen = float(np.mean(np.bincount(who, weights=passed) / np.bincount(who)))
         table.append(
-            (choice.threshold, other, unseen, choice.future(len(fresh)), choice.future(len(never)), choice.bound)
+            (choice.threshold, other, unseen, choice.future(len(fresh)), choice.future(len(never)), choice.fpir_bound)
         )
 
         # Probabilities: a gallery of the people who were never used, and the strangers who were not.
@@ -78,7 +79,7 @@ def main() -> None:
         assert found.curve is not None
         chance = np.asarray([found.curve(value) for value in top])
         weight = NamedSearches(top, outcome, units, mated).weights(0.5)
-        eces.append(weighted_ece(chance, outcome, weight))
+        eces.append(calibration_error(chance, outcome, weight))
         predicted.append(chance)
         right.append(outcome)
         weights.append(weight)
@@ -93,8 +94,10 @@ def main() -> None:
     print(f"other strangers: FPIR {values[:, 1].mean():.4f}, inside the bound in {inside[0].sum()} splits")
     print(f"people never used: FPIR {values[:, 2].mean():.4f}, inside the bound in {inside[1].sum()} splits")
     print(f"both inside in {(inside[0] & inside[1]).sum()} splits")
-    floor = np.mean([weighted_ece(p, generator.random(len(p)) < p, w) for p, w in zip(predicted, weights, strict=True)])
-    print(f"calibration error (ECE) of probabilities on people never used: {weighted_ece(chance, outcome, weight):.4f} over "
+    floor = np.mean(
+        [calibration_error(p, generator.random(len(p)) < p, w) for p, w in zip(predicted, weights, strict=True)]
+    )
+    print(f"calibration error (ECE) of probabilities on people never used: {calibration_error(chance, outcome, weight):.4f} over "
           f"all splits; {np.mean(eces):.4f} in one split, where perfect probabilities would have {floor:.4f}")  # fmt: skip
     print("predicted -> observed (searches)")
     bins = np.minimum((chance * 10).astype(int), 9)

@@ -16,7 +16,7 @@ from facepipe import threads
 from facepipe.detect.detector import DetectOptions
 from facepipe.evaluate.measure import LabelledFolders, measure_people
 from facepipe.evaluate.photo_set import QUALITY, PhotoSet, embed_photos
-from facepipe.evaluate.protocols import SplitRule
+from facepipe.evaluate.splits import SplitRule
 from facepipe.loading import load_describer
 from scripts.bench_batch import import_face_recognition
 from scripts.benchlib import machine
@@ -42,20 +42,18 @@ def main() -> None:
     }
     for way, embed in ways.items():
         started = time.process_time()
-        report = measure_people(folders, rule, embed, 0.01, 200)
+        found = measure_people(folders, rule, embed, 0.01, 200).figures
         seconds = time.process_time() - started
-        rates = report.fnir_at_fpir
-        spans = {rate: [100 * end for end in report.intervals[f"fnir_at_fpir_{rate}"]] for rate in rates}
+        rates = found.fnir_at_fpir
+        spans = {rate: [100 * end for end in found.intervals_95[f"fnir_at_fpir_{rate}"]] for rate in rates}
         errors = ", ".join(
             f"FNIR {100 * rates[rate]:.2f} % ({low:.1f} to {high:.1f}) at FPIR {rate}"
             for rate, (low, high) in spans.items()
         )
-        print(
-            f"{way}: rank-1 {100 * report.rank1:.2f} %, {errors}; no face in {report.failed_to_enrol} probes; {seconds:.0f} CPU s"
-        )
-    print(
-        f"{report.mated} mated and {report.non_mated} non-mated searches in {report.repeats} draws, {report.strangers} strangers"
-    )
+        failed = f"no face in {found.failed_to_enrol} probes; {seconds:.0f} CPU s"
+        print(f"{way}: rank-1 {100 * found.rank1:.2f} %, {errors}; {failed}")
+    searches = f"{found.mated_searches} mated and {found.non_mated_searches} non-mated searches"
+    print(f"{searches} in {found.repeats} draws, {found.strangers} strangers")
 
 
 def facepipe(options: DetectOptions) -> Embed:

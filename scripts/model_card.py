@@ -17,19 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from facepipe import __version__
-from facepipe.cli.evaluate import embed
+from facepipe.api import embed_photos
 from facepipe.evaluate.identify import evaluate_people
 from facepipe.evaluate.labelled import PeopleFaces, faces_of
-from facepipe.evaluate.protocols import (
-    PeopleSet,
-    SplitRule,
-    read_families,
-    read_pairs,
-    read_people,
-    read_strangers,
-    splits,
-)
-from facepipe.evaluate.thresholds import (
+from facepipe.evaluate.pairs import read_pairs
+from facepipe.evaluate.splits import PeopleSet, SplitRule, read_families, read_people, read_strangers, splits
+from facepipe.evaluate.trials import run_trials
+from facepipe.evaluate.verify import evaluate_pairs
+from facepipe.models.registry import get_record
+from facepipe.models.statistics import STATISTICS, load_statistics
+from scripts.thresholds import (
     at_threshold,
     identification_figures,
     open_set_check,
@@ -38,10 +35,6 @@ from facepipe.evaluate.thresholds import (
     size_statistics,
     verification_figures,
 )
-from facepipe.evaluate.trials import run_trials
-from facepipe.evaluate.verify import evaluate_pairs
-from facepipe.models.registry import get_record
-from facepipe.models.statistics import STATISTICS, load_statistics
 
 LIMITS = [
     "thresholds: from people in the wild and official portraits, each within itself; your people may differ: "
@@ -64,8 +57,9 @@ def main() -> None:
 
     def faces(people: PeopleSet, name: str, rule: str = "largest") -> PeopleFaces:
         cache = given.cache / f"{given.model}-{name}.npz" if given.cache else None
-        photos = [path for own in people.photos for path in own]
-        return faces_of(people, embed(photos, given.model, rule, given.device, 40, cache, quiet=False))
+        return faces_of(
+            people, embed_photos(people.all_photos, model=given.model, face=rule, device=given.device, cache=cache)
+        )
 
     people = faces(read_people(given.faces / "people"), "people")
     official = faces(read_strangers(given.faces / "strangers"), "strangers")
@@ -76,20 +70,13 @@ def main() -> None:
     rows, impostors = size_statistics([wild, single_population("official portraits", official)], mated)
 
     trials = list(splits(people.people, SplitRule("enroll-*", "probe-*", known=0.5, repeats=20)))
-    found, related = run_trials(people, trials, [("strangers", official), ("portraits-cc0", synthetic)], families)
+    found = run_trials(people, trials, [("strangers", official), ("portraits-cc0", synthetic)], families)
     groups = {
         **dict.fromkeys(people.people.people, "people in the wild"),
         **dict.fromkeys(official.people.people, "official portraits"),
         **{name: f"synthetic portraits, {name.split('-')[0]}" for name in synthetic.people.people},
     }
-    report = evaluate_people(
-        found,
-        related,
-        len(people.people),
-        sum(map(len, trials[0].probes)),
-        people.photos.fingerprint,
-        found.group_names(groups),
-    )
+    report = evaluate_people(found, found.group_names(groups))
     card: dict[str, object] = {
         "date": datetime.now(UTC).date().isoformat(),
         "facepipe": __version__,
@@ -98,7 +85,7 @@ def main() -> None:
             **identification_figures(report),
             "as_shipped": at_threshold(
                 report,
-                next(row["thresholds"]["0.01"] for row in rows if row["gallery_size"] == report.enrolled),
+                next(row["thresholds"]["0.01"] for row in rows if row["gallery_size"] == found.enrolled),
                 given.margin,
             ),
         },

@@ -8,7 +8,7 @@ import numpy as np
 
 from facepipe.evaluate.labelled import PeopleFaces, faces_of
 from facepipe.evaluate.photo_set import QUALITY, PhotoSet
-from facepipe.evaluate.protocols import PeopleSet
+from facepipe.evaluate.splits import PeopleSet
 from facepipe.images import write_image
 from facepipe.types import Float32
 from tests.fakes import COLOURS, picture

@@ -11,17 +11,14 @@ from hypothesis import strategies as st
 
 from facepipe.errors import UsageError
 from facepipe.evaluate.calibration import (
-    NamedSearches,
     calibrate_gallery,
     choose_threshold,
     enrolled_impostors,
-    enrolled_searches,
-    fit_curve,
-    held_out_error,
     stranger_impostors,
-    weighted_ece,
     with_strangers,
 )
+from facepipe.evaluate.metrics import calibration_error
+from facepipe.evaluate.probability import NamedSearches, enrolled_searches, fit_curve, held_out_error
 from facepipe.evaluate.searching import fuse
 from tests.evaluation_data import people_of, vectors_of
 
@@ -33,7 +30,7 @@ def test_a_target_that_the_strangers_cannot_support_is_refused_with_the_number_n
         choose_threshold(np.random.default_rng(0).random(200), np.arange(200), 0.001)
     with pytest.raises(UsageError, match=r"with certainty 0.95 needs 299 strangers, these are 200: add 99"):
         choose_threshold(np.random.default_rng(0).random(200), np.arange(200), 0.01, strict=True)
-    assert choose_threshold(np.random.default_rng(0).random(99), np.arange(99), 0.01).allowed == 0
+    assert choose_threshold(np.random.default_rng(0).random(99), np.arange(99), 0.01).impostors_allowed == 0
 
 
 @given(st.integers(20, 400), st.sampled_from([0.05, 0.1, 0.2]), st.integers(0, 999), st.booleans())
@@ -46,20 +43,20 @@ def test_no_more_people_pass_than_allowed_and_a_lower_threshold_would_let_one_mo
     except UsageError:
         assert people < (1 / target if not strict else np.log(0.05) / np.log(1 - target) + 1)
         return
-    assert (top >= choice.threshold).sum() <= choice.allowed
-    assert (top >= choice.threshold - 2e-4).sum() >= choice.allowed
-    assert choice.expected <= target + 1e-12
-    assert choice.expected <= choice.bound
-    assert choice.bound <= target or not strict
+    assert (top >= choice.threshold).sum() <= choice.impostors_allowed
+    assert (top >= choice.threshold - 2e-4).sum() >= choice.impostors_allowed
+    assert choice.expected_fpir <= target + 1e-12
+    assert choice.expected_fpir <= choice.fpir_bound
+    assert choice.fpir_bound <= target or not strict
 
 
 def test_a_person_with_many_photos_counts_once() -> None:
     top = np.r_[np.linspace(0.1, 0.3, 99), np.full(500, 0.9)]  # one stranger with 500 photos, all above the others
     units = np.r_[np.arange(99), np.full(500, 99)]
     choice = choose_threshold(top, units, 0.05)
-    assert choice.people == 100
+    assert choice.impostor_people == 100
     assert choice.threshold < 0.31
-    assert choice.passing <= choice.allowed / 100
+    assert choice.impostors_passing <= choice.impostors_allowed / 100
 
 
 def test_the_promise_holds_on_strangers_not_used() -> None:
@@ -119,7 +116,7 @@ def test_probabilities_come_true_on_people_never_used(people: int, method: str) 
     assert used == method
     fresh = draw(3000, 4, seed=2)
     predicted = np.asarray([curve(value) for value in fresh.similarity])
-    assert weighted_ece(predicted, fresh.right, np.ones(len(predicted))) <= 0.03
+    assert calibration_error(predicted, fresh.right, np.ones(len(predicted))) <= 0.03
     assert 0.0 < curve(-1.0) < 0.05
     assert 0.95 < curve(1.0) < 1.0  # never certainty
     error = held_out_error(draw(people, 4, seed=1), known_share=1.0)
@@ -169,7 +166,7 @@ def test_one_person_under_two_names_is_pointed_out() -> None:
     assert any("P0 and P10 look alike" in note for note in found.notes)
     without = calibrate_gallery(*arguments, target=0.05, enrolled=False)
     assert without.choice.threshold <= found.choice.threshold
-    assert without.choice.people == 120
+    assert without.choice.impostor_people == 120
 
 
 def test_galleries_that_cannot_be_calibrated_say_why() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from facepipe.errors import InputError
-from facepipe.evaluate.protocols import read_groups, read_pairs
+from facepipe.evaluate.pairs import read_pairs
+from facepipe.evaluate.splits import read_groups
 from facepipe.files.csvread import read_csv, read_table
 from facepipe.gallery.intake import collect_photos
 

@@ -13,8 +13,8 @@ from facepipe.errors import UsageError
 from facepipe.evaluate import metrics
 from facepipe.evaluate.identify import evaluate_people
 from facepipe.evaluate.identify_report import IdentificationReport
-from facepipe.evaluate.protocols import SplitRule, splits
 from facepipe.evaluate.searching import fuse, person_scores, quality_weight, rank_searches
+from facepipe.evaluate.splits import SplitRule, splits
 from facepipe.evaluate.trials import run_trials
 from tests.evaluation_data import people_of, vectors_of
 
@@ -24,14 +24,10 @@ def report_of(strangers: int = 150, missing: tuple[int, ...] = (), **options: ob
     outside = people_of(strangers, 1, seed=2, name="outside")
     families = [people_of(3, 2, seed=s, name=f"family{s}") for s in (3, 4)]
     rule = SplitRule("enroll-*", "probe-*", known=0.5, repeats=4)
-    trials, related = run_trials(known, list(splits(known.people, rule)), [("outside", outside)], families)
+    trials = run_trials(known, list(splits(known.people, rule)), [("outside", outside)], families)
     groups = {f"{p:03d}": "even" if p % 2 == 0 else "odd" for p in range(200)}
     return evaluate_people(
         trials,
-        related,
-        20,
-        60,
-        "fake:1",
         trials.group_names(groups),
         replicates=200,
         **options,  # type: ignore[arg-type]
@@ -86,36 +82,36 @@ def test_a_small_blurred_or_turned_face_weighs_less() -> None:
 def test_the_report_holds_its_own_definitions() -> None:
     report = report_of()
     searches = report.searches
-    for key, threshold in report.threshold_at_fpir.items():
+    for key, threshold in report.figures.threshold_at_fpir.items():
         named = searches.impostor & (searches.top >= threshold)
         assert named.sum() / searches.impostor.sum() <= float(key) + 1e-9
         missed = searches.mated & ~(searches.right & (searches.top >= threshold))
-        assert report.fnir_at_fpir[key] == pytest.approx(missed.sum() / searches.mated.sum())
-    assert report.rank1 == pytest.approx(np.mean(searches.right[searches.mated]))
-    assert (np.diff(report.cmc) >= 0).all()
-    assert report.fnir_at_fpir["0.1"] <= report.fnir_at_fpir["0.01"]
-    assert report.needs == {"0.001": 1000 - report.strangers}
+        assert report.figures.fnir_at_fpir[key] == pytest.approx(missed.sum() / searches.mated.sum())
+    assert report.figures.rank1 == pytest.approx(np.mean(searches.right[searches.mated]))
+    assert (np.diff(report.figures.cmc) >= 0).all()
+    assert report.figures.fnir_at_fpir["0.1"] <= report.figures.fnir_at_fpir["0.01"]
+    assert report.figures.more_strangers_needed == {"0.001": 1000 - report.figures.strangers}
     # 150 strangers, and those of the 20 people whom a repetition did not enrol.
-    assert 160 <= report.strangers == len(np.unique(searches.unit[searches.impostor])) <= 170
-    assert report.mated == 4 * 10 * 3
-    assert {row.name for row in report.sources} == {"not enrolled", "outside"}
-    low, high = report.intervals["fnir_at_fpir_0.1"]
-    assert 0.0 < low <= report.fnir_at_fpir["0.1"] <= high < 1.0
+    assert 160 <= report.figures.strangers == len(np.unique(searches.unit[searches.impostor])) <= 170
+    assert report.figures.mated_searches == 4 * 10 * 3
+    assert {row.source for row in report.figures.by_source} == {"not enrolled", "outside"}
+    low, high = report.figures.intervals_95["fnir_at_fpir_0.1"]
+    assert 0.0 < low <= report.figures.fnir_at_fpir["0.1"] <= high < 1.0
     json.dumps(report.as_dict())
 
 
 def test_fusions_margins_and_sizes_are_compared_in_one_run() -> None:
     report = report_of()
-    assert {row.fusion for row in report.fusions} == {"mean", "weighted", "best"}
-    plain = next(row for row in report.fusions if (row.fusion, row.margin) == ("mean", 0.0))
-    assert plain.fnir == pytest.approx(report.fnir_at_fpir["0.01"])
+    assert {row.fusion for row in report.figures.fusions} == {"mean", "weighted", "best"}
+    plain = next(row for row in report.figures.fusions if (row.fusion, row.margin) == ("mean", 0.0))
+    assert plain.fnir == pytest.approx(report.figures.fnir_at_fpir["0.01"])
     assert plain.ambiguous == 0.0
-    assert report.sizes[-1].gallery_size == report.enrolled
-    assert report.sizes[-1].fnir == pytest.approx(report.fnir_at_fpir["0.01"])
-    thresholds = [row.threshold for row in report.sizes]
+    assert report.figures.gallery_sizes[-1].gallery_size == report.figures.enrolled
+    assert report.figures.gallery_sizes[-1].fnir == pytest.approx(report.figures.fnir_at_fpir["0.01"])
+    thresholds = [row.threshold for row in report.figures.gallery_sizes]
     assert thresholds == sorted(thresholds)  # more people, more chances to be mistaken
     # Directions at random are independent: the formula holds for them.
-    last = report.sizes[-1]
+    last = report.figures.gallery_sizes[-1]
     assert last.fpir_at_full_threshold == pytest.approx(last.independent_fpir, abs=0.01)
 
 
@@ -138,42 +134,42 @@ def test_failures_to_enrol_are_misses_and_never_help_fpir() -> None:
     whole = report_of()
     probe_rows = tuple(6 * person + 3 for person in range(20))
     failed = report_of(missing=probe_rows)
-    assert failed.failed_to_enrol == 20
-    assert failed.mated == whole.mated
-    assert failed.fnir_at_fpir["0.1"] >= 1 / 3
-    assert failed.non_mated == whole.non_mated - 4 * 10
+    assert failed.figures.failed_to_enrol == 20
+    assert failed.figures.mated_searches == whole.figures.mated_searches
+    assert failed.figures.fnir_at_fpir["0.1"] >= 1 / 3
+    assert failed.figures.non_mated_searches == whole.figures.non_mated_searches - 4 * 10
     # Nothing of the first five people can be enrolled; some of them should have been, in some repetition.
     unusable = report_of(missing=tuple(6 * person + number for person in range(5) for number in range(3)))
-    assert 1 <= unusable.people_not_enrolled <= 5
-    assert unusable.rank1 < whole.rank1
+    assert 1 <= unusable.figures.people_not_enrolled <= 5
+    assert unusable.figures.rank1 < whole.figures.rank1
 
 
 def test_relatives_search_beside_one_enrolled_member() -> None:
     report = report_of()
-    assert report.relatives is not None
-    assert report.relatives.people <= 6
+    assert report.figures.relatives is not None
+    assert report.figures.relatives.people <= 6
     assert report.relative_searches is not None
     assert len(report.relative_searches) == 4 * 2 * 2 * 2  # repetitions, families, other members, photos
 
 
 def test_groups_cover_all_searches() -> None:
     report = report_of()
-    assert {row.group for row in report.groups} == {"even", "odd"}
-    assert sum(row.non_mated for row in report.groups) == report.non_mated
-    assert sum(row.mated for row in report.groups) == report.mated
+    assert {row.group for row in report.figures.groups} == {"even", "odd"}
+    assert sum(row.non_mated_searches for row in report.figures.groups) == report.figures.non_mated_searches
+    assert sum(row.mated_searches for row in report.figures.groups) == report.figures.mated_searches
 
 
 def test_without_strangers_there_is_nothing_to_measure() -> None:
     known = people_of(4, 4)
-    trials, _ = run_trials(known, list(splits(known.people, SplitRule("enroll-*"))), [])
+    trials = run_trials(known, list(splits(known.people, SplitRule("enroll-*"))), [])
     with pytest.raises(UsageError, match="give --strangers"):
-        evaluate_people(trials, None, 4, 8, "fake:1")
+        evaluate_people(trials)
 
 
 def test_a_perfect_network_misses_nobody() -> None:
     known, outside = people_of(10, 4, spread=0.1), people_of(100, 1, seed=7)
-    trials, _ = run_trials(known, list(splits(known.people, SplitRule("enroll-*"))), [("outside", outside)])
-    report = evaluate_people(trials, None, 10, 20, "fake:1", replicates=100)
-    assert report.rank1 == 1.0
-    assert report.fnir_at_fpir == {"0.1": 0.0, "0.01": 0.0}
-    assert metrics.fnir(report.searches.hits(), report.threshold_at_fpir["0.01"]) == 0.0
+    trials = run_trials(known, list(splits(known.people, SplitRule("enroll-*"))), [("outside", outside)])
+    report = evaluate_people(trials, replicates=100)
+    assert report.figures.rank1 == 1.0
+    assert report.figures.fnir_at_fpir == {"0.1": 0.0, "0.01": 0.0}
+    assert metrics.fnir(report.searches.hits(), report.figures.threshold_at_fpir["0.01"]) == 0.0

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facepipe.evaluate.pairs import PairList
 from facepipe.evaluate.photo_set import QUALITY, PhotoSet
-from facepipe.evaluate.protocols import PairList
 from facepipe.evaluate.verify import evaluate_pairs, group_warning, rate_key, score_pairs
 from tests.evaluation_data import vectors_of
 
@@ -46,11 +46,15 @@ def test_the_report_agrees_with_scikit_learn() -> None:
 
     pairs, photos = sample()
     report = evaluate_pairs(pairs, photos, replicates=100)
-    assert report.auc == pytest.approx(roc_auc_score(pairs.same, report.scores))
+    assert report.figures.auc == pytest.approx(roc_auc_score(pairs.same, report.scores))
     far, tar, _ = roc_curve(pairs.same, report.scores, drop_intermediate=False)
-    assert report.tar_at_far["0.01"] == pytest.approx(tar[far <= 0.01 + 1e-12].max())
-    for name, value in (("auc", report.auc), ("eer", report.eer), ("tar_at_far_0.1", report.tar_at_far["0.1"])):
-        low, high = report.intervals[name]
+    assert report.figures.tar_at_far["0.01"] == pytest.approx(tar[far <= 0.01 + 1e-12].max())
+    for name, value in (
+        ("auc", report.figures.auc),
+        ("eer", report.figures.eer),
+        ("tar_at_far_0.1", report.figures.tar_at_far["0.1"]),
+    ):
+        low, high = report.figures.intervals_95[name]
         assert low - 0.01 <= value <= high + 0.01
 
 
@@ -66,9 +70,9 @@ def test_the_threshold_of_a_fold_comes_from_the_others() -> None:
         train, test = pairs.fold != fold, pairs.fold == fold
         threshold = metrics.best_threshold(scores[train & pairs.same], scores[train & ~pairs.same])
         expected.append(np.mean((scores[test] >= threshold) == pairs.same[test]))
-    assert report.fold_accuracy == pytest.approx(expected)
-    assert report.accuracy == pytest.approx(np.mean(expected))
-    assert report.accuracy_sd == pytest.approx(np.std(expected, ddof=1))
+    assert report.figures.accuracy_by_fold == pytest.approx(expected)
+    assert report.figures.accuracy == pytest.approx(np.mean(expected))
+    assert report.figures.accuracy_sd == pytest.approx(np.std(expected, ddof=1))
 
 
 def test_what_the_data_cannot_show_is_not_shown() -> None:
@@ -86,14 +90,14 @@ def test_what_the_data_cannot_show_is_not_shown() -> None:
 
 def test_a_photo_without_a_face_costs_its_pairs() -> None:
     whole = evaluate_pairs(*sample(spread=0.3), replicates=100)
-    assert whole.accuracy == 1.0
+    assert whole.figures.accuracy == 1.0
     pairs, photos = sample(spread=0.3, missing=(0,))
     report = evaluate_pairs(pairs, photos, replicates=100)
     touched = (pairs.a == 0) | (pairs.b == 0)
-    assert (report.failed_photos, report.failed_pairs) == (1, touched.sum())
+    assert (report.figures.failed_to_enrol, report.figures.failed_pairs) == (1, touched.sum())
     lost = (touched & pairs.same).sum() / pairs.same.sum()
-    assert report.tar_at_far["0.1"] == pytest.approx(1 - lost)  # genuine pairs: missed at every threshold
-    right = len(pairs) * np.mean([*report.fold_accuracy])
+    assert report.figures.tar_at_far["0.1"] == pytest.approx(1 - lost)  # genuine pairs: missed at every threshold
+    right = len(pairs) * np.mean([*report.figures.accuracy_by_fold])
     assert right < len(pairs) - touched.sum() * 0.5  # and wrong in the accuracy, genuine or not
     assert report.as_dict()["failures"] == {"0.jpg": "no face found"}
 
@@ -101,8 +105,8 @@ def test_a_photo_without_a_face_costs_its_pairs() -> None:
 def test_a_group_with_twice_the_false_positives_is_warned_about() -> None:
     pairs, photos = sample(groups=True)
     report = evaluate_pairs(pairs, photos, replicates=100)
-    assert {row.group for row in report.groups} == {"left", "right"}
-    assert sum(row.pairs for row in report.groups) == len(pairs)
+    assert {row.group for row in report.figures.groups} == {"left", "right"}
+    assert sum(row.pairs for row in report.figures.groups) == len(pairs)
     assert group_warning("g", "FPIR", 30, 1000, 0.01) is not None
     assert "chance does not explain" in str(group_warning("g", "FPIR", 30, 1000, 0.01))
     assert "few data" in str(group_warning("g", "FPIR", 1, 40, 0.01))

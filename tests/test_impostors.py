@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from facepipe.evaluate.impostors import ImpostorModel, Population, Tail, _pareto, bootstrap_models
-from facepipe.evaluate.thresholds import (
+from scripts.impostors import ImpostorModel, Population, Tail, _pareto, bootstrap_models
+from scripts.thresholds import (
     Mated,
     open_set_check,
     people_population,
@@ -103,7 +103,7 @@ def test_the_extrapolated_rate_of_a_normal_tail_is_near_or_above_the_truth() -> 
 def test_the_record_has_every_size_and_says_what_was_measured() -> None:
     faces = people_of(40, 4, spread=1.5, seed=3)
     rows = np.arange(len(faces.owner))
-    wild, mated = people_population("wild", faces, rows[faces.number < 2], rows[faces.number >= 2])
+    wild, mated = people_population("wild", faces, rows[rows % 4 < 2], rows[rows % 4 >= 2])
     assert wild.largest == 39
     assert len(mated.score) == 80
     single = single_population("single", people_of(60, 1, seed=4))

@@ -137,10 +137,10 @@ def test_cmc_counts_a_person_without_a_template_as_never_found() -> None:
 def test_calibrated_probabilities_have_no_calibration_error() -> None:
     probability = np.repeat([0.1, 0.9], 10)
     outcome = np.r_[[1], np.zeros(9), np.ones(9), [0]]
-    result = metrics.reliability(probability, outcome)
-    assert result.ece == pytest.approx(0.0)
-    assert result.count.sum() == 20
-    assert metrics.reliability(np.full(10, 0.75), np.ones(10)).ece == pytest.approx(0.25)
+    assert metrics.calibration_error(probability, outcome) == pytest.approx(0.0)
+    assert metrics.calibration_error(np.full(10, 0.75), np.ones(10)) == pytest.approx(0.25)
+    weights = np.asarray([3.0, 1.0])
+    assert metrics.calibration_error([0.75, 0.75], [1, 0], weights) == pytest.approx(0.0)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=50))
@@ -151,7 +151,7 @@ def test_the_calibration_error_equals_a_loop_over_bins(pairs: list[tuple[float, 
         inside = [i for i, p in enumerate(probability) if min(int(p * 10), 9) == bin_]
         if inside:
             error += abs(probability[inside].mean() - outcome[inside].mean()) * len(inside) / len(pairs)
-    assert metrics.reliability(probability, outcome).ece == pytest.approx(error)
+    assert metrics.calibration_error(probability, outcome) == pytest.approx(error)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_the_calibration_error_equals_a_loop_over_bins(pairs: list[tuple[float, 
         (lambda: metrics.roc([], [0.1]), "genuine"),
         (lambda: metrics.roc([0.1], [np.nan]), "no NaN"),
         (lambda: metrics.threshold_at([0.1], 1.5), r"0\.\.1"),
-        (lambda: metrics.reliability([1.2], [1]), r"0\.\.1"),
+        (lambda: metrics.calibration_error([1.2], [1]), r"0\.\.1"),
         (lambda: metrics.best_threshold([-np.inf], [-np.inf]), "finite"),
     ],
 )

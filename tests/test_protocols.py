@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facepipe.errors import InputError, UsageError
-from facepipe.evaluate.protocols import (
+from facepipe.evaluate.pairs import read_pairs
+from facepipe.evaluate.splits import (
     PeopleSet,
     SplitRule,
     read_families,
     read_groups,
-    read_pairs,
     read_people,
     read_strangers,
     splits,

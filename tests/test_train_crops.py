@@ -15,7 +15,7 @@ import pytest
 
 from facepipe.embed.alignment import align
 from facepipe.errors import InputError, UsageError
-from facepipe.evaluate.protocols import PairList
+from facepipe.evaluate.pairs import PairList
 from facepipe.images import encode_image
 from facepipe.types import Detected, Embeddings, Face, Image, UInt8
 from scripts.train.crops import CropsPlan, make_crops, read_patterns

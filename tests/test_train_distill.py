@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from facepipe.errors import UsageError
-from facepipe.evaluate.protocols import PairList
+from facepipe.evaluate.pairs import PairList
 from facepipe.images import encode_image
 from facepipe.models.mini import Architecture
 from scripts.train import distill

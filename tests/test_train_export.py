@@ -167,7 +167,7 @@ def _photos(folder: Path, astronaut: Image, hopper: Image) -> Path:
 
 
 def test_the_pairs_of_held_out_people_are_what_evaluate_reads(tmp_path: Path) -> None:
-    from facepipe.evaluate.protocols import read_pairs
+    from facepipe.evaluate.pairs import read_pairs
 
     class Crops:
         metas: list[dict[str, Any]] = []  # noqa: RUF012 - filled below, once

@@ -110,7 +110,7 @@ def verify(pairs_file: Path, images: Path, face: str, measuring: Measuring) -> N
         from facepipe.evaluate.sheet import verification_sheet
 
         verification_sheet(report, measuring.sheet, f"{measuring.model} on {pairs_file}")
-    _answer(report, verification_tables(report), (row.warning for row in report.groups), measuring)
+    _answer(report, verification_tables(report.figures), measuring)
 
 
 @evaluate.command()
@@ -154,7 +154,7 @@ def identify(
     is found, or the person could not be enrolled. A stranger's photo without a face is left out of FPIR.
     """
     from facepipe.evaluate.measure import LabelledFolders, measure_people
-    from facepipe.evaluate.protocols import SplitRule
+    from facepipe.evaluate.splits import SplitRule
     from facepipe.evaluate.tables import identification_tables
 
     _check_outputs(measuring, () if groups_file is None else (groups_file,))
@@ -171,14 +171,12 @@ def identify(
         from facepipe.evaluate.sheet import identification_sheet
 
         identification_sheet(report, measuring.sheet, f"{measuring.model} on {people}")
-    rows = (*report.sources, *((report.relatives,) if report.relatives else ()), *report.groups)
-    _answer(report, identification_tables(report), (row.warning for row in rows), measuring)
+    _answer(report, identification_tables(report.figures), measuring)
 
 
 def _answer(
     report: VerificationReport | IdentificationReport,
     tables: Iterable[Table | str],
-    warnings: Iterable[str | None],
     measuring: Measuring,
 ) -> None:
     """Print a report, its warnings, and where its sheet is."""
@@ -192,7 +190,7 @@ def _answer(
             console.print(table, markup=False)
     if measuring.quiet:
         return
-    for warning in filter(None, warnings):
+    for warning in report.warnings():
         note(f"facepipe: warning: {warning}")
     if measuring.sheet:
         note(f"facepipe: sheet written to {measuring.sheet}")

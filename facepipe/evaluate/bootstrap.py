@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facepipe.evaluate.metrics import Float64
+from facepipe.types import Int64
 
-Index = NDArray[np.int64]
 _SLACK = 1e-9
 
 
@@ -49,16 +48,16 @@ class WeightedRates:
     """
 
     def __init__(self, genuine: Float64, impostor: Float64) -> None:
-        self.genuine_order: Index = np.argsort(-genuine, kind="stable")
-        self.impostor_order: Index = np.argsort(-impostor, kind="stable")
+        self.genuine_order: Int64 = np.argsort(-genuine, kind="stable")
+        self.impostor_order: Int64 = np.argsort(-impostor, kind="stable")
         same, self._impostor = genuine[self.genuine_order], impostor[self.impostor_order]
         # above[k]: genuine scores above the k-th largest impostor; the last entry: all that are scores at all.
-        self._above: Index = np.append(
+        self._above: Int64 = np.append(
             np.searchsorted(-same, -self._impostor, side="left"), np.isfinite(same).sum()
         ).astype(np.int64)
         # The same for "at or above", and where a run of equal impostor scores begins.
-        self._reached: Index = np.searchsorted(-same, -self._impostor, side="right").astype(np.int64)
-        self._run: Index = np.searchsorted(-self._impostor, -self._impostor, side="left").astype(np.int64)
+        self._reached: Int64 = np.searchsorted(-same, -self._impostor, side="right").astype(np.int64)
+        self._run: Int64 = np.searchsorted(-self._impostor, -self._impostor, side="left").astype(np.int64)
 
     def tar(self, genuine_weights: Float64, impostor_weights: Float64, fars: Float64) -> Float64:
         """Return TAR at each FAR, weights in the order in which the scores were given; NaN when all weights are 0."""
@@ -86,7 +85,7 @@ class WeightedRates:
         # Threshold just above impostor k: far[k] passes and fnmr[k] is missed; between k and k+1 both change in steps.
         return float(np.min(np.maximum(far, fnmr)))
 
-    def _cut(self, weights: Float64, fars: Float64) -> Index:
+    def _cut(self, weights: Float64, fars: Float64) -> Int64:
         """Return for each rate the position of the first impostor score that must stay out."""
         ordered = weights[self.impostor_order]
         passed = np.cumsum(ordered) / max(float(ordered.sum()), _SLACK)
@@ -114,9 +113,9 @@ class VerificationReplicates:
 
 def bootstrap_verification(
     genuine: Float64,
-    genuine_people: Index,
+    genuine_people: Int64,
     impostor: Float64,
-    impostor_people: Index,
+    impostor_people: Int64,
     fars: Float64,
     grid: Float64,
     replicates: int = 1000,

@@ -1,4 +1,4 @@
-"""A threshold for one gallery, with what it promises, and the probability that a shown name is right.
+"""A threshold for one gallery, with what it promises.
 
 Strangers, one score each (the best candidate's), are sorted. With n of them and a target FPIR, the threshold goes just
 above the k-th largest score, k the largest for which k / (n + 1) <= target: the expected FPIR is then k / (n + 1) exactly,
@@ -8,26 +8,22 @@ A person with several photos counts once: each photo weighs 1 / photos.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facepipe.errors import UsageError
 from facepipe.evaluate.bounds import allowed_errors, future_bound, strangers_needed, upper_bound
-from facepipe.evaluate.metrics import Float64, reliability
-from facepipe.evaluate.searching import Index, fuse, unit
-from facepipe.types import Float32, ProbabilityCurve
+from facepipe.evaluate.metrics import Float64
+from facepipe.evaluate.probability import NamedSearches, enrolled_searches, fit_curve, held_out_error
+from facepipe.evaluate.searching import fuse
+from facepipe.types import Float32, Int64, ProbabilityCurve
 
 CONFIDENCE = 0.95
-#: Similarities at which probability curves have their knots.
-KNOTS: Float64 = np.round(np.linspace(-0.1, 1.0, 56), 2)
-#: Isotonic regression needs many people before its steps mean anything; below, a logistic curve with one bend (after Platt 1999).
-_ISOTONIC_FROM = 1000
-_FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +35,8 @@ class Impostors:
 
     source: str
     top: Float64
-    unit: Index
-    rival: Index
+    unit: Int64
+    rival: Int64
 
     @property
     def people(self) -> int:
@@ -48,7 +44,7 @@ class Impostors:
         return len(np.unique(self.unit))
 
 
-def enrolled_impostors(vectors: Float32, owners: Index, people: int) -> Impostors:
+def enrolled_impostors(vectors: Float32, owners: Int64, people: int) -> Impostors:
     """Search with each enrolled face in the gallery without its own person; empty for a gallery of one person.
 
     vectors: (n, d), unit. owners: (n,), 0-based person.
@@ -66,7 +62,7 @@ def enrolled_impostors(vectors: Float32, owners: Index, people: int) -> Impostor
     return Impostors("enrolled people", top, owners.astype(np.int64), rival)
 
 
-def stranger_impostors(source: str, vectors: Float32, units: Index, templates: Float64) -> Impostors:
+def stranger_impostors(source: str, vectors: Float32, units: Int64, templates: Float64) -> Impostors:
     """Search with the faces of strangers, (n, d) and whose they are (n,), in a gallery of templates (p, d)."""
     scores = vectors.astype(np.float64) @ templates.T
     return Impostors(source, scores.max(axis=1), units.astype(np.int64), scores.argmax(axis=1).astype(np.int64))
@@ -76,28 +72,29 @@ def stranger_impostors(source: str, vectors: Float32, units: Index, templates: F
 class Choice:
     """A threshold and what it promises.
 
-    people: how many set it.
-    allowed: how many of them pass.
-    expected: the expected FPIR, bound: its upper bound with the confidence.
-    passing: the share of people's photos that pass at the threshold as rounded (at most allowed / people).
+    impostor_people: how many set it.
+    impostors_allowed: how many of them pass.
+    impostors_passing: the share of people's photos that pass at the threshold as rounded (at most allowed / people).
+    expected_fpir: the expected FPIR.
+    fpir_bound: its upper bound with the confidence.
     """
 
     threshold: float
-    target: float
-    people: int
-    allowed: int
-    expected: float
-    bound: float
+    target_fpir: float
+    impostor_people: int
+    impostors_allowed: int
+    impostors_passing: float
+    expected_fpir: float
+    fpir_bound: float
     confidence: float
-    passing: float
 
     def future(self, people: int) -> float:
         """Return the FPIR that `people` further strangers (one photo each) stay within, with the same confidence."""
-        return future_bound(self.allowed, self.people, people, self.confidence) / people
+        return future_bound(self.impostors_allowed, self.impostor_people, people, self.confidence) / people
 
 
 def choose_threshold(
-    top: Float64, units: Index, target: float, confidence: float = CONFIDENCE, strict: bool = False
+    top: Float64, units: Int64, target: float, confidence: float = CONFIDENCE, strict: bool = False
 ) -> Choice:
     """Choose the lowest threshold, to four decimals, for which the expected FPIR stays within the target.
 
@@ -122,58 +119,14 @@ def choose_threshold(
     threshold = (np.floor(top[order][stop] * 1e4) + 1.0) / 1e4 if stop < len(top) else -1.0
     return Choice(
         threshold=float(np.clip(threshold, -1.0, 1.0)),
-        target=target,
-        people=people,
-        allowed=allowed,
-        expected=(allowed + 1) / (people + 1),
-        bound=upper_bound(allowed, people, confidence),
+        target_fpir=target,
+        impostor_people=people,
+        impostors_allowed=allowed,
+        impostors_passing=float(weight[top >= threshold].sum() / people),
+        expected_fpir=(allowed + 1) / (people + 1),
+        fpir_bound=upper_bound(allowed, people, confidence),
         confidence=confidence,
-        passing=float(weight[top >= threshold].sum() / people),
     )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class NamedSearches:
-    """Searches with a known outcome, for probabilities.
-
-    similarity: float64 (n,), of the best candidate. right: bool (n,), it is the person. unit: int64 (n,), who searched.
-    mated: bool (n,), the person is enrolled.
-    """
-
-    similarity: Float64
-    right: NDArray[np.bool_]
-    unit: Index
-    mated: NDArray[np.bool_]
-
-    def weights(self, known_share: float) -> Float64:
-        """Return weights by which each person counts once and enrolled people make up `known_share` of the searches."""
-        _, inverse, counts = np.unique(self.unit, return_inverse=True, return_counts=True)
-        each = 1.0 / counts[inverse]
-        for side, share in ((self.mated, known_share), (~self.mated, 1.0 - known_share)):
-            total = each[side].sum()
-            each[side] *= share / total if total else 0.0
-        return np.asarray(each * len(each), dtype=np.float64)
-
-
-def enrolled_searches(vectors: Float32, owners: Index, people: int) -> NamedSearches:
-    """Search with each enrolled face of a person who has others, with the template of the others; empty if nobody has."""
-    counts = np.bincount(owners, minlength=people)
-    rows = np.flatnonzero(counts[owners] > 1)
-    if not len(rows):
-        return NamedSearches(np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.int64), np.zeros(0, np.bool_))
-    total = np.zeros((people, vectors.shape[1]))
-    np.add.at(total, owners, vectors.astype(np.float64))
-    templates = unit(total).astype(np.float32)
-    similarity, right = np.empty(len(rows)), np.empty(len(rows), np.bool_)
-    for start in range(0, len(rows), 1024):
-        block = rows[start : start + 1024]
-        scores = (vectors[block] @ templates.T).astype(np.float64)
-        own = np.einsum("nd,nd->n", unit(total[owners[block]] - vectors[block]), vectors[block].astype(np.float64))
-        at = np.arange(len(block))
-        scores[at, owners[block]] = own
-        similarity[start : start + len(block)] = scores.max(axis=1)
-        right[start : start + len(block)] = scores.argmax(axis=1) == owners[block]
-    return NamedSearches(similarity, right, owners[rows].astype(np.int64), np.ones(len(rows), np.bool_))
 
 
 def with_strangers(mated: NamedSearches, impostors: Sequence[Impostors]) -> NamedSearches:
@@ -193,127 +146,40 @@ def with_strangers(mated: NamedSearches, impostors: Sequence[Impostors]) -> Name
     )
 
 
-def fit_curve(searches: NamedSearches, known_share: float = 0.5) -> tuple[ProbabilityCurve, str]:
-    """Fit the probability that the best candidate is right, rising with its similarity; return curve and method.
-
-    Isotonic regression from 1,000 people on, a logistic curve with one bend (after Platt) below. ValueError when all
-    searches had the same outcome.
-    """
-    if searches.right.all() or not searches.right.any():
-        raise ValueError("fit_curve: expected right and wrong candidates")
-    weights = searches.weights(known_share)
-    if len(np.unique(searches.unit)) >= _ISOTONIC_FROM:
-        from sklearn.isotonic import IsotonicRegression
-
-        model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-        model.fit(searches.similarity, searches.right.astype(np.float64), sample_weight=weights)
-        values, method = model.predict(KNOTS), "isotonic"
-    else:
-        from sklearn.linear_model import LogisticRegression
-
-        # Scores of enrolled people spread wider than strangers' scores, so the log-odds are not a straight line: one bend,
-        # half-way between the two medians (measured on people never used: ECE 0.014 with it, 0.019 without).
-        middles = [np.median(searches.similarity[side]) for side in (searches.mated, ~searches.mated) if side.any()]
-        bend = float(np.mean(middles))
-
-        def features(similarity: Float64) -> Float64:
-            return np.stack([similarity, np.maximum(similarity - bend, 0.0)], axis=1)
-
-        logistic = LogisticRegression(C=1e2)
-        logistic.fit(features(searches.similarity), searches.right, sample_weight=weights)
-        values, method = logistic.predict_proba(features(KNOTS))[:, 1], "platt"
-    # No share of a finite sample is certainty: one more right and one more wrong person are assumed (Laplace).
-    doubt = 1.0 / (len(np.unique(searches.unit)) + 2.0)
-    rising = np.maximum.accumulate(np.round(np.clip(values, doubt, 1.0 - doubt), 5))
-    return ProbabilityCurve(tuple(float(v) for v in KNOTS), tuple(float(v) for v in rising)), method
-
-
-def held_out_error(searches: NamedSearches, known_share: float = 0.5, seed: int = 0) -> float | None:
-    """Return the calibration error (ECE) on people whom the curve has not seen: five folds of people.
-
-    None when a fold lacks an outcome. Enrolled people and strangers weigh as `known_share` says, by repetition.
-    """
-    people = np.unique(searches.unit)
-    fold = np.random.default_rng(seed).permutation(len(people)) % _FOLDS
-    place = fold[np.searchsorted(people, searches.unit)]
-    predicted = np.full(len(searches.similarity), np.nan)
-    for number in range(_FOLDS):
-        train, test = place != number, place == number
-        if searches.right[train].all() or not searches.right[train].any():
-            return None
-        part = NamedSearches(
-            searches.similarity[train], searches.right[train], searches.unit[train], searches.mated[train]
-        )
-        curve, _ = fit_curve(part, known_share)
-        predicted[test] = [curve(value) for value in searches.similarity[test]]
-    return weighted_ece(predicted, searches.right, searches.weights(known_share))
-
-
-def weighted_ece(probability: Float64, right: NDArray[np.bool_], weights: Float64, bins: int = 10) -> float:
-    """Return the expected calibration error with a weight for each search."""
-    if np.allclose(weights, weights[0]):
-        return reliability(probability, right, bins).ece
-    index = np.minimum((probability * bins).astype(np.int64), bins - 1)
-    gap = np.bincount(index, weights=weights * (probability - right), minlength=bins)
-    return float(np.abs(gap).sum() / weights.sum())
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Calibration:
-    """What `facepipe calibrate` found for a gallery; `as_dict` is what the gallery stores."""
+    """What `facepipe calibrate` found for a gallery.
+
+    sources: people of each source of impostors. curve: None where nobody is enrolled with two faces. curve_ece: its calibration
+    error on people held out. record_threshold: that of the model's record for this size.
+    """
 
     model: str
     gallery_size: int
-    choice: Choice
     margin: float
+    choice: Choice
     sources: dict[str, int]
+    record_threshold: float | None
+    known_share: float
     curve: ProbabilityCurve | None
     curve_method: str | None
     curve_people: int
     curve_ece: float | None
-    known_share: float
-    record_threshold: float | None
     notes: tuple[str, ...] = ()
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the calibration as JSON values."""
-        choice = self.choice
-        return {
-            "schema_version": 1,
-            "date": self.date,
-            "model": self.model,
-            "gallery_size": self.gallery_size,
-            "target_fpir": choice.target,
-            "threshold": choice.threshold,
-            "margin": self.margin,
-            "expected_fpir": choice.expected,
-            "fpir_bound": choice.bound,
-            "confidence": choice.confidence,
-            "impostor_people": choice.people,
-            "impostors_allowed": choice.allowed,
-            "impostors_passing": choice.passing,
-            "sources": self.sources,
-            "record_threshold": self.record_threshold,
-            "known_share": self.known_share,
-            "curve": (
-                {"similarity": list(self.curve.similarity), "probability": list(self.curve.probability)}
-                if self.curve
-                else None
-            ),
-            "curve_method": self.curve_method,
-            "curve_people": self.curve_people,
-            "curve_ece": self.curve_ece,
-            "notes": list(self.notes),
-        }
+        """Return the calibration as JSON values: what the gallery stores."""
+        values = asdict(self)
+        return dict(json.loads(json.dumps({"schema_version": 1, **values.pop("choice"), **values})))
 
 
 def calibrate_gallery(
     model: str,
     persons: Sequence[str],
     vectors: Float32,
-    owners: Index,
-    strangers: Sequence[tuple[str, Float32, Index]],
+    owners: Int64,
+    strangers: Sequence[tuple[str, Float32, Int64]],
     margin: float,
     target: float = 0.01,
     confidence: float = CONFIDENCE,
@@ -355,8 +221,8 @@ def calibrate_gallery(
     return Calibration(
         model=model,
         gallery_size=len(persons),
-        choice=choice,
         margin=margin,
+        choice=choice,
         sources={part.source: part.people for part in parts},
         curve=curve,
         curve_method=method,

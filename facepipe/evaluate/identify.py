@@ -12,7 +12,9 @@ enrolled in this repetition, and the strangers. Errors:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +23,20 @@ from facepipe.errors import UsageError
 from facepipe.evaluate import metrics
 from facepipe.evaluate.bootstrap import WeightedRates, band, interval
 from facepipe.evaluate.bounds import clopper_pearson
-from facepipe.evaluate.identify_report import Case, FusionRow, GroupErrors, IdentificationReport, SizeRow, SourceRow
+from facepipe.evaluate.identify_report import (
+    Case,
+    FusionRow,
+    GroupErrors,
+    IdentificationFigures,
+    IdentificationReport,
+    SizeRow,
+    SourceRow,
+)
 from facepipe.evaluate.metrics import Float64
-from facepipe.evaluate.searching import FUSIONS, Index, Searches, join, rank_searches
+from facepipe.evaluate.searching import FUSIONS, Searches, join, rank_searches
 from facepipe.evaluate.trials import Trials
 from facepipe.evaluate.verify import group_warning, rate_key
+from facepipe.types import Int64
 
 FPIRS = (1e-1, 1e-2, 1e-3)
 MARGINS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12)
@@ -38,15 +49,7 @@ _DRAWS = 5
 
 
 def evaluate_people(
-    trials: Trials,
-    relatives: Searches | None,
-    people: int,
-    probes: int,
-    model: str,
-    groups: Sequence[str] = (),
-    target: float = 0.01,
-    replicates: int = 1000,
-    seed: int = 0,
+    trials: Trials, groups: Sequence[str] = (), target: float = 0.01, replicates: int = 1000, seed: int = 0
 ) -> IdentificationReport:
     """Compute the whole report from searches.
 
@@ -60,44 +63,55 @@ def evaluate_people(
         raise UsageError(
             "identification needs searches by enrolled people and by strangers: give --strangers DIR, or --known 0.5"
         )
-    hits = searches.hits()
     crowd = len(np.unique(searches.unit[searches.impostor]))
     fpirs = [rate for rate in FPIRS if metrics.supported(rate, crowd)]
-    main = target if metrics.supported(target, crowd) else min(fpirs, default=None)
-    threshold = metrics.threshold_at(outside, main) if main is not None else -np.inf
+    thresholds = {rate_key(rate): metrics.threshold_at(outside, rate) for rate in fpirs}
     intervals, curves = _bootstrap(searches, fpirs, replicates, seed)
-    shown = searches.mated & (searches.top >= threshold)
-    return IdentificationReport(
-        rank1=float(np.mean(searches.right[searches.mated])),
-        cmc=metrics.cmc(searches.rank[searches.mated], min(_LONGEST_CMC, trials.enrolled)),
-        fnir_at_fpir={rate_key(r): metrics.fnir(hits, metrics.threshold_at(outside, r)) for r in fpirs},
-        threshold_at_fpir={rate_key(r): metrics.threshold_at(outside, r) for r in fpirs},
-        needs={rate_key(r): metrics.missing(r, crowd) for r in FPIRS if r not in fpirs},
-        intervals=intervals,
-        people=people,
+    main = target if metrics.supported(target, crowd) else min(fpirs, default=None)
+    figures = IdentificationFigures(
+        model=trials.model,
+        people=trials.people,
         enrolled=trials.enrolled,
-        probes=probes,
-        mated=int(searches.mated.sum()),
-        non_mated=len(outside),
+        probes=trials.probes,
+        mated_searches=int(searches.mated.sum()),
+        non_mated_searches=len(outside),
         strangers=crowd,
         repeats=int(searches.trial.max()) + 1,
         failed_to_enrol=trials.failed_probes,
         people_not_enrolled=trials.not_enrollable,
-        wrong_names=None if main is None else float(np.sum(shown & ~searches.right) / searches.mated.sum()),
-        sources=() if main is None else _by_source(searches, threshold),
-        relatives=None if main is None else _relatives(relatives, threshold, main),
-        fusions=() if main is None else _fusions(trials, main),
-        sizes=() if main is None else _sizes(trials, main, seed),
-        groups=() if main is None else _by_group(searches, groups, threshold),
-        model=model,
-        searches=searches,
-        relative_searches=relatives,
+        rank1=float(np.mean(searches.right[searches.mated])),
+        cmc=tuple(metrics.cmc(searches.rank[searches.mated], min(_LONGEST_CMC, trials.enrolled)).tolist()),
+        fnir_at_fpir={key: metrics.fnir(searches.hits(), threshold) for key, threshold in thresholds.items()},
+        threshold_at_fpir=thresholds,
+        more_strangers_needed={rate_key(r): metrics.missing(r, crowd) for r in FPIRS if r not in fpirs},
+        intervals_95=intervals,
+        **({} if main is None else _tables(trials, groups, main, seed)),
+    )
+    return IdentificationReport(
+        figures,
+        searches,
+        trials.relatives,
         false_names=_worst(trials, searches.impostor, -searches.top),
         missed=_worst(
             trials, searches.mated & np.isfinite(searches.top), np.where(searches.right, searches.top, searches.top - 2)
         ),
         grid_band=curves,
     )
+
+
+def _tables(trials: Trials, groups: Sequence[str], target: float, seed: int) -> dict[str, Any]:
+    """Return what is measured at the threshold for one FPIR, by the names of `IdentificationFigures`."""
+    searches = trials.searches[FUSIONS[0]]
+    threshold = metrics.threshold_at(searches.strangers(), target)
+    shown = searches.mated & (searches.top >= threshold)
+    return {
+        "wrong_names": float(np.sum(shown & ~searches.right) / searches.mated.sum()),
+        "by_source": _by_source(searches, threshold),
+        "relatives": _relatives(trials.relatives, threshold, target),
+        "fusions": _fusions(trials, target),
+        "gallery_sizes": _sizes(trials, target, seed),
+        "groups": _by_group(searches, groups, threshold),
+    }
 
 
 def _worst(trials: Trials, chosen: NDArray[np.bool_], order: Float64) -> tuple[Case, ...]:
@@ -142,7 +156,7 @@ def _bootstrap(
     return intervals, band(np.asarray(curves)) if curves else None
 
 
-def _rate_row(name: str, scores: Float64, units: Index, threshold: float) -> SourceRow:
+def _rate_row(name: str, scores: Float64, units: Int64, threshold: float) -> SourceRow:
     """FPIR of some searches; the interval counts people (a person's photos and repetitions are averaged first)."""
     passed = (scores >= threshold).astype(np.float64)
     _, person = np.unique(units, return_inverse=True)
@@ -150,28 +164,31 @@ def _rate_row(name: str, scores: Float64, units: Index, threshold: float) -> Sou
     return SourceRow(name, len(scores), len(share), float(passed.mean()), clopper_pearson(share.sum(), len(share)))
 
 
+def _warned(row: SourceRow, overall: float) -> SourceRow:
+    """Return the row with its warning."""
+    return replace(row, warning=group_warning(row.source, "FPIR", row.fpir * row.people, row.people, overall))
+
+
 def _by_source(searches: Searches, threshold: float) -> tuple[SourceRow, ...]:
     overall = float(np.mean(searches.strangers() >= threshold))
-    rows = []
-    for number, name in enumerate(searches.sources):
-        chosen = searches.impostor & (searches.source == number)
-        if chosen.any():
-            row = _rate_row(name, searches.top[chosen], searches.unit[chosen], threshold)
-            warning = group_warning(name, "FPIR", row.fpir * row.people, row.people, overall)
-            rows.append(SourceRow(row.name, row.searches, row.people, row.fpir, row.interval, warning))
-    return tuple(rows)
+    chosen = [(name, searches.impostor & (searches.source == number)) for number, name in enumerate(searches.sources)]
+    return tuple(
+        _warned(_rate_row(name, searches.top[rows], searches.unit[rows], threshold), overall)
+        for name, rows in chosen
+        if rows.any()
+    )
 
 
 def _relatives(relatives: Searches | None, threshold: float, target: float) -> SourceRow | None:
     if relatives is None:
         return None
     row = _rate_row("relatives of an enrolled person", relatives.top, relatives.unit, threshold)
+    if row.fpir <= 2.0 * target:
+        return row
     warning = (
         f"relatives of enrolled people are named in {row.fpir:.1%} of searches at the threshold for FPIR {target:.1%}"
-        if row.fpir > 2.0 * target
-        else None
     )
-    return SourceRow(row.name, row.searches, row.people, row.fpir, row.interval, warning)
+    return replace(row, warning=warning)
 
 
 def _fusions(trials: Trials, fpir: float) -> tuple[FusionRow, ...]:
@@ -244,7 +261,9 @@ def _by_group(searches: Searches, groups: Sequence[str], threshold: float) -> tu
         inside = np.zeros(len(searches), np.bool_)
         inside[at] = True
         outside, mated = inside & searches.impostor, inside & searches.mated
-        row = _rate_row(name, searches.top[outside], searches.unit[outside], threshold) if outside.any() else None
+        row = None
+        if outside.any():
+            row = _warned(_rate_row(name, searches.top[outside], searches.unit[outside], threshold), overall)
         rows.append(
             GroupErrors(
                 name,
@@ -252,8 +271,8 @@ def _by_group(searches: Searches, groups: Sequence[str], threshold: float) -> tu
                 int(outside.sum()),
                 metrics.fnir(hit[mated], threshold) if mated.any() else None,
                 row.fpir if row else None,
-                row.interval if row else None,
-                group_warning(name, "FPIR", row.fpir * row.people, row.people, overall) if row else None,
+                row.fpir_interval_95 if row else None,
+                row.warning if row else None,
             )
         )
     return tuple(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ class Case:
 class SourceRow:
     """Searches of one source of strangers (or one group) at a threshold: how many, of how many people, FPIR."""
 
-    name: str
+    source: str
     searches: int
     people: int
     fpir: float
-    interval: tuple[float, float]
+    fpir_interval_95: tuple[float, float]
     warning: str | None = None
 
 
@@ -64,45 +64,54 @@ class GroupErrors:
     """One group: its FPIR and FNIR at the whole's threshold."""
 
     group: str
-    mated: int
-    non_mated: int
+    mated_searches: int
+    non_mated_searches: int
     fnir: float | None
     fpir: float | None
-    fpir_interval: tuple[float, float] | None
+    fpir_interval_95: tuple[float, float] | None
     warning: str | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class IdentificationReport:
-    """All figures of one open-set run. Rates are shares 0..1, intervals are 95 % over people and repetitions.
+@dataclass(frozen=True, slots=True)
+class IdentificationFigures:
+    """What the JSON document of an open-set run holds. Rates are shares 0..1, intervals are 95 % over people and repetitions.
 
-    false_names: the strangers with the highest scores, each photo once: probe, enrolled photo of the name, score. missed:
-    the enrolled people whose searches missed by most, or came closest to it, with the photo of who came first. Where the
-    strangers are too few to show any FPIR, what would be measured at one is empty.
+    Where the strangers are too few to show any FPIR, what would be measured at one is empty.
     """
 
-    rank1: float
-    cmc: Float64
-    fnir_at_fpir: dict[str, float]
-    threshold_at_fpir: dict[str, float]
-    needs: dict[str, int]
-    intervals: dict[str, tuple[float, float]]
+    model: str
     people: int
     enrolled: int
     probes: int
-    mated: int
-    non_mated: int
+    mated_searches: int
+    non_mated_searches: int
     strangers: int
     repeats: int
     failed_to_enrol: int
     people_not_enrolled: int
-    wrong_names: float | None
-    sources: tuple[SourceRow, ...]
-    relatives: SourceRow | None
-    fusions: tuple[FusionRow, ...]
-    sizes: tuple[SizeRow, ...]
-    groups: tuple[GroupErrors, ...]
-    model: str
+    rank1: float
+    cmc: tuple[float, ...]
+    fnir_at_fpir: dict[str, float]
+    threshold_at_fpir: dict[str, float]
+    more_strangers_needed: dict[str, int]
+    intervals_95: dict[str, tuple[float, float]]
+    wrong_names: float | None = None
+    by_source: tuple[SourceRow, ...] = ()
+    relatives: SourceRow | None = None
+    fusions: tuple[FusionRow, ...] = ()
+    gallery_sizes: tuple[SizeRow, ...] = ()
+    groups: tuple[GroupErrors, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IdentificationReport:
+    """An open-set run: its figures, and what its sheet draws.
+
+    false_names: the strangers with the highest scores, each photo once: probe, enrolled photo of the name, score.
+    missed: the enrolled people whose searches missed by most, or came closest to it, with the photo of who came first.
+    """
+
+    figures: IdentificationFigures
     searches: Searches
     relative_searches: Searches | None
     false_names: tuple[Case, ...]
@@ -111,71 +120,10 @@ class IdentificationReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON document's content."""
-        return {
-            "schema_version": 1,
-            "model": self.model,
-            "people": self.people,
-            "enrolled": self.enrolled,
-            "probes": self.probes,
-            "mated_searches": self.mated,
-            "non_mated_searches": self.non_mated,
-            "strangers": self.strangers,
-            "repeats": self.repeats,
-            "failed_to_enrol": self.failed_to_enrol,
-            "people_not_enrolled": self.people_not_enrolled,
-            "rank1": self.rank1,
-            "cmc": [float(v) for v in self.cmc],
-            "fnir_at_fpir": self.fnir_at_fpir,
-            "threshold_at_fpir": self.threshold_at_fpir,
-            "more_strangers_needed": self.needs,
-            "intervals_95": {name: list(pair) for name, pair in self.intervals.items()},
-            "wrong_names": self.wrong_names,
-            "by_source": [_source_dict(row) for row in self.sources],
-            "relatives": _source_dict(self.relatives) if self.relatives else None,
-            "fusions": [
-                {
-                    "fusion": f.fusion,
-                    "margin": f.margin,
-                    "fpir": f.fpir,
-                    "threshold": f.threshold,
-                    "fnir": f.fnir,
-                    "rank1": f.rank1,
-                    "ambiguous": f.ambiguous,
-                }
-                for f in self.fusions
-            ],
-            "gallery_sizes": [
-                {
-                    "gallery_size": s.gallery_size,
-                    "threshold": s.threshold,
-                    "fnir": s.fnir,
-                    "rank1": s.rank1,
-                    "fpir_at_full_threshold": s.fpir_at_full_threshold,
-                    "independent_fpir": s.independent_fpir,
-                }
-                for s in self.sizes
-            ],
-            "groups": [
-                {
-                    "group": g.group,
-                    "mated_searches": g.mated,
-                    "non_mated_searches": g.non_mated,
-                    "fnir": g.fnir,
-                    "fpir": g.fpir,
-                    "fpir_interval_95": g.fpir_interval,
-                    "warning": g.warning,
-                }
-                for g in self.groups
-            ],
-        }
+        return {"schema_version": 1, **asdict(self.figures)}
 
-
-def _source_dict(row: SourceRow) -> dict[str, Any]:
-    return {
-        "source": row.name,
-        "searches": row.searches,
-        "people": row.people,
-        "fpir": row.fpir,
-        "fpir_interval_95": list(row.interval),
-        "warning": row.warning,
-    }
+    def warnings(self) -> list[str]:
+        """Return a line for each source and group whose false positive rate is over twice the whole's."""
+        found = self.figures
+        rows = (*found.by_source, *((found.relatives,) if found.relatives else ()), *found.groups)
+        return [row.warning for row in rows if row.warning]

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from facepipe.evaluate.photo_set import PhotoSet
-from facepipe.evaluate.protocols import PeopleSet
-from facepipe.evaluate.searching import Index
+from facepipe.evaluate.splits import PeopleSet
+from facepipe.types import Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PeopleFaces:
-    """The embedded photos of a PeopleSet: `owner` int64 (n,) is the person of each photo, `number` its place there."""
+    """The embedded photos of a PeopleSet, person by person. owner: int64 (n,), whose each photo is."""
 
     people: PeopleSet
     photos: PhotoSet
-    owner: Index
-    number: Index
+    owner: Int64
 
-    def rows(self, chosen: Sequence[Sequence[int]]) -> Index:
+    def rows(self, chosen: Sequence[Sequence[int]]) -> Int64:
         """Return the rows of chosen photo numbers for each person."""
-        wanted = {(person, number) for person, numbers in enumerate(chosen) for number in numbers}
-        pairs = zip(self.owner.tolist(), self.number.tolist(), strict=True)
-        return np.asarray([row for row, pair in enumerate(pairs) if pair in wanted], np.int64)
+        first = np.searchsorted(self.owner, np.arange(len(self.people)))
+        return np.asarray([first[person] + n for person, numbers in enumerate(chosen) for n in numbers], np.int64)
 
     def named_photos(self, rows: Iterable[int]) -> list[tuple[Path, str]]:
         """Return path and person of rows."""
@@ -35,8 +33,17 @@ class PeopleFaces:
 
 def faces_of(people: PeopleSet, photos: PhotoSet) -> PeopleFaces:
     """Join people and the embeddings of all their photos in order."""
-    owner = np.repeat(np.arange(len(people)), [len(p) for p in people.photos]).astype(np.int64)
-    number = np.concatenate([np.arange(len(p)) for p in people.photos]).astype(np.int64)
+    owner = np.repeat(np.arange(len(people)), [len(own) for own in people.photos])
     if len(owner) != len(photos):
         raise ValueError(f"faces_of: expected {len(owner)} photos, got {len(photos)}")
-    return PeopleFaces(people, photos, owner, number)
+    return PeopleFaces(people, photos, owner)
+
+
+def faces_of_sets(sets: Sequence[PeopleSet], embed: Callable[[Sequence[Path]], PhotoSet]) -> list[PeopleFaces]:
+    """Embed the photos of several sets in one go."""
+    photos = embed([path for people in sets for path in people.all_photos])
+    ends = np.cumsum([len(people.all_photos) for people in sets])
+    return [
+        faces_of(people, photos.take(range(end - len(people.all_photos), end)))
+        for people, end in zip(sets, ends, strict=True)
+    ]

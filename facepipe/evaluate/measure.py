@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from facepipe.errors import NoFaceError
 from facepipe.evaluate.identify import evaluate_people
 from facepipe.evaluate.identify_report import IdentificationReport
-from facepipe.evaluate.labelled import faces_of
+from facepipe.evaluate.labelled import faces_of_sets
+from facepipe.evaluate.pairs import read_pairs
 from facepipe.evaluate.photo_set import PhotoSet
-from facepipe.evaluate.protocols import (
-    PeopleSet,
+from facepipe.evaluate.splits import (
     SplitRule,
     read_families,
     read_groups,
-    read_pairs,
     read_people,
     read_strangers,
     splits,
@@ -64,32 +63,10 @@ def measure_people(
     """
     known = read_people(folders.people)
     trials_of = list(splits(known, rule))
-    outsiders = [(folder.name, read_strangers(folder)) for folder in folders.strangers]
+    outsiders = [read_strangers(folder) for folder in folders.strangers]
     families = list(read_families(folders.relatives).values()) if folders.relatives else []
     group_of = read_groups(folders.groups) if folders.groups else {}
-    sets = [known, *(one for _, one in outsiders), *families]
-    photos = embed([path for one in sets for own in one.photos for path in own])
-    parts = iter(_divide(sets, photos))
-    whole = faces_of(known, next(parts))
-    strangers = [(name, faces_of(one, next(parts))) for name, one in outsiders]
-    relatives = [faces_of(one, next(parts)) for one in families]
-    trials, related = run_trials(whole, trials_of, strangers, relatives, rule.seed)
-    return evaluate_people(
-        trials,
-        related,
-        len(known),
-        sum(len(numbers) for numbers in trials_of[0].probes),
-        photos.fingerprint,
-        trials.group_names(group_of) if group_of else (),
-        target,
-        replicates,
-        rule.seed,
-    )
-
-
-def _divide(sets: Sequence[PeopleSet], photos: PhotoSet) -> Iterator[PhotoSet]:
-    start = 0
-    for one in sets:
-        count = sum(len(own) for own in one.photos)
-        yield photos.take(range(start, start + count))
-        start += count
+    whole, *others = faces_of_sets([known, *outsiders, *families], embed)
+    strangers = [(folder.name, faces) for folder, faces in zip(folders.strangers, others, strict=False)]
+    trials = run_trials(whole, trials_of, strangers, others[len(strangers) :], rule.seed)
+    return evaluate_people(trials, trials.group_names(group_of) if group_of else (), target, replicates, rule.seed)

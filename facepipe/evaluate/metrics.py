@@ -156,34 +156,21 @@ def fnir(hit_scores: ArrayLike, threshold: float) -> float:
     return float(1.0 - np.mean((scores >= threshold) & np.isfinite(scores)))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Reliability:
-    """How well probabilities hold: for each bin its mean prediction, observed share, and count; float64 (bins,)."""
+def calibration_error(
+    probability: ArrayLike, outcome: ArrayLike, weights: ArrayLike | None = None, bins: int = 10
+) -> float:
+    """Return the expected calibration error (ECE): the mean distance of prediction and observation in equally wide bins.
 
-    predicted: Float64
-    observed: Float64
-    count: Float64
-    ece: float
-
-
-def reliability(probability: ArrayLike, outcome: ArrayLike, bins: int = 10) -> Reliability:
-    """Compare predicted probabilities with what happened, in equally wide bins; empty bins hold NaN.
-
-    probability: (n,) 0..1. outcome: (n,) true where the name was right. ece: the expected calibration error, the mean
-    distance of prediction and observation weighted by count (Guo et al. 2017, "On Calibration of Modern Neural
-    Networks").
+    Each bin counts by its weight (Guo et al. 2017, "On Calibration of Modern Neural Networks"). probability: (n,) 0..1.
+    outcome: (n,) true where the name was right. weights: (n,), all 1 when None.
     """
-    predicted, happened = _scores(probability, "probability"), np.asarray(outcome, dtype=np.float64)
+    predicted = _scores(probability, "probability")
     if predicted.min() < 0.0 or predicted.max() > 1.0:
         raise ValueError("probability: expected 0..1")
+    weight = np.ones(len(predicted)) if weights is None else np.asarray(weights, np.float64)
     index = np.minimum((predicted * bins).astype(np.int64), bins - 1)
-    count = np.bincount(index, minlength=bins).astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        mean = np.bincount(index, weights=predicted, minlength=bins) / count
-        share = np.bincount(index, weights=happened, minlength=bins) / count
-    filled = count > 0
-    error = float(np.sum(np.abs(mean - share)[filled] * count[filled]) / count.sum())
-    return Reliability(mean, share, count, error)
+    gap = np.bincount(index, weights=weight * (predicted - np.asarray(outcome, np.float64)), minlength=bins)
+    return float(np.abs(gap).sum() / weight.sum())
 
 
 def by_group(groups: Sequence[str]) -> dict[str, NDArray[np.int64]]:

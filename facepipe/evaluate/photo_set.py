@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,13 +82,17 @@ def choose_face(image: Image, faces: Sequence[Face], rule: str) -> int | None:
     raise ValueError(f"choose_face: expected largest or centre, got {rule}")
 
 
+#: Of one photo: vector (d,), box (4,), quality (7,), and why it has none of them.
+_Row = tuple[Float32, Float32, Float32, str]
+
+
 def embed_photos(
     paths: Sequence[Path],
     describer: Describer,
     rule: str = "largest",
     cache: Path | None = None,
     progress: Progress | None = None,
-    options: str = "",
+    options: object = "",
     max_side: int | None = 1280,
 ) -> PhotoSet:
     """Embed the chosen face of each photo.
@@ -97,6 +101,7 @@ def embed_photos(
     cache: an .npz file that is read when it exists and written when something was added; a row counts while the photo's size
         and time of change, the embedder, the detector and `options` are the same.
     progress: called with the number of photos just done.
+    options: the detector's.
     max_side: larger photos may be reduced while they are decoded.
 
     A photo that is damaged or has no face is a failure to enrol and is listed in `failures`.
@@ -107,41 +112,23 @@ def embed_photos(
     embedder = describer.embedder
     key = f"{_LAYOUT}|{embedder.fingerprint}|{describer.detector.name}|{options}|{rule}"
     known = _load(cache, key) if cache else {}
-    rows: dict[str, _Row] = {}
-    waiting: list[tuple[Path, str]] = []
-    for path in dict.fromkeys(paths):
-        name = _identity(path)
-        if name in known:
-            rows[name] = known[name]
-        else:
-            waiting.append((path, name))
-    if progress and rows:
-        progress(len(rows))
+    names = [_identity(path) for path in paths]
+    waiting = {name: path for name, path in zip(names, paths, strict=True) if name not in known}
+    if progress and (done := len(set(names) - set(waiting))):
+        progress(done)
     for start in range(0, len(waiting), _BATCH):
-        part = waiting[start : start + _BATCH]
-        rows.update(_embed(part, describer, rule, max_side))
+        part = list(waiting.items())[start : start + _BATCH]
+        known.update(_embed(part, describer, rule, max_side))
         if progress:
             progress(len(part))
     if cache and waiting:
-        _save(cache, key, {**known, **rows}, embedder.dim)
-    chosen = [rows[_identity(path)] for path in paths]
-    return PhotoSet(
-        tuple(paths),
-        _stack([row.vector for row in chosen], embedder.dim),
-        np.asarray([not row.reason for row in chosen], np.bool_),
-        _stack([row.box for row in chosen], 4),
-        _stack([row.quality for row in chosen], len(QUALITY)),
-        {path: row.reason for path, row in zip(paths, chosen, strict=True) if row.reason},
-        embedder.fingerprint,
-    )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Row:
-    vector: Float32
-    box: Float32
-    quality: Float32
-    reason: str
+        with own_file(cache) as file:
+            columns = _columns(list(known.values()), embedder.dim)
+            arrays: dict[str, Any] = dict(zip(("key", "names", *_COLUMNS), (key, list(known), *columns), strict=True))
+            np.savez(file, **arrays)
+    vectors, boxes, quality, reasons = _columns([known[name] for name in names], embedder.dim)
+    failures = {path: str(reason) for path, reason in zip(paths, reasons, strict=True) if reason}
+    return PhotoSet(tuple(paths), vectors, reasons == "", boxes, quality, failures, embedder.fingerprint)
 
 
 def _identity(path: Path) -> str:
@@ -152,32 +139,41 @@ def _identity(path: Path) -> str:
     return f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
-def _embed(part: Sequence[tuple[Path, str]], describer: Describer, rule: str, max_side: int | None) -> dict[str, _Row]:
+def _embed(part: Sequence[tuple[str, Path]], describer: Describer, rule: str, max_side: int | None) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     images: list[tuple[str, Image]] = []
-    for path, name in part:
+    for name, path in part:
         try:
             images.append((name, read_image(path, max_side=max_side)))
         except ImageError as error:
             rows[name] = _failed(describer.embedder.dim, f"unreadable: {error}")
-    for (name, image), out in zip(images, describer.describe([image for _, image in images]), strict=True):
-        at = choose_face(image, out.faces, rule)
+    for (name, image), photo in zip(images, describer.describe([image for _, image in images]), strict=True):
+        at = choose_face(image, photo.faces, rule)
         if at is None:
             rows[name] = _failed(describer.embedder.dim, "no face found")
             continue
-        face = out.faces[at]
-        q = face.quality
-        measured = [face.score, q.size, q.sharpness, q.yaw, q.pitch, q.roll, q.edge_density]
-        rows[name] = _Row(out.embeddings.vectors[at], face.box, np.asarray(measured, np.float32), "")
+        face = photo.faces[at]
+        measured = np.asarray([face.score, *astuple(face.quality)], np.float32)
+        rows[name] = (photo.embeddings.vectors[at], face.box, measured, "")
     return rows
 
 
 def _failed(dim: int, reason: str) -> _Row:
-    return _Row(np.zeros(dim, np.float32), np.zeros(4, np.float32), np.zeros(len(QUALITY), np.float32), reason)
+    return np.zeros(dim, np.float32), np.zeros(4, np.float32), np.zeros(len(QUALITY), np.float32), reason
 
 
-def _stack(rows: list[Float32], width: int) -> Float32:
-    return np.stack(rows).astype(np.float32) if rows else np.zeros((0, width), np.float32)
+_COLUMNS = ("vectors", "boxes", "quality", "reasons")
+
+
+def _columns(rows: Sequence[_Row], dim: int) -> tuple[Float32, Float32, Float32, NDArray[np.str_]]:
+    """Return rows as arrays: vectors (n, d), boxes (n, 4), quality (n, 7), reasons (n,)."""
+    vectors, boxes, quality, reasons = zip(*rows, strict=True) if rows else ((),) * 4
+    return (
+        np.reshape(np.asarray(vectors, np.float32), (-1, dim)),
+        np.reshape(np.asarray(boxes, np.float32), (-1, 4)),
+        np.reshape(np.asarray(quality, np.float32), (-1, len(QUALITY))),
+        np.asarray(reasons, np.str_),
+    )
 
 
 def _load(cache: Path, key: str) -> dict[str, _Row]:
@@ -186,24 +182,8 @@ def _load(cache: Path, key: str) -> dict[str, _Row]:
         with np.load(cache, allow_pickle=False) as stored:
             if str(stored["key"]) != key:
                 return {}
-            columns: list[Any] = [stored[name] for name in ("names", "vectors", "boxes", "quality", "reasons")]
+            names, vectors, boxes, quality, reasons = (stored[name] for name in ("names", *_COLUMNS))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return {}
-    return {
-        str(name): _Row(vector, box, quality, str(reason))
-        for name, vector, box, quality, reason in zip(*columns, strict=True)
-    }
-
-
-def _save(cache: Path, key: str, rows: dict[str, _Row], dim: int) -> None:
-    """Write whole or not at all."""
-    with own_file(cache) as file:
-        np.savez(
-            file,
-            key=np.asarray(key),
-            names=np.asarray(list(rows)),
-            vectors=_stack([row.vector for row in rows.values()], dim),
-            boxes=_stack([row.box for row in rows.values()], 4),
-            quality=_stack([row.quality for row in rows.values()], len(QUALITY)),
-            reasons=np.asarray([row.reason for row in rows.values()]),
-        )
+    rows = zip(vectors, boxes, quality, map(str, reasons), strict=True)
+    return dict(zip(map(str, names), rows, strict=True))

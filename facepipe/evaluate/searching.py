@@ -6,16 +6,15 @@ Shared by the open-set protocol (`identify`) and by calibration.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.evaluate.metrics import Float64
 from facepipe.evaluate.photo_set import QUALITY
-from facepipe.types import Float32
-
-Index = NDArray[np.int64]
+from facepipe.types import Float32, Int64
 
 #: Ways to make one score of a person's enrolled faces. `mean` is what the gallery's templates are.
 FUSIONS = ("mean", "weighted", "best")
@@ -39,7 +38,7 @@ def quality_weight(quality: Float32) -> Float64:
     return np.asarray(np.sqrt(size * sharp) * frontal * np.clip(column["score"], 0.1, 1.0), dtype=np.float64)
 
 
-def fuse(vectors: Float32, owners: Index, people: int, weights: Float64 | None = None) -> Float64:
+def fuse(vectors: Float32, owners: Int64, people: int, weights: Float64 | None = None) -> Float64:
     """Return the unit mean of each person's vectors, (people, d); zeros for a person without one.
 
     vectors: (n, d). owners: (n,), 0-based person. weights: (n,), all 1 when None.
@@ -51,7 +50,7 @@ def fuse(vectors: Float32, owners: Index, people: int, weights: Float64 | None =
 
 
 def person_scores(
-    probes: Float32, vectors: Float32, owners: Index, people: int, fusion: str, quality: Float32 | None = None
+    probes: Float32, vectors: Float32, owners: Int64, people: int, fusion: str, quality: Float32 | None = None
 ) -> Float64:
     """Return the score of each probe with each person, (probes, people); -inf for a person without a vector.
 
@@ -89,13 +88,13 @@ class Searches:
 
     top: Float64
     second: Float64
-    best: Index
+    best: Int64
     right: NDArray[np.bool_]
     rank: Float64
     mated: NDArray[np.bool_]
-    unit: Index
-    source: Index
-    trial: Index
+    unit: Int64
+    source: Int64
+    trial: Int64
     sources: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -122,26 +121,19 @@ class Searches:
 
     def take(self, chosen: NDArray[np.bool_]) -> Searches:
         """Return the chosen searches."""
-        return Searches(
-            self.top[chosen],
-            self.second[chosen],
-            self.best[chosen],
-            self.right[chosen],
-            self.rank[chosen],
-            self.mated[chosen],
-            self.unit[chosen],
-            self.source[chosen],
-            self.trial[chosen],
-            self.sources,
-        )
+        columns: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _COLUMNS}
+        return replace(self, **columns)
+
+
+_COLUMNS = ("top", "second", "best", "right", "rank", "mated", "unit", "source", "trial")
 
 
 def rank_searches(
     scores: Float64,
     found: NDArray[np.bool_],
-    mates: Index,
-    units: Index,
-    source: Index,
+    mates: Int64,
+    units: Int64,
+    source: Int64,
     sources: Sequence[str],
     trial: int = 0,
 ) -> Searches:
@@ -176,16 +168,5 @@ def rank_searches(
 
 def join(parts: Sequence[Searches]) -> Searches:
     """Join searches of several repetitions; their sources must be the same."""
-    first = parts[0]
-    return Searches(
-        np.concatenate([p.top for p in parts]),
-        np.concatenate([p.second for p in parts]),
-        np.concatenate([p.best for p in parts]),
-        np.concatenate([p.right for p in parts]),
-        np.concatenate([p.rank for p in parts]),
-        np.concatenate([p.mated for p in parts]),
-        np.concatenate([p.unit for p in parts]),
-        np.concatenate([p.source for p in parts]),
-        np.concatenate([p.trial for p in parts]),
-        first.sources,
-    )
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
+    return replace(parts[0], **columns)

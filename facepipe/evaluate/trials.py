@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from facepipe.evaluate.labelled import PeopleFaces
 from facepipe.evaluate.metrics import Float64
-from facepipe.evaluate.protocols import Split
-from facepipe.evaluate.searching import FUSIONS, Index, Searches, join, person_scores, rank_searches
-from facepipe.types import Float32
+from facepipe.evaluate.searching import FUSIONS, Searches, join, person_scores, rank_searches
+from facepipe.evaluate.splits import Split
+from facepipe.types import Float32, Int64
 
 #: No family has as many members: numbers the relatives apart.
 _FAMILY = 10_000
@@ -23,30 +23,36 @@ _FAMILY = 10_000
 class Trials:
     """The searches of all repetitions, for each fusion, and what the gallery-size curve needs.
 
-    probe_photos, rivals: for each search of the default fusion the probe's photo and person, and an enrolled photo of
-    the person who came first. galleries: for each repetition the scores of the default fusion, (probes, enrolled), each
-    probe's column, and whether it has a face. boxes: for each photo that of its face.
+    searches: by fusion.
+    relatives: the searches of relatives of enrolled people, None where there are none.
+    galleries: for each repetition the scores of the default fusion, (probes, enrolled), each probe's column, and whether it has a
+    face.
+    model: fingerprint of the embedder.
+    people, enrolled: how many there are, and how many of them a repetition enrols.
+    probes: photos of them that search in a repetition.
+    not_enrollable: people without a usable photo to enrol. failed_probes: photos without a face.
+    probe_photos, rivals: for each search of the default fusion the probe's photo and person, and an enrolled photo of the person
+    who came first.
+    boxes: for each photo that of its face.
     """
 
     searches: dict[str, Searches]
-    galleries: list[tuple[Float64, Index, NDArray[np.bool_]]]
+    relatives: Searches | None
+    galleries: list[tuple[Float64, Int64, NDArray[np.bool_]]]
+    model: str
+    people: int
     enrolled: int
+    probes: int
     not_enrollable: int
     failed_probes: int
-    units: int
     probe_photos: list[tuple[Path, str]]
     rivals: list[Path]
     boxes: dict[Path, Float32]
 
     def group_names(self, groups: Mapping[str, str]) -> list[str]:
         """Return the group of each search: looked up by the photo's path, its last two parts, its name, then the person."""
-        return [
-            next(
-                (groups[key] for key in (str(path), f"{person}/{path.name}", path.name, person) if key in groups),
-                "(none)",
-            )
-            for path, person in self.probe_photos
-        ]
+        keys = ((str(path), f"{person}/{path.name}", path.name, person) for path, person in self.probe_photos)
+        return [next((groups[key] for key in own if key in groups), "(none)") for own in keys]
 
 
 def run_trials(
@@ -55,14 +61,12 @@ def run_trials(
     strangers: Sequence[tuple[str, PeopleFaces]],
     families: Sequence[PeopleFaces] = (),
     seed: int = 0,
-) -> tuple[Trials, Searches | None]:
+) -> Trials:
     """Search every probe of every split; families: sets of relatives; one of each is enrolled and the others search.
 
     A family is tried on its own: its enrolled member joins the gallery of the split, so the gallery grows by one.
-    The second value holds the relatives' searches (None without families).
     """
     sources = ("enrolled", "not enrolled", *(name for name, _ in strangers))
-    units = len(known.people) + sum(len(s.people) for _, s in strangers)
     vectors, found, quality = known.photos.vectors, known.photos.found, known.photos.quality
     parts: dict[str, list[Searches]] = {fusion: [] for fusion in FUSIONS}
     relatives: list[Searches] = []
@@ -97,17 +101,22 @@ def run_trials(
             one = _search_relatives(family, number, vectors[gallery], owners, len(split.enrolled), generator, trial)
             if one is not None:
                 relatives.append(one)
-    boxes = {
-        path: box
-        for s in (known, *(s for _, s in strangers))
-        for path, box in zip(s.photos.paths, s.photos.boxes, strict=True)
-    }
-    joined = {fusion: join(list_) for fusion, list_ in parts.items()}
-    failed = int((~found).sum()) + sum(int((~s.photos.found).sum()) for _, s in strangers)
-    trials = Trials(
-        joined, galleries, len(splits[0].enrolled), len(failed_people), failed, units, photos, rivals, boxes
+    sets = [one.photos for one in (known, *(s for _, s in strangers))]
+    boxes = {path: box for one in sets for path, box in zip(one.paths, one.boxes, strict=True)}
+    return Trials(
+        {fusion: join(list_) for fusion, list_ in parts.items()},
+        join(relatives) if relatives else None,
+        galleries,
+        known.photos.fingerprint,
+        len(known.people),
+        len(splits[0].enrolled),
+        sum(map(len, splits[0].probes)),
+        len(failed_people),
+        sum(int((~one.found).sum()) for one in sets),
+        photos,
+        rivals,
+        boxes,
     )
-    return trials, join(relatives) if relatives else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,12 +125,12 @@ class _Probes:
 
     vectors: Float32
     found: NDArray[np.bool_]
-    mates: Index
-    unit: Index
-    source: Index
+    mates: Int64
+    unit: Int64
+    source: Int64
 
 
-def _probes(known: PeopleFaces, rows: Index, mates: Index, strangers: Sequence[PeopleFaces]) -> _Probes:
+def _probes(known: PeopleFaces, rows: Int64, mates: Int64, strangers: Sequence[PeopleFaces]) -> _Probes:
     """Put the probes of known people (rows of `known`, each with its person's column or -1) before all photos of strangers."""
     starts = np.cumsum([len(known.people), *(len(s.people) for s in strangers)])
     return _Probes(
@@ -137,7 +146,7 @@ def _search_relatives(
     family: PeopleFaces,
     number: int,
     gallery: Float32,
-    owners: Index,
+    owners: Int64,
     people: int,
     generator: np.random.Generator,
     trial: int,

@@ -7,7 +7,7 @@ accuracy either is a wrong decision.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from facepipe.evaluate import metrics
 from facepipe.evaluate.bootstrap import band, bootstrap_verification, interval
 from facepipe.evaluate.bounds import clopper_pearson
 from facepipe.evaluate.metrics import Float64
+from facepipe.evaluate.pairs import PairList
 from facepipe.evaluate.photo_set import PhotoSet
-from facepipe.evaluate.protocols import PairList
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 #: FARs at which the ROC's band is drawn.
@@ -27,82 +27,63 @@ GRID: Float64 = np.logspace(-5, 0, 101)
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """One group: its size, its accuracy, EER, and its FAR and TAR at the whole's threshold, with 95 % intervals."""
+    """One group: its size, its accuracy, EER, and its FAR and TAR at the whole's threshold."""
 
     group: str
     pairs: int
     accuracy: float
     eer: float | None
     far: float | None
-    far_interval: tuple[float, float] | None
+    far_interval_95: tuple[float, float] | None
     tar: float | None
     warning: str | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class VerificationReport:
-    """All figures of one verification run. Rates are shares 0..1, intervals are 95 % over people.
+@dataclass(frozen=True, slots=True)
+class VerificationFigures:
+    """What the JSON document of a verification run holds. Rates are shares 0..1, intervals are 95 % over people.
 
-    tar_at_far: only FARs that the number of impostor pairs supports; `needs` says how many pairs the others lack.
-    scores: float64 (pairs,), -inf where a photo failed.
+    tar_at_far: only FARs that the number of impostor pairs supports; `more_impostor_pairs_needed` says how many the others lack.
     """
 
+    model: str
+    pairs: int
+    genuine: int
+    impostor: int
+    photos: int
+    failed_to_enrol: int
+    failed_pairs: int
     accuracy: float
     accuracy_sd: float
-    fold_accuracy: tuple[float, ...]
+    accuracy_by_fold: tuple[float, ...]
     auc: float
     eer: float
     eer_threshold: float
     tar_at_far: dict[str, float]
     threshold_at_far: dict[str, float]
-    needs: dict[str, int]
-    intervals: dict[str, tuple[float, float]]
-    genuine: int
-    impostor: int
-    failed_photos: int
-    failed_pairs: int
+    more_impostor_pairs_needed: dict[str, int]
+    intervals_95: dict[str, tuple[float, float]]
     groups: tuple[GroupRow, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VerificationReport:
+    """A verification run: its figures, and what its sheet draws. scores: float64 (pairs,), -inf where a photo failed."""
+
+    figures: VerificationFigures
     scores: Float64
     pairs: PairList
     photos: PhotoSet
-    grid_band: tuple[Float64, Float64] | None = field(default=None)
+    grid_band: tuple[Float64, Float64] | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON document's content."""
-        return {
-            "schema_version": 1,
-            "model": self.photos.fingerprint,
-            "pairs": len(self.pairs),
-            "genuine": self.genuine,
-            "impostor": self.impostor,
-            "photos": len(self.photos),
-            "failed_to_enrol": self.failed_photos,
-            "failed_pairs": self.failed_pairs,
-            "accuracy": self.accuracy,
-            "accuracy_sd": self.accuracy_sd,
-            "accuracy_by_fold": list(self.fold_accuracy),
-            "auc": self.auc,
-            "eer": self.eer,
-            "eer_threshold": self.eer_threshold,
-            "tar_at_far": self.tar_at_far,
-            "threshold_at_far": self.threshold_at_far,
-            "more_impostor_pairs_needed": self.needs,
-            "intervals_95": {name: list(pair) for name, pair in self.intervals.items()},
-            "groups": [
-                {
-                    "group": row.group,
-                    "pairs": row.pairs,
-                    "accuracy": row.accuracy,
-                    "eer": row.eer,
-                    "far": row.far,
-                    "far_interval_95": row.far_interval,
-                    "tar": row.tar,
-                    "warning": row.warning,
-                }
-                for row in self.groups
-            ],
-            "failures": {str(path): reason for path, reason in self.photos.failures.items()},
-        }
+        failures = {str(path): reason for path, reason in self.photos.failures.items()}
+        return {"schema_version": 1, **asdict(self.figures), "failures": failures}
+
+    def warnings(self) -> list[str]:
+        """Return a line for each group whose false positive rate is over twice the whole's."""
+        return [row.warning for row in self.figures.groups if row.warning]
 
 
 def rate_key(rate: float) -> str:
@@ -141,35 +122,35 @@ def evaluate_pairs(pairs: PairList, photos: PhotoSet, replicates: int = 1000, se
     )
     intervals = {"auc": interval(replicas.auc), "eer": interval(replicas.eer)}
     intervals |= {f"tar_at_far_{rate_key(far)}": interval(replicas.tar[:, i]) for i, far in enumerate(fars)}
+    spread = float(np.std(folds, ddof=1)) if len(folds) > 1 else 0.0
     if len(folds) > 1:
         from scipy.stats import t
 
         # Folds share no people, so they are the resampling: Student's t over folds.
-        half = float(t.ppf(0.975, len(folds) - 1) * np.std(folds, ddof=1) / np.sqrt(len(folds)))
-        middle = float(np.mean(folds))
-        intervals["accuracy"] = (middle - half, min(1.0, middle + half))
+        half = float(t.ppf(0.975, len(folds) - 1) * spread / np.sqrt(len(folds)))
+        intervals["accuracy"] = (float(np.mean(folds)) - half, min(1.0, float(np.mean(folds)) + half))
     error, at = metrics.eer(same, other)
-    return VerificationReport(
+    figures = VerificationFigures(
+        model=photos.fingerprint,
+        pairs=len(pairs),
+        genuine=int(pairs.same.sum()),
+        impostor=int((~pairs.same).sum()),
+        photos=len(photos),
+        failed_to_enrol=int((~photos.found).sum()),
+        failed_pairs=int((~done).sum()),
         accuracy=float(np.mean(folds)),
-        accuracy_sd=float(np.std(folds, ddof=1)) if len(folds) > 1 else 0.0,
-        fold_accuracy=tuple(folds),
+        accuracy_sd=spread,
+        accuracy_by_fold=tuple(folds),
         auc=metrics.auc(same, other),
         eer=error,
         eer_threshold=at,
         tar_at_far={rate_key(far): metrics.tar_at_far(same, other, far) for far in fars},
         threshold_at_far={rate_key(far): metrics.threshold_at(other, far) for far in fars},
-        needs={rate_key(far): metrics.missing(far, len(other)) for far in FARS if far not in fars},
-        intervals=intervals,
-        genuine=int(pairs.same.sum()),
-        impostor=int((~pairs.same).sum()),
-        failed_photos=int((~photos.found).sum()),
-        failed_pairs=int((~done).sum()),
+        more_impostor_pairs_needed={rate_key(far): metrics.missing(far, len(other)) for far in FARS if far not in fars},
+        intervals_95=intervals,
         groups=_groups(scores, pairs, fars),
-        scores=scores,
-        pairs=pairs,
-        photos=photos,
-        grid_band=band(replicas.curve) if len(replicas.curve) else None,
     )
+    return VerificationReport(figures, scores, pairs, photos, band(replicas.curve) if len(replicas.curve) else None)
 
 
 def _fold_accuracy(scores: Float64, same: NDArray[np.bool_], fold: NDArray[np.int64]) -> list[float]:
@@ -207,7 +188,7 @@ def _groups(scores: Float64, pairs: PairList, fars: list[float]) -> tuple[GroupR
                 accuracy=metrics.accuracy(same, other, decide),
                 eer=metrics.eer(same, tried)[0] if len(same) and len(tried) and np.isfinite(same).any() else None,
                 far=passed / len(tried) if len(tried) else None,
-                far_interval=clopper_pearson(passed, len(tried)) if len(tried) else None,
+                far_interval_95=clopper_pearson(passed, len(tried)) if len(tried) else None,
                 tar=1.0 - metrics.fnir(same, threshold) if len(same) else None,
                 warning=group_warning(name, "FAR", passed, len(tried), overall),
             )

@@ -12,8 +12,8 @@ import numpy as np
 from facepipe.embed.alignment import align, similarity_transforms
 from facepipe.errors import ImageError
 from facepipe.evaluate import metrics
+from facepipe.evaluate.pairs import PairList, read_pairs
 from facepipe.evaluate.photo_set import choose_face
-from facepipe.evaluate.protocols import PairList, read_pairs
 from facepipe.files.atomic import atomic_file
 from facepipe.images import read_image
 from facepipe.types import Detector, Float32, Int64, UInt8

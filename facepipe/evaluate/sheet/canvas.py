@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,13 +112,26 @@ def histogram(axes: Axes, series: Sequence[tuple[Float64, str, str]]) -> None:
     axes.set_ylim(0, axes.get_ylim()[1] * (1.1 + 0.09 * ((len(series) + 1) // 2)))
 
 
-def threshold_line(axes: Axes, value: float, name: str) -> None:
-    """Mark a score by a dashed line with its name written along it."""
+def threshold_lines(axes: Axes, thresholds: Mapping[str, float], rate: str, keys: Sequence[str]) -> None:
+    """Mark thresholds by dashed lines with the rate that each is for written along it; keys: of which rates."""
+    for key in keys:
+        if key in thresholds:
+            _threshold_line(axes, thresholds[key], f"{rate} {100 * float(key):g} %")
+
+
+def _threshold_line(axes: Axes, value: float, name: str) -> None:
     axes.axvline(value, ymax=0.74, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.annotate(
         f"{name}: {value:.2f} ", (value, 0.74), xycoords=("data", "axes fraction"), rotation=90, fontsize=8.5,
         ha="right", va="top", color=INK, bbox=BEHIND,
     )  # fmt: skip
+
+
+def draw_curve(axes: Axes, x: Float64, y: Float64, band: tuple[Float64, Float64, Float64] | None) -> None:
+    """Draw a curve and its band (x, low, high)."""
+    if band:
+        axes.fill_between(*band, color=BLUE, alpha=0.16, linewidth=0)
+    axes.plot(x, y, color=BLUE, linewidth=2)
 
 
 def too_few(axes: Axes, title: str, *lines: str) -> None:

@@ -25,15 +25,9 @@ def draw_cases(figure: Figure, place: Any, title: str, cases: Sequence[Case], co
     inner = place.subgridspec(1, 6, wspace=0.10)
     for number, case in enumerate(cases[:6]):
         axes = figure.add_subplot(inner[0, number])
-        pair = np.concatenate(
-            [
-                _crop(case.first, case.first_box),
-                np.full((_SIDE, 3, 3), 255, np.uint8),
-                _crop(case.second, case.second_box),
-            ],
-            axis=1,
-        )
-        axes.imshow(pair, interpolation="lanczos")
+        gap = np.full((_SIDE, 3, 3), 255, np.uint8)
+        sides = [_crop(case.first, case.first_box), gap, _crop(case.second, case.second_box)]
+        axes.imshow(np.concatenate(sides, axis=1), interpolation="lanczos")
         axes.set_axis_off()
         axes.text(
             _SIDE, _SIDE + 5, f"{case.score:.3f}", ha="center", va="top", fontsize=10.5, fontweight="bold", color=colour

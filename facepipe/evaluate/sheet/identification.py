@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from facepipe.evaluate import metrics
 from facepipe.evaluate.identify import GRID
-from facepipe.evaluate.identify_report import IdentificationReport
+from facepipe.evaluate.identify_report import IdentificationFigures, IdentificationReport
 from facepipe.evaluate.sheet.canvas import (
     BEHIND,
     BLUE,
@@ -17,10 +18,11 @@ from facepipe.evaluate.sheet.canvas import (
     INK,
     RED,
     TONES,
+    draw_curve,
     histogram,
     percent_axis,
     sheet_figure,
-    threshold_line,
+    threshold_lines,
     too_few,
 )
 from facepipe.evaluate.sheet.cases import draw_cases
@@ -32,24 +34,25 @@ if TYPE_CHECKING:
 
 def identification_sheet(report: IdentificationReport, out: Path, title: str) -> None:
     """Draw an identification report into `out` (.png, .svg or .pdf), written whole or not at all."""
-    with sheet_figure(out, title, _identification_line(report), rows=4) as (figure, grid):
+    found = report.figures
+    with sheet_figure(out, title, _identification_line(found), rows=4) as (figure, grid):
         _search_scores(figure.add_subplot(grid[0, 4:8]), report)
-        _cmc(figure.add_subplot(grid[0, 8:12]), report)
-        for place, heading, panel in (
-            (grid[0, 0:4], "DET: misses against false names", _fnir_fpir),
-            (grid[1, 0:4], "FNIR by gallery size", _by_size),
-            (grid[1, 4:8], "Fusion of a person's faces, and margin", _by_fusion),
-            (grid[1, 8:12], "FPIR by source", _by_source),
-        ):
+        _cmc(figure.add_subplot(grid[0, 8:12]), found)
+        are = "is" if found.strangers == 1 else "are"
+        few = f"{plural(found.strangers, 'stranger')} {are} too few for a rate of false names"
+        needed = f"{min(found.more_strangers_needed.values(), default=0):,} more are needed for an FPIR of 10 %"
+        panels: tuple[tuple[Any, str, Callable[[Axes], None]], ...] = (
+            (grid[0, 0:4], "DET: misses against false names", lambda axes: _fnir_fpir(axes, report)),
+            (grid[1, 0:4], "FNIR by gallery size", lambda axes: _by_size(axes, found)),
+            (grid[1, 4:8], "Fusion of a person's faces, and margin", lambda axes: _by_fusion(axes, found)),
+            (grid[1, 8:12], "FPIR by source", lambda axes: _by_source(axes, found)),
+        )
+        for place, heading, panel in panels:
             axes = figure.add_subplot(place)
-            if report.fnir_at_fpir:
-                panel(axes, report)
+            if found.fnir_at_fpir:
+                panel(axes)
             else:
-                are = "is" if report.strangers == 1 else "are"
-                few = f"{plural(report.strangers, 'stranger')} {are} too few for a rate of false names"
-                too_few(
-                    axes, heading, few, f"{min(report.needs.values(), default=0):,} more are needed for an FPIR of 10 %"
-                )
+                too_few(axes, heading, few, needed)
         for row, name, cases, colour in (
             (2, "Strangers with the highest scores: stranger, and whose name it would get", report.false_names, RED),
             (3, "Enrolled people who were hardest to recognise: probe, and who came first", report.missed, BLUE),
@@ -57,32 +60,29 @@ def identification_sheet(report: IdentificationReport, out: Path, title: str) ->
             draw_cases(figure, grid[row, :], name, cases, colour)
 
 
-def _identification_line(report: IdentificationReport) -> str:
+def _identification_line(found: IdentificationFigures) -> str:
     rates = [
-        f"rank-1 {100 * report.rank1:.1f} %",
-        *(f"FNIR {100 * v:.1f} % at FPIR {100 * float(k):g} %" for k, v in report.fnir_at_fpir.items()),
+        f"rank-1 {100 * found.rank1:.1f} %",
+        *(f"FNIR {100 * v:.1f} % at FPIR {100 * float(k):g} %" for k, v in found.fnir_at_fpir.items()),
     ]
     return (
-        f"{',  '.join(rates)}      {report.enrolled} of {report.people} people enrolled, "
-        f"{plural(report.strangers, 'stranger')}, {plural(report.repeats, 'repetition')}, "
-        f"{plural(report.failed_to_enrol, 'photo')} failed to enrol; "
+        f"{',  '.join(rates)}      {found.enrolled} of {found.people} people enrolled, "
+        f"{plural(found.strangers, 'stranger')}, {plural(found.repeats, 'repetition')}, "
+        f"{plural(found.failed_to_enrol, 'photo')} failed to enrol; "
         "bands: 95 % over people"
     )
 
 
 def _fnir_fpir(axes: Axes, report: IdentificationReport) -> None:
-    outside, hits = report.searches.strangers(), report.searches.hits()
-    lowest = 1.0 / report.strangers
+    found, outside, hits = report.figures, report.searches.strangers(), report.searches.hits()
+    lowest = 1.0 / found.strangers
     thresholds = np.unique(outside)[::-1]
     fpir = metrics.accepted_share(outside, thresholds)
     fnir = 1.0 - metrics.accepted_share(hits, thresholds)
-    if report.grid_band:
-        low, high = report.grid_band
-        shown = lowest <= GRID
-        axes.fill_between(GRID[shown], low[shown], high[shown], color=BLUE, alpha=0.16, linewidth=0)
-    kept = fpir >= lowest / 2
-    axes.plot(fpir[kept], fnir[kept], color=BLUE, linewidth=2)
-    for key, value in report.fnir_at_fpir.items():
+    shown, kept = lowest <= GRID, fpir >= lowest / 2
+    band = report.grid_band and (GRID[shown], report.grid_band[0][shown], report.grid_band[1][shown])
+    draw_curve(axes, fpir[kept], fnir[kept], band)
+    for key, value in found.fnir_at_fpir.items():
         axes.plot(float(key), value, "o", color=BLUE, markersize=5)
         axes.annotate(f"{100 * value:.1f} %", (float(key), value), (7, 6), textcoords="offset points", color=INK)
     axes.set(xscale="log", xlim=(lowest, 1), ylim=(0, None), title="DET: misses against false names")
@@ -101,17 +101,19 @@ def _search_scores(axes: Axes, report: IdentificationReport) -> None:
     if report.relative_searches is not None:
         series.append((report.relative_searches.top, GREY, "relatives of the enrolled"))
     histogram(axes, series)
-    for key in ("0.1", "0.01"):
-        if key in report.threshold_at_fpir:
-            threshold_line(axes, report.threshold_at_fpir[key], f"FPIR {100 * float(key):g} %")
+    threshold_lines(axes, report.figures.threshold_at_fpir, "FPIR", ("0.1", "0.01"))
     axes.set(xlabel="similarity of the best candidate", title="Scores of searches")
 
 
-def _cmc(axes: Axes, report: IdentificationReport) -> None:
-    ranks = np.arange(1, len(report.cmc) + 1)
-    axes.plot(ranks, report.cmc, color=BLUE, linewidth=2, marker="o", markersize=4)
+def _cmc(axes: Axes, found: IdentificationFigures) -> None:
+    ranks = np.arange(1, len(found.cmc) + 1)
+    axes.plot(ranks, found.cmc, color=BLUE, linewidth=2, marker="o", markersize=4)
     axes.annotate(
-        f"rank-1 {100 * report.rank1:.1f} %", (1, report.rank1), (9, -16), textcoords="offset points", color=INK
+        f"rank-1 {100 * found.rank1:.1f} %",
+        (1, found.rank1),
+        (9, -16),
+        textcoords="offset points",
+        color=INK,
     )
     axes.set(
         xlabel="rank",
@@ -119,20 +121,20 @@ def _cmc(axes: Axes, report: IdentificationReport) -> None:
         title="CMC, closed set",
         xlim=(0.5, len(ranks) + 0.5),
     )
-    axes.set_ylim(max(0.0, report.rank1 - 0.08), 1.008)
+    axes.set_ylim(max(0.0, found.rank1 - 0.08), 1.008)
     axes.set_xticks(ranks if len(ranks) < 5 else [k for k in (1, 5, 10, 15, 20) if k <= len(ranks)])
     percent_axis(axes.yaxis)
 
 
-def _by_size(axes: Axes, report: IdentificationReport) -> None:
-    sizes = [row.gallery_size for row in report.sizes]
-    axes.plot(sizes, [row.fnir for row in report.sizes], color=BLUE, linewidth=2, marker="o", markersize=4)
-    target = report.fusions[0].fpir
+def _by_size(axes: Axes, found: IdentificationFigures) -> None:
+    sizes = [row.gallery_size for row in found.gallery_sizes]
+    axes.plot(sizes, [row.fnir for row in found.gallery_sizes], color=BLUE, linewidth=2, marker="o", markersize=4)
+    target = found.fusions[0].fpir
     axes.set(title=f"FNIR at FPIR {100 * target:g} %, by gallery size", xlabel="people in the gallery", ylabel="FNIR")
-    axes.set(xscale="log", ylim=(0, 1.15 * max(row.fnir for row in report.sizes) + 0.005))
+    axes.set(xscale="log", ylim=(0, 1.15 * max(row.fnir for row in found.gallery_sizes) + 0.005))
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
-    for row in report.sizes:
+    for row in found.gallery_sizes:
         axes.annotate(
             f"{row.threshold:.2f}", (row.gallery_size, row.fnir), (0, 7), textcoords="offset points", ha="center",
             fontsize=8.5, color="#555b63",
@@ -143,40 +145,40 @@ def _by_size(axes: Axes, report: IdentificationReport) -> None:
     percent_axis(axes.yaxis)
 
 
-def _by_fusion(axes: Axes, report: IdentificationReport) -> None:
+def _by_fusion(axes: Axes, found: IdentificationFigures) -> None:
     tones = {"mean": BLUE, "weighted": "#6aa9c9", "best": GREY}
     for fusion, colour in tones.items():
-        rows = [row for row in report.fusions if row.fusion == fusion]
+        rows = [row for row in found.fusions if row.fusion == fusion]
         axes.plot(
             [row.margin for row in rows], [row.fnir for row in rows], color=colour, linewidth=2, marker="o", markersize=4,
             linestyle="--" if fusion == "weighted" else "-", label={"weighted": "quality-weighted mean"}.get(fusion, fusion),
         )  # fmt: skip
     axes.set(title="Fusion of a person's faces, and margin", xlabel="margin over the second candidate", ylabel="FNIR")
-    top = max(row.fnir for row in report.fusions)
-    bottom = min(row.fnir for row in report.fusions)
+    top = max(row.fnir for row in found.fusions)
+    bottom = min(row.fnir for row in found.fusions)
     axes.set_ylim(max(0.0, bottom - 0.6 * (top - bottom) - 0.01), top + 0.6 * (top - bottom) + 0.01)
     axes.legend(loc="lower right")
     percent_axis(axes.yaxis)
 
 
-def _by_source(axes: Axes, report: IdentificationReport) -> None:
-    rows = [*report.sources, *([report.relatives] if report.relatives else [])]
+def _by_source(axes: Axes, found: IdentificationFigures) -> None:
+    rows = [*found.by_source, *([found.relatives] if found.relatives else [])]
     places = np.arange(len(rows))[::-1]
     for number, (place, row) in enumerate(zip(places, rows, strict=True)):
-        colour = GREY if row is report.relatives else TONES[number % len(TONES)]
-        axes.plot(row.interval, (place, place), color=colour, linewidth=2.5, alpha=0.5, solid_capstyle="round")
+        colour = GREY if row is found.relatives else TONES[number % len(TONES)]
+        axes.plot(row.fpir_interval_95, (place, place), color=colour, linewidth=2.5, alpha=0.5, solid_capstyle="round")
         axes.plot(row.fpir, place, "o", color=colour, markersize=7)
         axes.annotate(
-            f"{row.name}: {100 * row.fpir:.2f} % ({row.people} people)", (0, place), (4, 9),
+            f"{row.source}: {100 * row.fpir:.2f} % ({row.people} people)", (0, place), (4, 9),
             xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=9, color=INK,
             bbox=BEHIND,
         )  # fmt: skip
-    target = report.fusions[0].fpir
+    target = found.fusions[0].fpir
     axes.axvline(target, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.set(
         title=f"FPIR by source, threshold for {100 * target:g} % overall", xlabel="FPIR with 95 % interval over people"
     )
-    axes.set(ylim=(-0.6, len(rows) - 0.25), xlim=(0, max(0.02, 1.05 * max(row.interval[1] for row in rows))))
+    axes.set(ylim=(-0.6, len(rows) - 0.25), xlim=(0, max(0.02, 1.05 * max(row.fpir_interval_95[1] for row in rows))))
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     percent_axis(axes.xaxis)

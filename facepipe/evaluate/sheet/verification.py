@@ -16,14 +16,15 @@ from facepipe.evaluate.sheet.canvas import (
     GREY,
     INK,
     RED,
+    draw_curve,
     histogram,
     percent_axis,
     sheet_figure,
-    threshold_line,
+    threshold_lines,
     too_few,
 )
 from facepipe.evaluate.sheet.cases import draw_cases
-from facepipe.evaluate.verify import GRID, VerificationReport
+from facepipe.evaluate.verify import GRID, VerificationFigures, VerificationReport
 from facepipe.text import plural
 
 if TYPE_CHECKING:
@@ -32,19 +33,24 @@ if TYPE_CHECKING:
 
 def verification_sheet(report: VerificationReport, out: Path, title: str) -> None:
     """Draw a verification report into `out` (.png, .svg or .pdf), written whole or not at all."""
-    with sheet_figure(out, title, _verification_line(report), rows=3) as (figure, grid):
+    found = report.figures
+    with sheet_figure(out, title, _verification_line(found), rows=3) as (figure, grid):
         same = report.scores[report.pairs.same]
         tried = np.isfinite(report.scores)
         other = report.scores[~report.pairs.same & tried]
         curve = metrics.roc(same, other)
+        few = f"{found.impostor} impostor {'pair is' if found.impostor == 1 else 'pairs are'} too few for a rate of errors"
+        needed = f"{min(found.more_impostor_pairs_needed.values(), default=0):,} more are needed for a FAR of 10 %"
         for place, name, panel in ((grid[0, 0:4], "ROC", _roc), (grid[0, 4:8], "DET", _det)):
             axes = figure.add_subplot(place)
-            if report.tar_at_far:
+            if found.tar_at_far:
                 panel(axes, report, curve)
             else:
-                few = f"{report.impostor} impostor {'pair is' if report.impostor == 1 else 'pairs are'} too few for a rate of errors"
-                too_few(axes, name, few, f"{min(report.needs.values(), default=0):,} more are needed for a FAR of 10 %")
-        _verification_scores(figure.add_subplot(grid[0, 8:12]), report, same, other)
+                too_few(axes, name, few, needed)
+        axes = figure.add_subplot(grid[0, 8:12])
+        histogram(axes, [(same, BLUE, "one person"), (other, RED, "two people")])
+        threshold_lines(axes, found.threshold_at_far, "FAR", ("0.01", "0.001"))
+        axes.set(xlabel="cosine similarity", title="Scores")
         boxes = dict(zip(report.photos.paths, report.photos.boxes, strict=True))
         for row, (name, same_person) in enumerate(
             (("Different people, highest scores", False), ("One person, lowest scores", True)), 1
@@ -60,27 +66,26 @@ def verification_sheet(report: VerificationReport, out: Path, title: str) -> Non
             draw_cases(figure, grid[row, :], name, cases, BLUE if same_person else RED)
 
 
-def _verification_line(report: VerificationReport) -> str:
+def _verification_line(found: VerificationFigures) -> str:
     rates = [
-        f"accuracy {100 * report.accuracy:.2f} ± {100 * report.accuracy_sd:.2f} %",
-        f"AUC {report.auc:.4f}",
-        f"EER {100 * report.eer:.2f} %",
-        *(f"TAR {100 * value:.1f} % at FAR {key}" for key, value in report.tar_at_far.items()),
+        f"accuracy {100 * found.accuracy:.2f} ± {100 * found.accuracy_sd:.2f} %",
+        f"AUC {found.auc:.4f}",
+        f"EER {100 * found.eer:.2f} %",
+        *(f"TAR {100 * value:.1f} % at FAR {key}" for key, value in found.tar_at_far.items()),
     ]
     return (
-        f"{',  '.join(rates)}      {plural(len(report.pairs), 'pair')}, "
-        f"{plural(report.failed_photos, 'photo')} failed to enrol; bands: 95 % over people"
+        f"{',  '.join(rates)}      {plural(found.pairs, 'pair')}, "
+        f"{plural(found.failed_to_enrol, 'photo')} failed to enrol; bands: 95 % over people"
     )
 
 
 def _roc(axes: Axes, report: VerificationReport, curve: metrics.Roc) -> None:
-    lowest = 1.0 / max(1, report.impostor)
-    if report.grid_band:
-        shown = lowest <= GRID
-        low, high = report.grid_band
-        axes.fill_between(GRID[shown], low[shown], high[shown], color=BLUE, alpha=0.16, linewidth=0)
-    axes.plot(np.maximum(curve.far, lowest), curve.tar, color=BLUE, linewidth=2)
-    for key, value in report.tar_at_far.items():
+    found = report.figures
+    lowest = 1.0 / max(1, found.impostor)
+    shown = lowest <= GRID
+    band = report.grid_band and (GRID[shown], report.grid_band[0][shown], report.grid_band[1][shown])
+    draw_curve(axes, np.maximum(curve.far, lowest), curve.tar, band)
+    for key, value in found.tar_at_far.items():
         axes.plot(float(key), value, "o", color=BLUE, markersize=5)
         axes.annotate(
             f"{100 * value:.1f} %", (float(key), value), (6, -13), textcoords="offset points", fontsize=9, color=INK
@@ -100,40 +105,20 @@ def _det(axes: Axes, report: VerificationReport, curve: metrics.Roc) -> None:
     def deviate(rate: Float64 | float) -> Float64:
         return np.asarray(ndtri(np.clip(rate, floor, 1 - floor)), dtype=np.float64)
 
-    floor = 0.5 / max(report.genuine, report.impostor)
+    found = report.figures
+    floor = 0.5 / max(found.genuine, found.impostor)
+    shown, band = floor <= GRID, None
     if report.grid_band:
         low, high = report.grid_band
-        shown = floor <= GRID
-        axes.fill_between(
-            deviate(GRID[shown]),
-            deviate(1 - high[shown]),
-            deviate(1 - low[shown]),
-            color=BLUE,
-            alpha=0.16,
-            linewidth=0,
-        )
-    axes.plot(deviate(curve.far), deviate(1 - curve.tar), color=BLUE, linewidth=2)
+        band = deviate(GRID[shown]), deviate(1 - high[shown]), deviate(1 - low[shown])
+    draw_curve(axes, deviate(curve.far), deviate(1 - curve.tar), band)
     axes.plot([-5, 5], [-5, 5], color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.plot(deviate(report.eer), deviate(report.eer), "o", color=INK, markersize=5)
-    axes.annotate(
-        f"EER {100 * report.eer:.2f} %",
-        (float(deviate(report.eer)),) * 2,
-        (11, 9),
-        textcoords="offset points",
-        color=INK,
-        bbox=BEHIND,
-    )
+    axes.plot(deviate(found.eer), deviate(found.eer), "o", color=INK, markersize=5)
+    middle = (float(deviate(found.eer)),) * 2
+    axes.annotate(f"EER {100 * found.eer:.2f} %", middle, (11, 9), textcoords="offset points", color=INK, bbox=BEHIND)
     ticks = np.asarray([r for r in (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8) if r >= floor])
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(ndtri(ticks).tolist(), [f"{100 * t:g} %" for t in ticks])
     top = float(ndtri(0.6))
     axes.set(xlim=(float(deviate(floor)), top), ylim=(float(deviate(floor)), top))
     axes.set(xlabel="FAR (normal deviate)", ylabel="FNMR (normal deviate)", title="DET")
-
-
-def _verification_scores(axes: Axes, report: VerificationReport, same: Float64, other: Float64) -> None:
-    histogram(axes, [(same, BLUE, "one person"), (other, RED, "two people")])
-    for key in ("0.01", "0.001"):
-        if key in report.threshold_at_far:
-            threshold_line(axes, report.threshold_at_far[key], f"FAR {100 * float(key):g} %")
-    axes.set(xlabel="cosine similarity", title="Scores")

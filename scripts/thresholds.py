@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from facepipe.evaluate.calibration import NamedSearches, fit_curve
 from facepipe.evaluate.identify_report import IdentificationReport
-from facepipe.evaluate.impostors import ImpostorModel, Population, bootstrap_models
 from facepipe.evaluate.labelled import PeopleFaces
 from facepipe.evaluate.metrics import Float64, fnir, supported
-from facepipe.evaluate.searching import Index, fuse, person_scores, unit
+from facepipe.evaluate.probability import NamedSearches, fit_curve
+from facepipe.evaluate.searching import fuse, person_scores, unit
 from facepipe.evaluate.verify import VerificationReport, rate_key
-from facepipe.types import ProbabilityCurve
+from facepipe.types import Int64, ProbabilityCurve
+from scripts.impostors import ImpostorModel, Population, bootstrap_models
 
 SIZES = (1, 3, 10, 30, 50, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 TARGETS = (0.1, 0.01, 0.001)
@@ -33,10 +33,10 @@ class Mated:
     """Searches by enrolled people with their own template only: score float64 (n,), unit int64 (n,), whose."""
 
     score: Float64
-    unit: Index
+    unit: Int64
 
 
-def people_population(name: str, faces: PeopleFaces, enrolled: Index, probes: Index) -> tuple[Population, Mated]:
+def people_population(name: str, faces: PeopleFaces, enrolled: Int64, probes: Int64) -> tuple[Population, Mated]:
     """Compare probe photos with the templates of everybody else in the set; enrolled, probes: rows of `faces`."""
     enrolled, probes = enrolled[faces.photos.found[enrolled]], probes[faces.photos.found[probes]]
     vectors, owner = faces.photos.vectors, faces.owner
