@@ -111,7 +111,7 @@ Opener = Callable[["tuple[Recognizer, bool] | None", bool], "tuple[Recognizer, b
 def run(roots: Sequence[str], outputs: Outputs, opener: Opener, options: BatchOptions) -> Generator[Counts, None, None]:
     """Name the people in many photos; yield what each pass came to that changed something, the first one in any case.
 
-    roots: files, folders (searched recursively), patterns and archives. Stopped at any moment, the same call goes on where it was.
+    roots: files, folders (searched recursively), patterns and archives. Stopped at any moment, the same call continues where it was.
     Errors: InputError when there are no photos, UsageError when an output would replace what a batch did not write or not one
     photo of the earlier run is there any more, OutputError, and those of model, device and gallery.
     """
@@ -189,7 +189,7 @@ class _Batch:
             return None
         return (
             f"{out}: not one photo of the earlier run ({plural(earlier, 'photo')}) is found in {named(self._roots)} now, and "
-            "nothing was changed; see whether the folder is mounted and full, or choose another --out; to begin anew, delete "
+            "nothing was changed; check that the folder is mounted and not empty, or choose another --out; to begin anew, delete "
             f"{out} and {printable(catalog.path)} first"
         )
 
@@ -312,7 +312,7 @@ class _Thumbnails:
         self._made.clear()
 
     def tidy(self, fate: Callable[[str], Fate]) -> None:
-        """Nothing is left to do."""
+        """Do nothing: there are no files."""
 
 
 def _thumbnails_of(image: Image, faces: Sequence[Face]) -> list[bytes]:
@@ -323,13 +323,13 @@ def _thumbnails_of(image: Image, faces: Sequence[Face]) -> list[bytes]:
 
 #: What is said of a fact that changed. Those before `policy` may change the policy too, which is then not worth a word.
 _CHANGES = {
-    "detector": "the detector is another one",
-    "detect": "facepipe finds faces otherwise",
-    "embed": "facepipe describes faces otherwise",
-    "model": "the model is another one",
-    "gallery": "the gallery is another one",
+    "detector": "the detector changed",
+    "detect": "facepipe finds faces differently",
+    "embed": "facepipe describes faces differently",
+    "model": "the model changed",
+    "gallery": "another gallery is used",
     "generation": "the gallery changed",
-    "predict": "facepipe decides otherwise",
+    "predict": "facepipe decides differently",
     "policy": "--threshold, --margin, --top-k, --repeat or the calibration changed",
     "min_face": "--min-face changed",
     "min_score": "--min-score changed",
@@ -357,7 +357,7 @@ def why_again(changed: Sequence[str], catalog: Catalog) -> str | None:
     elif not photos or not _OF_SCAN.isdisjoint(changed):
         what = "all photos are scanned again"
     else:
-        what = "all photos are scanned again, for their embeddings were not kept"
+        what = "all photos are scanned again, because their embeddings were not kept"
     return f"{reasons} since the earlier run: {what}"
 
 
@@ -367,7 +367,7 @@ def _say_none_exists(roots: Sequence[str], tell: Callable[[str], object]) -> Non
     for text in others:
         tell(text)
     more = len(roots) - _NAMED
-    raise InputError(last + (f"; {more:,} more are not there either" if more > 0 else ""))
+    raise InputError(last + (f"; {more:,} more do not exist either" if more > 0 else ""))
 
 
 def _say_old_ledger(out: Path, catalog: Path, tell: Callable[[str], object]) -> None:
@@ -375,5 +375,5 @@ def _say_old_ledger(out: Path, catalog: Path, tell: Callable[[str], object]) -> 
     ledger = out.with_name(f"{out.name}.ledger")
     if ledger.exists() and not catalog.exists():
         tell(
-            f"{printable(ledger)}: is of an earlier facepipe and not used any more: all photos are scanned again; delete it"
+            f"{printable(ledger)}: was written by an earlier facepipe and is not used any more: all photos are scanned again; delete it"
         )

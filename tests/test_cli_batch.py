@@ -251,7 +251,7 @@ def test_folders_that_are_not_there(tmp_path: Path, facepipe: Run) -> None:
         assert err.splitlines() == [f"facepipe: {root}: no such file or folder; check the path" for root in roots]
     (tmp_path.parent / "list").write_text("".join(f"{number}.jpg\n" for number in range(30)))
     err = facepipe("--files-from", tmp_path.parent / "list", "--out", "n.jsonl")[2]
-    assert len(err.splitlines()) == 20 and err.endswith("; 10 more are not there either\n")
+    assert len(err.splitlines()) == 20 and err.endswith("; 10 more do not exist either\n")
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -297,7 +297,7 @@ def test_what_an_earlier_facepipe_kept_is_said_to_be_of_no_use(tmp_path: Path, f
     code, _, err = facepipe("photos", "--out", "r.jsonl")
     assert (code, err) == (
         0,
-        "facepipe: r.jsonl.ledger: is of an earlier facepipe and not used any more: all photos are scanned again; delete it\n",
+        "facepipe: r.jsonl.ledger: was written by an earlier facepipe and is not used any more: all photos are scanned again; delete it\n",
     )
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
     assert facepipe("photos", "--out", "r.jsonl")[2] == ""
@@ -360,7 +360,7 @@ def test_embeddings_that_are_not_kept(tmp_path: Path, facepipe: Run) -> None:
     err = facepipe(*command)[2]
     assert err == (
         "facepipe: the gallery changed since the earlier run: all photos are scanned again, "
-        "for their embeddings were not kept\n"
+        "because their embeddings were not kept\n"
     )
     assert described_in(tmp_path / "r.jsonl") == 3
 

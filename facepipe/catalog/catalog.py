@@ -4,7 +4,7 @@ Steps 1 and 2 depend on the photo alone: what they found is kept by the SHA-256 
 digest of the behaviour of detection and embedding, the model and the options. Steps 3 and 4 depend on the gallery too: their
 result is kept with the key of the decision, a digest of gallery, generation and policy. Each is done again when its key changed.
 
-A run that was stopped goes on where it was. The outputs are made from the catalog, in the order of the input, so every photo
+A run that was stopped continues where it was. The outputs are made from the catalog, in the order of the input, so every photo
 appears in them once however often the run was stopped.
 """
 

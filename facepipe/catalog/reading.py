@@ -61,7 +61,7 @@ class Reader(Store):
         query = "SELECT record FROM photo WHERE vanished AND record != '' ORDER BY pass, position"
         for (record,) in self._rows(query):
             fields = json.loads(record)
-            fields["error"] = f"{fields['path']}: vanished: it was there at an earlier run and is not there now"
+            fields["error"] = f"{fields['path']}: vanished: an earlier run found it, and it does not exist now"
             yield dumps(fields)
 
     def records_with_thumbnails(self) -> Iterator[tuple[Record, list[bytes]]]:

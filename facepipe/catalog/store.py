@@ -34,8 +34,8 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
             ) from error
         if "full" in reason or "disk I/O" in reason:
             raise OutputError(
-                f"{name}: cannot be written ({reason}); free space or mend the disk, and run the same command again: "
-                "it goes on where it was"
+                f"{name}: cannot be written ({reason}); free space or repair the disk, and run the same command again: "
+                "it continues where it was"
             ) from error
         if "readonly" in reason or "unable to open" in reason:
             raise OutputError(

@@ -40,7 +40,7 @@ _MANY = 1_000_000
     type=click.Choice(["link", "hardlink", "copy"]),
     default="link",
     show_default=True,
-    help="What --sort-into puts there.",
+    help="What --sort-into makes: links or copies.",
 )
 @click.option(
     "--report",
@@ -60,7 +60,7 @@ _MANY = 1_000_000
     envvar="FACEPIPE_WORKERS",
     help="Threads that scan photos; default: one for each core.",
 )
-@click.option("--watch", is_flag=True, help="Go on as new photos arrive, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Continue as new photos arrive, until Ctrl-C.")
 @click.option(
     "--every", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Seconds between passes of --watch."
 )
@@ -87,7 +87,7 @@ def batch(
     """Name the people in many photos.
 
     Folders are searched recursively, archives (zip, tar) are read without unpacking. Stopped at any moment, the same command
-    goes on where it was. Exit code 7 when some photos failed; they are in the results, and in NAME.failures.csv, with the reason.
+    continues where it was. Exit code 7 when some photos failed; they are in the results, and in NAME.failures.csv, with the reason.
     """
     from facepipe import batch as library
     from facepipe import threads
@@ -121,7 +121,7 @@ def batch(
                 failed = counts.failed
                 _report(counts, out, quiet)
     except KeyboardInterrupt:
-        note(f"facepipe: stopped; what was done is in {catalog_path(out)}: run the same command again to go on")
+        note(f"facepipe: stopped; what was done is in {catalog_path(out)}: run the same command again to continue")
         raise
     return ExitCode.PARTIAL if failed else ExitCode.OK
 

@@ -51,7 +51,7 @@ def check_folders(folders: Collection[Path], roots: Iterable[str]) -> None:
             for place in (here, *here.parents):
                 if (folder := real.get(str(place))) is not None:
                     raise UsageError(
-                        f"{printable(folder)}: is searched for photos itself; choose another folder to write"
+                        f"{printable(folder)}: is itself searched for photos; choose another folder to write"
                     )
     for folder in folders:
         if is_output(os.fspath(folder)):
