@@ -375,5 +375,5 @@ def _say_old_ledger(out: Path, catalog: Path, tell: Callable[[str], object]) -> 
     ledger = out.with_name(f"{out.name}.ledger")
     if ledger.exists() and not catalog.exists():
         tell(
-            f"{printable(ledger)}: was written by an earlier facepipe and is not used any more: all photos are scanned again; delete it"
+            f"{printable(ledger)}: written by an earlier facepipe and not used any more: all photos are scanned again; delete it"
         )

@@ -297,7 +297,7 @@ def test_what_an_earlier_facepipe_kept_is_said_to_be_of_no_use(tmp_path: Path, f
     code, _, err = facepipe("photos", "--out", "r.jsonl")
     assert (code, err) == (
         0,
-        "facepipe: r.jsonl.ledger: was written by an earlier facepipe and is not used any more: all photos are scanned again; delete it\n",
+        "facepipe: r.jsonl.ledger: written by an earlier facepipe and not used any more: all photos are scanned again; delete it\n",
     )
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
     assert facepipe("photos", "--out", "r.jsonl")[2] == ""
