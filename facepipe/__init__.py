@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from facepipe.api import Gallery, Verification, detect, edges, embed, verify
+    from facepipe.api import Gallery
     from facepipe.errors import (
         AmbiguousFaceError,
         DeviceError,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from facepipe.gallery.intake import EnrollOutcome, EnrollStatus
     from facepipe.pipeline import Recognizer
+    from facepipe.single import Verification, detect, edges, embed, verify
     from facepipe.types import (
         Candidate,
         Described,
@@ -93,10 +94,11 @@ __all__ = [
 
 #: Where each public name lives.
 _HOMES = {
-    "facepipe.api": ("Gallery", "Verification", "edges", "verify"),
+    "facepipe.api": ("Gallery",),
     "facepipe.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "facepipe.gallery.intake": ("EnrollOutcome", "EnrollStatus"),
     "facepipe.pipeline": ("Recognizer",),
+    "facepipe.single": ("Verification", "edges", "verify"),
     "facepipe.types": (
         *(
             "Candidate",
@@ -117,10 +119,10 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 class _Step(ModuleType):
-    """The package of a step, which can be called: `facepipe.detect("a.jpg")` is `facepipe.api.detect("a.jpg")`."""
+    """The package of a step, which can be called: `facepipe.detect("a.jpg")` is `facepipe.single.detect("a.jpg")`."""
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        function = getattr(import_module("facepipe.api"), self.__name__.rpartition(".")[2])
+        function = getattr(import_module("facepipe.single"), self.__name__.rpartition(".")[2])
         return function(*arguments, **keywords)
 
 

@@ -1,27 +1,16 @@
-"""What a Python user calls: a gallery that enrols photos, and the steps one by one. `pipeline.Recognizer` is all four of them.
-
-Everything is loaded here or in `loading`, late; nothing that belongs to the whole process is changed.
-"""
+"""The gallery that a Python user sees: it enrols photos, calibrates, and notes who somebody is not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from facepipe.detect.detector import MtcnnDetector
 from facepipe.detect.selection import FaceRule, require_faces
-from facepipe.embed.describer import Describer
 from facepipe.errors import UsageError
-from facepipe.evaluate import photo_set
-from facepipe.evaluate.calibration import Calibration, calibrate_gallery
-from facepipe.evaluate.labelled import faces_of
-from facepipe.evaluate.measure import Embed
-from facepipe.evaluate.photo_set import PhotoSet
-from facepipe.evaluate.splits import read_strangers
 from facepipe.gallery import store
 from facepipe.gallery.care.anchors import add_anchor
 from facepipe.gallery.enroll import Enroller, EnrollRules, enrolled_faces
@@ -29,11 +18,15 @@ from facepipe.gallery.intake import EnrollOutcome, Photo, collect_photos
 from facepipe.gallery.likeness import unlike_limit
 from facepipe.gallery.people import require_person
 from facepipe.images import content_hash, read_bytes, read_image_bytes
-from facepipe.images.inputs import Source, as_image, is_one
-from facepipe.loading import detect_options, enroll_limits, find_record, load_describer, load_detector, record_of
-from facepipe.models.registry import DEFAULT_EMBEDDER, get_record
-from facepipe.predict.policy import limits_for, policy_for
-from facepipe.types import Described, Detector, Embedder, Face, Float32
+from facepipe.images.inputs import Source, is_one
+from facepipe.loading import detect_options, enroll_limits, find_record, load_describer, record_of
+from facepipe.predict.policy import limits_for
+from facepipe.single import describer_for, embed_photos
+from facepipe.types import Detector, Embedder
+
+if TYPE_CHECKING:
+    from facepipe.evaluate.calibration import Calibration
+    from facepipe.evaluate.measure import Embed
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +123,10 @@ class Gallery(store.Gallery):
         keep: store it in the gallery. embed: embeds the strangers' photos; None: `embed_photos`.
         Errors: UsageError when so few people cannot support the rate, with the number needed; InputError, GalleryError.
         """
+        from facepipe.evaluate.calibration import calibrate_gallery
+        from facepipe.evaluate.labelled import faces_of
+        from facepipe.evaluate.splits import read_strangers
+
         snapshot = self.snapshot()
         record = find_record(self)
         parts = []
@@ -177,7 +174,7 @@ class Gallery(store.Gallery):
         require_person(self.database, person)
         self.database.require_writable()
         name, data = read_bytes(photo)
-        describer = _describer(record_of(self).name, device, min_face, min_score, max_side, quick)
+        describer = describer_for(record_of(self).name, device, min_face, min_score, max_side, quick)
         found = describer.describe([read_image_bytes(data, name, max_side=max_side or None)])[0]
         (place,) = require_faces(found.faces, faces, name)
         content = content_hash(data)
@@ -204,141 +201,3 @@ def _photos_of(
     if name is None:
         raise UsageError("enroll: whose faces are these? Pictures in memory have no folder's name; give name=")
     return [Photo(Path(f"<{name} {number}>"), name, photo) for number, photo in enumerate(many, 1)], []  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Verification:
-    """Whether two photos show one person.
-
-    same: whether similarity reaches threshold.
-    similarity: cosine, -1..1.
-    model: fingerprint of the embedder.
-    first, second: the faces that were compared.
-    """
-
-    same: bool
-    similarity: float
-    threshold: float
-    model: str
-    first: Face
-    second: Face
-
-
-def detect(
-    image: Source,
-    *,
-    device: str = "auto",
-    min_face: float = 40,
-    min_score: float = 0.4,
-    max_side: int | None = 1280,
-    quick: bool = False,
-) -> tuple[Face, ...]:
-    """Return the faces in one picture, best score first; an empty tuple when there is none.
-
-    image: a path, bytes, an open binary file, a PIL image, a NumPy array (uint8, RGB or grey), an `Image`.
-    device, min_face, min_score, max_side, quick: see `facepipe.Recognizer`. The network stays loaded for the next call.
-    Errors: InputError when the file cannot be read, ImageError when it cannot be read as an image, DeviceError.
-    """
-    detector = _detector(device, min_face, min_score, max_side, quick)
-    return next(iter(detector.detect([as_image(image)]))).faces
-
-
-def edges(
-    image: Source,
-    *,
-    device: str = "auto",
-    min_face: float = 40,
-    min_score: float = 0.4,
-    max_side: int | None = 1280,
-    quick: bool = False,
-) -> Float32:
-    """Return how strong the edges are in one picture, float32 (h, w): reduced as far as faces of `min_face` pixels allow.
-
-    Everything, and errors: as `detect`.
-    """
-    return _detector(device, min_face, min_score, max_side, quick).edges(as_image(image)).magnitude
-
-
-def embed(
-    image: Source,
-    *,
-    model: str = DEFAULT_EMBEDDER,
-    device: str = "auto",
-    min_face: float = 40,
-    min_score: float = 0.4,
-    max_side: int | None = 1280,
-    quick: bool = False,
-) -> Described:
-    """Return the faces in one picture and a unit vector for each: `.faces`, `.embeddings.vectors`, float32 (n, d).
-
-    model: name of the embedder. Everything else, and errors: as `detect`; ModelError.
-    """
-    describer = _describer(model, device, min_face, min_score, max_side, quick)
-    return describer.describe([as_image(image, max_side=max_side or None)])[0]
-
-
-def verify(
-    a: Source,
-    b: Source,
-    *,
-    model: str = DEFAULT_EMBEDDER,
-    threshold: float | None = None,
-    faces: FaceRule = "clear",
-    device: str = "auto",
-    min_face: float = 40,
-    min_score: float = 0.4,
-    max_side: int | None = 1280,
-    quick: bool = False,
-) -> Verification:
-    """Say whether two pictures show the same person.
-
-    threshold: cosine, -1..1, from which on they do; None: that of the model's record for comparing two.
-    faces: which face of a picture with several: clear (one is far larger than the others), largest or only.
-    Everything else, and errors: as `embed`; NoFaceError, AmbiguousFaceError.
-    """
-    limit = policy_for(get_record(model), 1, threshold=threshold).threshold
-    images = [as_image(source, max_side=max_side or None) for source in (a, b)]
-    described = _describer(model, device, min_face, min_score, max_side, quick).describe(images)
-    (first,), (second,) = (require_faces(photo.faces, faces, photo.path) for photo in described)
-    similarity = float(described[0].embeddings.vectors[first] @ described[1].embeddings.vectors[second])
-    return Verification(
-        similarity >= limit,
-        similarity,
-        limit,
-        described[0].embeddings.fingerprint,
-        described[0].faces[first],
-        described[1].faces[second],
-    )
-
-
-def embed_photos(
-    paths: Sequence[Path],
-    *,
-    model: str = DEFAULT_EMBEDDER,
-    face: str = "largest",
-    device: str = "auto",
-    min_face: float = 40,
-    cache: Path | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> PhotoSet:
-    """Embed one face of each of many labelled photos, for `Gallery.calibrate` and `facepipe.evaluate.measure`.
-
-    face: which one, largest or centre (the nearest to the middle of the picture). cache: an .npz file that keeps them for the
-    next run. progress: is called with the number of photos just done. Everything else: as `embed`.
-    Errors: UsageError when `cache` is a file that facepipe did not write; a photo without a face is a failure in the set.
-    """
-    settings = repr(detect_options(min_face))
-    describer = _describer(model, device, min_face, 0.4, 1280, False)
-    return photo_set.embed_photos(paths, describer, face, cache, progress, settings)
-
-
-@lru_cache(maxsize=4)
-def _detector(device: str, min_face: float, min_score: float, max_side: int | None, quick: bool) -> MtcnnDetector:
-    return load_detector(device, detect_options(min_face, min_score, max_side), quick=quick)
-
-
-@lru_cache(maxsize=4)
-def _describer(
-    model: str, device: str, min_face: float, min_score: float, max_side: int | None, quick: bool
-) -> Describer:
-    return load_describer(model, device, detect_options(min_face, min_score, max_side), quick=quick)

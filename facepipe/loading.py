@@ -11,8 +11,6 @@ from facepipe.detect import BEHAVIOUR as DETECT_BEHAVIOUR
 from facepipe.embed import BEHAVIOUR as EMBED_BEHAVIOUR
 from facepipe.embed.describer import CPU_PHOTOS, Describer
 from facepipe.errors import GalleryMissingError, GalleryModelError, UsageError
-from facepipe.gallery.journal import log_results, logs_identify
-from facepipe.gallery.store import Gallery
 from facepipe.match.cuda import CUDA_PEOPLE, cuda_index
 from facepipe.match.exact import ExactIndex
 from facepipe.match.matcher import Matcher
@@ -24,6 +22,7 @@ from facepipe.types import Detector, Embedder, Index, Policy, Recognized
 if TYPE_CHECKING:
     from facepipe.detect.detector import DetectOptions, MtcnnDetector
     from facepipe.gallery.snapshot import GallerySnapshot
+    from facepipe.gallery.store import Gallery
 
 _NO_FIGURES = "no error rates are recorded for an embedder of your own; give a threshold"
 #: As `CPU_PHOTOS`, on a graphics processor.
@@ -63,6 +62,8 @@ def load_steps(
     tell: Callable[[str], None] | None = None,
 ) -> Steps:
     """Load everything that answers "who is this?"; see `facepipe.pipeline.Recognizer`."""
+    from facepipe.gallery.journal import log_results, logs_identify
+
     if not gallery.exists:
         raise GalleryMissingError(f"{gallery.folder}: nobody is enrolled here yet; enrol somebody first")
     if embedder is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import PIL.Image
 import pytest
 
 import facepipe
+from facepipe.cli import main
 from facepipe.errors import GalleryMissingError, GalleryModelError, UsageError
 from facepipe.images import encode_image, write_image
 from facepipe.images.inputs import as_image, read_inputs
+from facepipe.records import dumps, to_record
 from facepipe.types import Failed, Image, Recognized, Status
 from tests.fakes import COLOURS, CrashingDetector, FakeDetector, FakeEmbedder, picture
 
@@ -97,7 +100,7 @@ def test_a_step_is_a_package_and_can_be_called_whatever_was_imported_before(impo
         "assert facepipe.detect.selection.choose_faces([], 'clear') == []\n"
         "import unittest.mock as m\n"
         "for name in ('detect', 'embed'):\n"
-        "    with m.patch(f'facepipe.api.{name}', side_effect=lambda *a, **k: (name, a, k)):\n"
+        "    with m.patch(f'facepipe.single.{name}', side_effect=lambda *a, **k: (name, a, k)):\n"
         "        assert getattr(facepipe, name)('a.jpg', quick=True) == (name, ('a.jpg',), {'quick': True})\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -344,3 +347,20 @@ def test_the_ten_lines_of_the_readme(
     assert not facepipe.verify("photo.jpg", "people/Hopper/1.jpg").same
     assert len(facepipe.detect("album/both.jpg")) == 2
     assert facepipe.embed("photo.jpg").embeddings.vectors.shape == (1, 256)
+
+
+@pytest.mark.models
+def test_the_library_and_the_command_line_give_one_answer(
+    tmp_path: Path, astronaut: Image, hopper: Image, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "Collins.jpg", astronaut.rgb)
+    write_image(tmp_path / "both.jpg", np.concatenate([hopper.rgb[:512], astronaut.rgb], axis=1))
+    with facepipe.Gallery(tmp_path / "gallery") as gallery:
+        list(gallery.enroll(tmp_path / "Collins.jpg", name="Collins"))
+        recognizer = facepipe.Recognizer(gallery, quick=True)
+    paths = [str(tmp_path / name) for name in ("both.jpg", "Collins.jpg", "missing.jpg")]
+    with pytest.raises(SystemExit):
+        main(["identify", *paths, "--gallery", str(tmp_path / "gallery"), "--jsonl"])
+    assert [json.loads(line) for line in capfd.readouterr().out.splitlines()] == [
+        json.loads(dumps(to_record(photo))) for photo in recognizer(paths)
+    ]

@@ -24,7 +24,7 @@ from tests.fakes import FakeDetector, FakeEmbedder, picture
 
 @pytest.fixture(autouse=True)
 def fake_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facepipe.api._describer", lambda *_: Describer(FakeDetector(), FakeEmbedder()))
+    monkeypatch.setattr("facepipe.single.describer_for", lambda *_: Describer(FakeDetector(), FakeEmbedder()))
 
 
 def run(*arguments: str) -> Result:

@@ -33,7 +33,7 @@ def detect(
     looking: Looking,
 ) -> int:
     """Find the faces in pictures: boxes, landmarks, and how usable each face is."""
-    from facepipe import api
+    from facepipe import single
     from facepipe.errors import ExitCode, InputError, UsageError
     from facepipe.files.guard import check_outputs
     from facepipe.images import read_image, write_image
@@ -58,11 +58,11 @@ def detect(
             records.append({"path": path, "width": None, "height": None, "error": str(error), "faces": []})
             failed += 1
             continue
-        faces = api.detect(image, quick=quick, **asdict(looking))
+        faces = single.detect(image, quick=quick, **asdict(looking))
         found = [face_record(face) for face in faces]
         records.append({"path": path, "width": image.width, "height": image.height, "error": None, "faces": found})
         if edges:
-            write_image(edges, draw_edges(api.edges(image, quick=quick, **asdict(looking))))
+            write_image(edges, draw_edges(single.edges(image, quick=quick, **asdict(looking))))
         if annotate:
             write_image(_target(annotate, path, several=len(images) > 1), draw_faces(image, found))
         if not as_json:

@@ -200,7 +200,7 @@ def embed(
     paths: Sequence[Path], model: str, face: str, device: str, min_face: float, cache: Path | None, quiet: bool
 ) -> PhotoSet:
     """Embed photos with a progress bar on a terminal; say how many failed."""
-    from facepipe.api import embed_photos
+    from facepipe.single import embed_photos
 
     with _progress(len(set(paths)), quiet) as advance:
         photos = embed_photos(

@@ -46,9 +46,9 @@ def verify(
     looking: Looking,
 ) -> int:
     """Say whether two photos show the same person: exit code 0 when they do, 1 when they do not."""
-    from facepipe import api
+    from facepipe import single
 
-    found = api.verify(first, second, model=model, threshold=threshold, faces=rule, quick=True, **asdict(looking))
+    found = single.verify(first, second, model=model, threshold=threshold, faces=rule, quick=True, **asdict(looking))
     if as_json:
         facts = {"schema_version": 1, "a": first, "b": second, "same": found.same}
         figures = {"similarity": round(found.similarity, 4), "threshold": found.threshold, "model": found.model}
