@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe.api import embed_photos
 from facepipe.evaluate.calibration import calibrate_gallery
 from facepipe.evaluate.labelled import PeopleFaces, faces_of
 from facepipe.evaluate.metrics import calibration_error
 from facepipe.evaluate.probability import NamedSearches
 from facepipe.evaluate.searching import fuse
 from facepipe.evaluate.splits import PeopleSet, read_people, read_strangers
+from facepipe.single import embed_photos
 
 
 def main() -> None:

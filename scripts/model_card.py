@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from facepipe import __version__
-from facepipe.api import embed_photos
 from facepipe.evaluate.identify import evaluate_people
 from facepipe.evaluate.labelled import PeopleFaces, faces_of
 from facepipe.evaluate.pairs import read_pairs
@@ -26,6 +25,7 @@ from facepipe.evaluate.trials import run_trials
 from facepipe.evaluate.verify import evaluate_pairs
 from facepipe.models.registry import get_record
 from facepipe.models.statistics import STATISTICS, load_statistics
+from facepipe.single import embed_photos
 from scripts.thresholds import (
     at_threshold,
     identification_figures,
