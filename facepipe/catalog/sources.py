@@ -55,7 +55,7 @@ def find_sources(roots: Iterable[str], own: Collection[Path] = ()) -> Iterator[S
 
     A root that does not exist, a folder that may not be listed and an archive that is damaged are yielded as sources with a
     problem, in their place: a batch goes on and lists what failed. Folders that a batch wrote are searched only where they
-    are roots. own: the folders that this batch writes; what lies in them is no photo, however it is named.
+    are roots. own: the folders that this batch writes; what lies in them is not a photo, whatever its name.
     """
     written = {os.path.realpath(folder) for folder in own}
     seen: set[str] = set()
@@ -124,7 +124,7 @@ def is_archive(path: str) -> bool:
 
 
 def _expanded(root: str) -> Iterable[str]:
-    """Expand a pattern that the shell left alone; a name that exists is no pattern."""
+    """Expand a pattern that the shell left alone; a name that exists is not a pattern."""
     if os.path.lexists(root) or not glob.has_magic(root):
         return (root,)
     return sorted(glob.iglob(root, recursive=True), key=natural_key) or (root,)  # noqa: PTH207 - keeps the name as given

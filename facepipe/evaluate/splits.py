@@ -45,7 +45,7 @@ def read_strangers(root: Path) -> PeopleSet:
 
 
 def _read_set(root: Path, wanted: str, photos_of: Callable[[Path], tuple[Path, ...]]) -> PeopleSet:
-    """Read the people of a folder; photos_of: those of one of its entries, empty for what is no person."""
+    """Read the people of a folder; photos_of: the photos of one of its entries, empty for what is not a person."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected {wanted}")
     people = [(entry.name, photos) for entry in sorted(root.iterdir()) if (photos := photos_of(entry))]

@@ -1,4 +1,4 @@
-"""What a batch writes is no input of a batch: its folders are marked, its files are never replaced by mistake."""
+"""What a batch writes is not an input of a batch: its folders are marked, its files are never replaced by mistake."""
 
 from __future__ import annotations
 
