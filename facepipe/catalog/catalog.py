@@ -65,8 +65,8 @@ class Catalog(Reader):
     def __init__(self, path: str | os.PathLike[str], *, write: bool = False) -> None:
         """Open a catalog to read it, or with `write` to scan and decide; then it is made when it is not there.
 
-        Errors: InputError when another process is writing to it, it is not a catalog of this version, or it is to be read and does not exist;
-        OutputError when it cannot be made.
+        Errors: InputError when another process is writing to it, it is not a catalog of this version, or it should be read and
+        does not exist; OutputError when it cannot be made.
         """
         super().__init__(Path(path), write=write)
         self._scan_key = self._decision_key = ""
