@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         NoFaceError,
         UsageError,
     )
-    from facepipe.gallery.intake import EnrollOutcome, EnrollStatus
+    from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus
     from facepipe.pipeline import Recognizer
     from facepipe.single import Verification, detect, edges, embed, verify
     from facepipe.types import (
@@ -96,7 +96,7 @@ __all__ = [
 _HOMES = {
     "facepipe.api": ("Gallery",),
     "facepipe.errors": tuple(name for name in __all__ if name.endswith("Error")),
-    "facepipe.gallery.intake": ("EnrollOutcome", "EnrollStatus"),
+    "facepipe.gallery.enrolment.intake": ("EnrollOutcome", "EnrollStatus"),
     "facepipe.pipeline": ("Recognizer",),
     "facepipe.single": ("Verification", "edges", "verify"),
     "facepipe.types": (

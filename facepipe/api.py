@@ -13,9 +13,9 @@ from facepipe.detect.selection import FaceRule, require_faces
 from facepipe.errors import UsageError
 from facepipe.gallery import store
 from facepipe.gallery.care.anchors import add_anchor
-from facepipe.gallery.enroll import Enroller, EnrollRules, enrolled_faces
-from facepipe.gallery.intake import EnrollOutcome, Photo, collect_photos
-from facepipe.gallery.likeness import unlike_limit
+from facepipe.gallery.enrolment.enroller import Enroller, EnrollRules, enrolled_faces
+from facepipe.gallery.enrolment.intake import EnrollOutcome, Photo, collect_photos
+from facepipe.gallery.enrolment.likeness import unlike_limit
 from facepipe.gallery.people import require_person
 from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.images.inputs import Source, is_one

@@ -21,7 +21,7 @@ from facepipe.types import Detector, Embedder, Index, Policy, Recognized
 
 if TYPE_CHECKING:
     from facepipe.detect.detector import DetectOptions, MtcnnDetector
-    from facepipe.gallery.snapshot import GallerySnapshot
+    from facepipe.gallery.arrays.snapshot import GallerySnapshot
     from facepipe.gallery.store import Gallery
 
 _NO_FIGURES = "no error rates are recorded for an embedder of your own; give a threshold"

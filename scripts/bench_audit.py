@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from facepipe.gallery.arrays.snapshot import GallerySnapshot, unit_means
 from facepipe.gallery.care.audit import audit
-from facepipe.gallery.enroll import Enroller, EnrollRules
-from facepipe.gallery.intake import EnrollStatus, collect_photos
-from facepipe.gallery.snapshot import GallerySnapshot, unit_means
+from facepipe.gallery.enrolment.enroller import Enroller, EnrollRules
+from facepipe.gallery.enrolment.intake import EnrollStatus, collect_photos
 from facepipe.gallery.store import Gallery
 from facepipe.loading import load_describer
 from facepipe.models.registry import get_record

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from facepipe.gallery import people
-from facepipe.gallery.index_file import KINDS, build_index, load_index
+from facepipe.gallery.arrays.index_file import KINDS, build_index, load_index
+from facepipe.gallery.arrays.vectors_file import refresh_vectors_file
 from facepipe.gallery.store import Gallery, NewFace
-from facepipe.gallery.vectors import refresh_cache
 from facepipe.match.exact import ExactIndex
 from scripts.benchlib import machine, spread
 
@@ -83,7 +83,7 @@ def work_build(folder: Path, size: int) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     derived = 0.0
     if size >= 4096:
-        derived, _ = timed(lambda: refresh_cache(gallery.database, wait=True))
+        derived, _ = timed(lambda: refresh_vectors_file(gallery.database, wait=True))
     gallery.close()
     return {"seconds": seconds, "derived": derived}
 

@@ -27,12 +27,14 @@ from pathlib import Path
 import numpy as np
 
 from facepipe.errors import FacepipeError
-from facepipe.gallery import people, vectors
+from facepipe.gallery import people
+from facepipe.gallery.arrays import vectors_file
+from facepipe.gallery.arrays.index_file import INDEX_NAME, build_index, load_index
 from facepipe.gallery.care.check import check, repair
-from facepipe.gallery.codec import Secret
-from facepipe.gallery.index_file import INDEX_NAME, build_index, load_index
+from facepipe.gallery.care.reembed import move
 from facepipe.gallery.privacy import erasing as privacy
-from facepipe.gallery.reembed import move
+from facepipe.gallery.privacy import sealing
+from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.match.exact import ExactIndex
 from facepipe.types import Float32
@@ -133,7 +135,7 @@ def _after_reembed(before: State, steps: int) -> State:
 
 def _seal(folder: Path, say: Say) -> None:
     with Gallery.open(folder) as gallery:
-        privacy.seal(gallery.database, KEY)
+        sealing.seal(gallery.database, KEY)
         say(1)
 
 
@@ -161,7 +163,7 @@ def make_template(folder: Path, crowd: bool) -> State:
         else:
             seeds = [(p, p * FACES + f) for p in range(PEOPLE) for f in range(FACES)]
             gallery.add([NewFace(f"P{p}", unit(s), source=f"P{p}/{s}.jpg", content=content_of(s)) for p, s in seeds])
-        vectors.refresh_cache(gallery.database, wait=True)
+        vectors_file.refresh_vectors_file(gallery.database, wait=True)
         return state_of(gallery)
 
 
@@ -213,7 +215,7 @@ def judge(name: str, folder: Path, before: State, reported: int) -> None:
         assert state_of(gallery) in allowed, f"{name}: neither the state after {reported} steps nor after one more"
         repair(gallery.database, findings)
         assert check(gallery.database) == []
-        vectors.drop_cache(gallery.database)
+        vectors_file.drop_vectors_file(gallery.database)
         assert state_of(gallery) in allowed, f"{name}: rows and derived file disagreed"
         if name == "erase":
             privacy.finish_scrub(gallery.database)
@@ -346,7 +348,12 @@ def make_damageable(folder: Path) -> State:
     gallery.close()
     shutil.rmtree(folder)
     copy.rename(folder)
-    assert {p.name for p in folder.iterdir()} >= {"faces.sqlite", "faces.sqlite-wal", vectors.VECTORS_NAME, INDEX_NAME}
+    assert {p.name for p in folder.iterdir()} >= {
+        "faces.sqlite",
+        "faces.sqlite-wal",
+        vectors_file.VECTORS_NAME,
+        INDEX_NAME,
+    }
     return state
 
 
@@ -485,7 +492,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(WORK), nargs="+", default=list(WORK))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    vectors.SMALL = 8
+    vectors_file.SMALL = 8
     with tempfile.TemporaryDirectory(prefix="facepipe-faults-") as place:
         folder = Path(place)
         start = time.perf_counter()

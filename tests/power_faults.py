@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from facepipe.errors import FacepipeError
-from facepipe.gallery import people, vectors
+from facepipe.gallery import people
+from facepipe.gallery.arrays import vectors_file
 from facepipe.gallery.care.check import check
-from facepipe.gallery.exchange.portable import export_gallery, import_gallery
+from facepipe.gallery.portable import export_gallery, import_gallery
 from facepipe.gallery.store import Gallery
 from tests.gallery_faults import WORK, Say, State, Work, _after_enroll, _batch, judge, make_template, state_of
 
@@ -314,7 +315,7 @@ def main() -> None:
     def say(step: int) -> None:
         os.write(1, b"%d\n" % step)
 
-    vectors.SMALL = 8
+    vectors_file.SMALL = 8
     VERBS[sys.argv[1]][0].run(Path(sys.argv[2]), say)
 
 

@@ -27,8 +27,8 @@ from facepipe.catalog.catalog import Catalog
 from facepipe.cli import main
 from facepipe.cli.options import Deciding, Looking
 from facepipe.files.atomic import atomic_path
-from facepipe.gallery.codec import Secret
-from facepipe.gallery.privacy.erasing import seal
+from facepipe.gallery.privacy.sealing import seal
+from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.pipeline import Recognizer
 from tests.batch_fixtures import paint, paint_many, recognizer

@@ -11,7 +11,7 @@ from facepipe.errors import InputError
 from facepipe.evaluate.pairs import read_pairs
 from facepipe.evaluate.splits import read_groups
 from facepipe.files.csvread import read_csv, read_table
-from facepipe.gallery.intake import collect_photos
+from facepipe.gallery.enrolment.intake import collect_photos
 
 READERS: dict[str, Callable[[Path], object]] = {
     "enroll": lambda path: collect_photos([path], None),

@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 
 from facepipe.errors import GalleryError
-from facepipe.gallery import people, vectors
-from facepipe.gallery.care.check import check, repair, salvage
+from facepipe.gallery import people
+from facepipe.gallery.arrays import vectors_file
+from facepipe.gallery.care.check import check, repair
 from facepipe.gallery.care.leaves import leaf_rows
-from facepipe.gallery.codec import Secret
+from facepipe.gallery.care.salvage import salvage
+from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.store import Gallery
 from tests.test_gallery_store import DIM, content, new
 
 
 @pytest.fixture
 def gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gallery:
-    monkeypatch.setattr(vectors, "SMALL", 8)
+    monkeypatch.setattr(vectors_file, "SMALL", 8)
     gallery = Gallery.create(tmp_path / "gallery", "model-1", DIM)
     gallery.add([new(f"P{i % 5}", i, source=f"{i}.jpg") for i in range(30)])
     gallery.snapshot()
@@ -58,13 +60,13 @@ def test_a_damaged_vector_comes_back_from_the_derived_file(gallery: Gallery) -> 
     done, lost = repair(gallery.database, [finding])
     assert (len(done), lost) == (1, [])
     assert check(gallery.database) == []
-    vectors.drop_cache(gallery.database)
+    vectors_file.drop_vectors_file(gallery.database)
     assert content(gallery.snapshot()) == before
 
 
 def test_a_damaged_vector_without_a_copy_is_refused_then_dropped(gallery: Gallery) -> None:
     gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
-    vectors.drop_cache(gallery.database)
+    vectors_file.drop_vectors_file(gallery.database)
     with pytest.raises(Exception, match="vector of face 4 is damaged: run facepipe gallery check --repair"):
         gallery.snapshot()
     (finding,) = check(gallery.database)
@@ -180,5 +182,5 @@ def test_a_flipped_byte_is_found_or_harmless(gallery: Gallery, seed: int) -> Non
         return
     with damaged:
         if not check(damaged.database):
-            vectors.drop_cache(damaged.database)
+            vectors_file.drop_vectors_file(damaged.database)
             assert content(damaged.snapshot(cache=False)) == expected

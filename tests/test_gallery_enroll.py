@@ -21,8 +21,8 @@ from facepipe.errors import GalleryAccessError, InputError, UsageError
 from facepipe.gallery import people
 from facepipe.gallery.care.audit import audit
 from facepipe.gallery.chips import cut_chip, face_in_chip, open_chip
-from facepipe.gallery.enroll import Enroller, EnrollRules, QualityLimits
-from facepipe.gallery.intake import EnrollOutcome, EnrollStatus, Photo, collect_photos
+from facepipe.gallery.enrolment.enroller import Enroller, EnrollRules, QualityLimits
+from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus, Photo, collect_photos
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import write_image
 from facepipe.types import Quality

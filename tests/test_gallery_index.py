@@ -9,8 +9,8 @@ import pytest
 
 from facepipe.errors import UsageError
 from facepipe.gallery import people
+from facepipe.gallery.arrays.index_file import INDEX_NAME, build_index, load_index
 from facepipe.gallery.care.check import check
-from facepipe.gallery.index_file import INDEX_NAME, build_index, load_index
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.match.approximate import RefinedIndex
 from facepipe.match.exact import ExactIndex

@@ -11,19 +11,20 @@ import pytest
 
 from facepipe.embed.describer import Describer
 from facepipe.errors import GalleryError, GalleryModelError, InputError, UsageError
-from facepipe.gallery import people, vectors
+from facepipe.gallery import people
+from facepipe.gallery.arrays import vectors_file
 from facepipe.gallery.care.anchors import add_anchor
 from facepipe.gallery.care.audit import audit, keep, without_kept
 from facepipe.gallery.care.audit_page import write_page
 from facepipe.gallery.care.check import check
 from facepipe.gallery.care.contact_sheet import write_sheet
-from facepipe.gallery.codec import Secret
-from facepipe.gallery.enroll import Enroller, EnrollRules
-from facepipe.gallery.exchange.portable import export_gallery, import_gallery
-from facepipe.gallery.intake import EnrollStatus, Photo
+from facepipe.gallery.care.reembed import move, reembed
+from facepipe.gallery.enrolment.enroller import Enroller, EnrollRules
+from facepipe.gallery.enrolment.intake import EnrollStatus, Photo
 from facepipe.gallery.journal import journal_lines, log_identified
+from facepipe.gallery.portable import export_gallery, import_gallery
 from facepipe.gallery.privacy.erasing import erase
-from facepipe.gallery.reembed import move, reembed
+from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.images import read_image, write_image
 from facepipe.types import Float32
@@ -306,4 +307,4 @@ def test_identifications_are_logged_without_a_new_generation(gallery: Gallery) -
 def test_altered_chips_are_found(gallery: Gallery) -> None:
     gallery.database.connection.execute("UPDATE chip SET data = x'00' WHERE face_id = 1")
     assert {finding.kind for finding in check(gallery.database)} == {"chip"}
-    assert vectors.check_cache(gallery.database) is None
+    assert vectors_file.check_vectors_file(gallery.database) is None

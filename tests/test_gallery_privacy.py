@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from facepipe.errors import GalleryError, InputError, UsageError
-from facepipe.gallery import people, vectors
-from facepipe.gallery.codec import Secret, WrongKeyError
+from facepipe.gallery import people
+from facepipe.gallery.arrays import vectors_file
+from facepipe.gallery.chips import StoredChip
 from facepipe.gallery.privacy import erasing as privacy
-from facepipe.gallery.store import Gallery, NewFace, StoredChip
+from facepipe.gallery.privacy import sealing
+from facepipe.gallery.storage.codec import Secret, WrongKeyError
+from facepipe.gallery.store import Gallery, NewFace
 from tests.test_gallery_store import DIM, content, new, unit
 
 KEY = Secret("key-file", b"k" * 32)
@@ -20,7 +23,7 @@ OTHER = Secret("key-file", b"o" * 32)
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(vectors, "SMALL", 8)
+    monkeypatch.setattr(vectors_file, "SMALL", 8)
     return tmp_path / "gallery"
 
 
@@ -74,7 +77,7 @@ def test_an_erase_takes_the_names_of_everybody_who_became_this_person(folder: Pa
     people.rename(gallery.database, "Second", "Third")
     people.split(gallery.database, "Bob", [people.faces_of(gallery.database, "Bob")[0].id], "Third")
     if sealed:
-        privacy.unseal(gallery.database)
+        sealing.unseal(gallery.database)
     assert found_in(folder, b"Xanthippe"), "the test must be able to find what it looks for"
     privacy.erase(gallery.database, "Third")
     gallery.close()
@@ -139,7 +142,7 @@ def test_a_sealed_gallery_shows_no_name_and_no_vector(folder: Path, begin_sealed
         gallery = Gallery.create(folder, "model-1", DIM)
         fill(gallery)
         before = content(gallery.snapshot())
-        privacy.seal(gallery.database, KEY)
+        sealing.seal(gallery.database, KEY)
         assert content(gallery.snapshot()) == before
     gallery.snapshot()
     for needle in (
@@ -171,7 +174,7 @@ def test_the_key_can_be_rotated_and_the_seal_taken_off(folder: Path) -> None:
     fill(gallery)
     before = content(gallery.snapshot())
     bystander = Gallery.open(folder, KEY)
-    privacy.seal(gallery.database, OTHER)
+    sealing.seal(gallery.database, OTHER)
     with pytest.raises(GalleryError, match="open it again with that key"):
         bystander.add([new("Cy", 99)])
     with pytest.raises(GalleryError, match="open it again with that key"):
@@ -182,7 +185,7 @@ def test_the_key_can_be_rotated_and_the_seal_taken_off(folder: Path) -> None:
         Gallery.open(folder, KEY)
     with Gallery.open(folder, OTHER) as opened:
         assert content(opened.snapshot()) == before
-        privacy.unseal(opened.database)
+        sealing.unseal(opened.database)
         assert content(opened.snapshot()) == before
     with Gallery.open(folder) as plain:
         assert content(plain.snapshot()) == before

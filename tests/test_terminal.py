@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from facepipe.cli import main
 from facepipe.errors import UsageError
 from facepipe.gallery import people
-from facepipe.gallery.care.check import salvage
-from facepipe.gallery.exchange.portable import export_gallery, import_gallery
+from facepipe.gallery.care.salvage import salvage
+from facepipe.gallery.names import new_name, normal_name
+from facepipe.gallery.portable import export_gallery, import_gallery
 from facepipe.gallery.privacy.erasing import erase
-from facepipe.gallery.rows import new_name, normal_name
 from facepipe.gallery.store import Gallery, NewFace
 from facepipe.text import printable
 from tests.test_gallery_store import DIM, new

@@ -135,7 +135,7 @@ class _Opener:
 
     def __call__(self, before: tuple[Recognizer, bool] | None, late: bool) -> tuple[Recognizer, bool]:
         from facepipe.cli.options import load_recognizer
-        from facepipe.gallery.codec import Secret
+        from facepipe.gallery.storage.codec import Secret
         from facepipe.gallery.store import Gallery
 
         with Gallery.open(self._deciding.gallery, Secret.from_environment()) as gallery:

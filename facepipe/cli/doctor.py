@@ -132,7 +132,7 @@ def _models() -> list[dict[str, str]]:
 
 def _gallery(folder: Path) -> dict[str, Any]:
     from facepipe.errors import GalleryAccessError, GalleryError, GalleryMissingError, InputError
-    from facepipe.gallery.codec import WrongKeyError
+    from facepipe.gallery.storage.codec import WrongKeyError
     from facepipe.gallery.store import Gallery
 
     facts: dict[str, Any] = {"folder": str(folder)}

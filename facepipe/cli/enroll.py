@@ -18,7 +18,7 @@ from facepipe.text import plural
 
 if TYPE_CHECKING:
     from facepipe.detect.selection import FaceRule
-    from facepipe.gallery.intake import EnrollOutcome
+    from facepipe.gallery.enrolment.intake import EnrollOutcome
 
 _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 
@@ -63,7 +63,7 @@ def enroll(
 ) -> int:
     """Enrol people: folders named like the people in them, photos with --name, or a CSV file of path,name."""
     from facepipe.api import Gallery
-    from facepipe.gallery.intake import collect_photos
+    from facepipe.gallery.enrolment.intake import collect_photos
 
     seconds = _seconds(retain)
     collected, astray = collect_photos(photos, name)
@@ -122,7 +122,7 @@ def _print_line(outcome: EnrollOutcome) -> None:
 def _print_summary(outcomes: list[EnrollOutcome]) -> None:
     from rich.table import Table
 
-    from facepipe.gallery.intake import GOOD
+    from facepipe.gallery.enrolment.intake import GOOD
 
     counts: dict[str, Counter[str]] = {}
     for outcome in outcomes:
@@ -146,7 +146,7 @@ def _print_summary(outcomes: list[EnrollOutcome]) -> None:
 def _exit_code(outcomes: list[EnrollOutcome]) -> int:
     """Return 0 when every photo is in the gallery, 7 when some are, and when none is, why the first is not."""
     from facepipe.errors import ExitCode
-    from facepipe.gallery.intake import GOOD, EnrollStatus
+    from facepipe.gallery.enrolment.intake import GOOD, EnrollStatus
 
     good = sum(outcome.status in GOOD for outcome in outcomes)
     if good == len(outcomes):

@@ -26,7 +26,7 @@ from facepipe.text import plural
 if TYPE_CHECKING:
     from facepipe.detect.selection import FaceRule
     from facepipe.gallery.care.audit import AuditReport
-    from facepipe.gallery.database import Database
+    from facepipe.gallery.storage.database import Database
 
 
 @click.command()
@@ -51,10 +51,10 @@ def audit(
     Each face is compared with the mean of its person's other faces and with everybody else; the largest doubts come first.
     """
     from facepipe.files.guard import check_outputs
+    from facepipe.gallery.arrays.index_file import load_index
+    from facepipe.gallery.arrays.snapshot import load_snapshot
     from facepipe.gallery.care.audit import audit as run_audit
     from facepipe.gallery.care.audit import keep, without_kept
-    from facepipe.gallery.index_file import load_index
-    from facepipe.gallery.vectors import load_snapshot
 
     check_outputs((page,), gallery=gallery)
     with open_database(gallery) as database:
@@ -161,7 +161,7 @@ def salvage(into: Path, gallery: Path, as_json: bool) -> int:
     """Copy every intact face of a damaged gallery into a new one in the folder INTO. Exit code 7 when some are lost."""
     from facepipe.errors import ExitCode
     from facepipe.files.guard import require_outside
-    from facepipe.gallery.care.check import salvage as run_salvage
+    from facepipe.gallery.care.salvage import salvage as run_salvage
 
     require_outside(gallery, into)
     found = run_salvage(gallery, into)
@@ -209,7 +209,7 @@ def index(kind: str, min_recall: float, gallery: Path, as_json: bool) -> None:
     Search is exact until you choose otherwise. pq: 4-bit codes, 17 to 47 times faster, 60 bytes a person. ivf, hnsw: for
     comparison. Every kind is re-ranked exactly; `--kind exact` takes the index away.
     """
-    from facepipe.gallery.index_file import build_index
+    from facepipe.gallery.arrays.index_file import build_index
 
     with open_database(gallery) as database:
         report = build_index(database, kind, min_recall)
@@ -289,8 +289,8 @@ def reembed(model: str, drop_missing: bool, gallery: Path, device: str, as_json:
     May be interrupted and started again: it continues where it stopped. The old vectors serve until the new are whole.
     """
     from facepipe.embed.embedder import load_embedder
-    from facepipe.gallery.reembed import ReembedReport
-    from facepipe.gallery.reembed import reembed as run_reembed
+    from facepipe.gallery.care.reembed import ReembedReport
+    from facepipe.gallery.care.reembed import reembed as run_reembed
 
     embedder = load_embedder(model, device)
     console = err_console()

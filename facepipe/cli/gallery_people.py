@@ -16,7 +16,7 @@ from facepipe.cli.common import cell, echo, gallery_option, json_option, note, o
 from facepipe.text import plural
 
 if TYPE_CHECKING:
-    from facepipe.gallery.database import Database
+    from facepipe.gallery.storage.database import Database
 
 SCHEMA_VERSION = 1
 
@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 @contextmanager
 def open_database(folder: Path, *, accept_loss: bool = False) -> Iterator[Database]:
     """Open a gallery's database for the length of a command."""
-    from facepipe.gallery.database import Database
+    from facepipe.gallery.storage.database import Database
 
     database = Database.open(folder, accept_loss=accept_loss)
     try:

@@ -14,7 +14,7 @@ from facepipe.cli.gallery_people import echo_json, open_database, table
 from facepipe.text import plural, printable
 
 if TYPE_CHECKING:
-    from facepipe.gallery.codec import Secret
+    from facepipe.gallery.storage.codec import Secret
 
 
 @click.command()
@@ -67,7 +67,7 @@ def seal(key_file: Path | None, gallery: Path, as_json: bool, quiet: bool) -> No
 
     Commands find the key in FACEPIPE_PASSPHRASE or FACEPIPE_KEY_FILE. Without it nothing opens: keep it safe.
     """
-    from facepipe.gallery.privacy.erasing import seal as run_seal
+    from facepipe.gallery.privacy.sealing import seal as run_seal
 
     with open_database(gallery) as database:
         run_seal(database, _new_secret(key_file))
@@ -79,7 +79,7 @@ def seal(key_file: Path | None, gallery: Path, as_json: bool, quiet: bool) -> No
 
 
 def _new_secret(key_file: Path | None) -> Secret:
-    from facepipe.gallery.codec import Secret
+    from facepipe.gallery.storage.codec import Secret
 
     if key_file is not None:
         return Secret.key_file(key_file)
@@ -95,7 +95,7 @@ def _new_secret(key_file: Path | None) -> Secret:
 @quiet_option
 def unseal(gallery: Path, as_json: bool, quiet: bool) -> None:
     """Store names, paths, vectors and chips without encryption again."""
-    from facepipe.gallery.privacy.erasing import unseal as run_unseal
+    from facepipe.gallery.privacy.sealing import unseal as run_unseal
 
     with open_database(gallery) as database:
         run_unseal(database)
@@ -157,7 +157,7 @@ def _details(entry: dict[str, Any]) -> str:
 def export_file(path: Path, chips: bool, gallery: Path, as_json: bool, quiet: bool) -> None:
     """Write the gallery to one file that others can read: .parquet or .sqlite."""
     from facepipe.files.guard import check_outputs
-    from facepipe.gallery.exchange.portable import export_gallery
+    from facepipe.gallery.portable import export_gallery
 
     check_outputs((path,), gallery=gallery)
     with open_database(gallery) as database:
@@ -177,7 +177,7 @@ def export_file(path: Path, chips: bool, gallery: Path, as_json: bool, quiet: bo
 @json_option
 def import_file(path: Path, gallery: Path, as_json: bool) -> None:
     """Add the faces of an exported file; vectors of another model are refused."""
-    from facepipe.gallery.exchange.portable import import_gallery
+    from facepipe.gallery.portable import import_gallery
 
     added, there = import_gallery(gallery, path)
     if as_json:

@@ -6,12 +6,12 @@ A chip is a plain cut, not aligned: any network's template can be cut from it, b
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import PIL.Image
 
-from facepipe.gallery.store import StoredChip
+from facepipe.gallery.storage.database import Database
 from facepipe.types import Face, Image
 
 #: Room on each side of the box, as a share of its longer side: what the widest alignment template sees of a turned face.
@@ -19,6 +19,19 @@ MARGIN = 0.6
 #: Longer side of the face's box in a chip, in pixels at most: what the largest network's input can use.
 FACE_SIDE = 224
 _QUALITY = 95
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredChip:
+    """A piece of the photo around a face, as an encoded picture, for reembed and audit pages.
+
+    x, y: displayed pixel of the photo at the chip's upper left corner. scale: chip pixels per displayed pixel.
+    """
+
+    data: bytes
+    x: float
+    y: float
+    scale: float
 
 
 def cut_chip(image: Image, face: Face) -> StoredChip:
@@ -51,3 +64,9 @@ def face_in_chip(face: Face, chip: StoredChip) -> Face:
     origin = np.array([chip.x, chip.y], np.float32)
     box = ((face.box.reshape(2, 2) - origin) * np.float32(chip.scale)).reshape(4).astype(np.float32)
     return replace(face, box=box, landmarks=((face.landmarks - origin) * np.float32(chip.scale)).astype(np.float32))
+
+
+def read_chip(database: Database, face_id: int) -> StoredChip | None:
+    """Return a face's stored chip, None when it has none."""
+    row = database.connection.execute("SELECT data, x, y, scale FROM chip WHERE face_id = ?", (face_id,)).fetchone()
+    return None if row is None else StoredChip(database.codec.open(row[0]), *row[1:])

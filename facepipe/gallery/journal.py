@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from facepipe.gallery.database import Database
 from facepipe.gallery.people import find_person
+from facepipe.gallery.storage.database import Database
 from facepipe.types import Recognized
 
 _IDENTIFY = "log_identify"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from facepipe.errors import UsageError
-from facepipe.gallery.database import DATABASE_NAME, Database
-from facepipe.gallery.rows import new_name, normal_name
+from facepipe.gallery.names import new_name, normal_name
+from facepipe.gallery.storage.database import DATABASE_NAME, Database
 from facepipe.text import printable
 
 

@@ -22,29 +22,16 @@ import numpy as np
 
 from facepipe.errors import GalleryAccessError, GalleryExistsError, GalleryMissingError, GalleryModelError
 from facepipe.gallery import people
-from facepipe.gallery.codec import Secret
-from facepipe.gallery.database import Database
-from facepipe.gallery.index_file import load_index
-from facepipe.gallery.rows import vector_checksum
-from facepipe.gallery.snapshot import GallerySnapshot
-from facepipe.gallery.vectors import load_snapshot
+from facepipe.gallery.arrays.index_file import load_index
+from facepipe.gallery.arrays.snapshot import GallerySnapshot, load_snapshot
+from facepipe.gallery.chips import StoredChip
+from facepipe.gallery.storage.checksums import vector_checksum
+from facepipe.gallery.storage.codec import Secret
+from facepipe.gallery.storage.database import Database
 from facepipe.match.approximate import RefinedIndex
 from facepipe.match.exact import ExactIndex
 from facepipe.models.registry import DEFAULT_EMBEDDER, get_record
 from facepipe.types import UNIT_TOLERANCE, Embedder, Face, Float32
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StoredChip:
-    """A piece of the photo around a face, as an encoded picture, for reembed and audit pages.
-
-    x, y: displayed pixel of the photo at the chip's upper left corner. scale: chip pixels per displayed pixel.
-    """
-
-    data: bytes
-    x: float
-    y: float
-    scale: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -258,10 +245,7 @@ class Gallery:
             return None
         face_id = cursor.lastrowid
         assert face_id is not None
-        data = codec.seal(new.vector.tobytes())
-        database.connection.execute(
-            "INSERT INTO vector VALUES (?, ?, ?)", (face_id, data, vector_checksum(face_id, data))
-        )
+        database.put_vector(face_id, new.vector.tobytes())
         if new.chip is not None:
             chip = codec.seal(new.chip.data)
             database.connection.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from facepipe.gallery.people import require_person, touch
-from facepipe.gallery.rows import vector_checksum
+from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.store import Gallery
 from facepipe.types import Face, Float32
 

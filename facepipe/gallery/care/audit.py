@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from facepipe.errors import UsageError
-from facepipe.gallery.database import Database
-from facepipe.gallery.likeness import unlike_limit
-from facepipe.gallery.snapshot import GallerySnapshot
+from facepipe.gallery.arrays.snapshot import GallerySnapshot
+from facepipe.gallery.enrolment.likeness import unlike_limit
+from facepipe.gallery.storage.database import Database
 from facepipe.match.exact import ExactIndex
 from facepipe.types import Float32, Index, Int64
 

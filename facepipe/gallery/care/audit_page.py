@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from facepipe.files.guard import MARK, own_path
+from facepipe.gallery.arrays.snapshot import GallerySnapshot
 from facepipe.gallery.care.audit import AuditReport, Doubt
 from facepipe.gallery.care.contact_sheet import face_picture
-from facepipe.gallery.database import Database
 from facepipe.gallery.people import FaceRecord, faces_of
-from facepipe.gallery.snapshot import GallerySnapshot
+from facepipe.gallery.storage.database import Database
 from facepipe.images import encode_image
 from facepipe.text import printable
 

@@ -2,33 +2,27 @@
 
 SQLite's own check finds damage to the file's structure; a flipped bit in a name or a vector is found by the row's CRC-32.
 What is derived is simply made again; a damaged vector comes back from the derived file when that still holds it; for the
-rest there is `salvage`, which carries every intact row into a new gallery.
+rest there is `salvage`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from facepipe.errors import GalleryDamagedError, GalleryError, InputError
-from facepipe.gallery.care.leaves import leaf_rows
-from facepipe.gallery.codec import Secret
-from facepipe.gallery.database import Database
-from facepipe.gallery.derived import TEMPORARY, remove_leftovers
-from facepipe.gallery.index_file import check_index, drop_index
+from facepipe.gallery.arrays.derived_file import TEMPORARY, remove_leftovers
+from facepipe.gallery.arrays.index_file import check_index, drop_index
+from facepipe.gallery.arrays.vectors_file import base_vectors, check_vectors_file, drop_vectors_file
 from facepipe.gallery.people import drop_faces, touch
 from facepipe.gallery.privacy.erasing import finish_scrub
-from facepipe.gallery.rows import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
-from facepipe.gallery.schema import migrate
-from facepipe.gallery.vectors import base_vectors, check_cache, drop_cache
+from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
+from facepipe.gallery.storage.database import Database
 from facepipe.images import content_hash, read_bytes
-from facepipe.text import plural, printable
+from facepipe.text import plural
 from facepipe.types import UNIT_TOLERANCE
 
 
@@ -72,7 +66,7 @@ def check(database: Database, *, sources: bool = False) -> list[Finding]:
             found = _foresee(database, found)
     except GalleryDamagedError as error:
         return [Finding("structure", error.what, _SALVAGE)]
-    for name, wrong in (("vectors", check_cache(database)), ("index", check_index(database))):
+    for name, wrong in (("vectors", check_vectors_file(database)), ("index", check_index(database))):
         if wrong is not None:
             found.append(Finding(name, wrong, _REPAIR))
     lost = database.lost_writes()
@@ -91,15 +85,15 @@ def _foresee(database: Database, found: list[Finding]) -> list[Finding]:
     copies = base_vectors(database, broken) if broken else {}
     foreseen = []
     for finding in found:
-        if finding.face_id is not None and finding.kind in _LOSSES and finding.face_id not in copies:
-            whose, advice = _whose(database, finding.kind, finding.face_id), _LOSSES[finding.kind]
+        if finding.face_id is not None and finding.kind in LOSSES and finding.face_id not in copies:
+            whose, advice = _whose(database, finding.kind, finding.face_id), LOSSES[finding.kind]
             finding = replace(finding, text=f"{finding.text} ({whose})", advice=f"{_DROPS}: {advice}")
         foreseen.append(finding)
     return foreseen
 
 
 #: Kind of finding that costs something to repair -> what to do afterwards.
-_LOSSES = {
+LOSSES = {
     "vector": "enrol that photo again",
     "chip": "keep that photo, reembed will need it",
     "anchor": "repeat facepipe gallery not",
@@ -112,11 +106,11 @@ def _whose(database: Database, kind: str, row_id: int) -> str:
     row = database.connection.execute(
         f"SELECT p.name, t.source FROM {table} t LEFT JOIN person p ON p.id = t.person_id WHERE t.id = ?", (row_id,)
     ).fetchone()
-    person, source = (_readable(database, value) for value in row or (None, None))
+    person, source = (readable(database, value) for value in row or (None, None))
     return f"{person or 'a person whose name is lost'}, photo {source or 'unknown'}"
 
 
-def _readable(database: Database, stored: str | bytes | None) -> str | None:
+def readable(database: Database, stored: str | bytes | None) -> str | None:
     """Return stored text, None when there is none or it is damaged."""
     try:
         return None if stored is None else database.codec.open_text(stored)
@@ -195,12 +189,12 @@ def repair(database: Database, findings: list[Finding]) -> tuple[list[str], list
         for table, key in (("chip", "face_id"), ("anchor", "id")):
             broken = [f.face_id for f in findings if f.kind == table]
             if broken:
-                lost += [f"{f.text}: {_LOSSES[table]}" for f in findings if f.kind == table]
+                lost += [f"{f.text}: {LOSSES[table]}" for f in findings if f.kind == table]
                 with database.write("repair"):
                     database.connection.executemany(f"DELETE FROM {table} WHERE {key} = ?", [(i,) for i in broken])
                 done.append(f"{len(broken)} damaged {table}s deleted")
         if "vectors" in kinds:
-            drop_cache(database)
+            drop_vectors_file(database)
             done.append("the file of vectors deleted; it is made again when it is needed")
         if "index" in kinds:
             drop_index(database)
@@ -223,10 +217,7 @@ def _repair_vectors(database: Database, face_ids: list[int], done: list[str], lo
         for face_id in face_ids:
             copy = copies.get(face_id)
             if copy is not None:
-                data = database.codec.seal(copy.tobytes())
-                database.connection.execute(
-                    "INSERT OR REPLACE INTO vector VALUES (?, ?, ?)", (face_id, data, vector_checksum(face_id, data))
-                )
+                database.put_vector(face_id, copy.tobytes())
                 done.append(f"the vector of face {face_id} is back, from the derived file")
             else:
                 whose = _whose(database, "vector", face_id)
@@ -234,188 +225,4 @@ def _repair_vectors(database: Database, face_ids: list[int], done: list[str], lo
                 drop_faces(database, [face_id], generation)
                 touch(database, [row[0]], generation)
                 database.log("repair", row[0], faces=1)
-                lost.append(f"face {face_id} ({whose}) dropped, no copy of its vector is left: {_LOSSES['vector']}")
-
-
-@dataclass(frozen=True, slots=True)
-class Salvaged:
-    """What a salvage carried. faces: of `known`, of which anything was found. lost: what was not carried, a line each."""
-
-    faces: int
-    known: int
-    people: int
-    lost: list[str]
-
-
-def salvage(folder: Path, into: Path) -> Salvaged:
-    """Carry every intact face of a damaged gallery into a new one.
-
-    A table that SQLite cannot read to its end is read from its pages. GalleryError when not even the table of contents
-    can be read, or `into` holds a gallery.
-    """
-    from facepipe.gallery.store import Gallery
-
-    try:
-        source = Database.open(folder, accept_loss=True)
-    except GalleryDamagedError as error:
-        raise GalleryError(f"{error.what}, and not even its model can be read: restore a copy") from error
-    secret = Secret.from_environment() if source.codec.sealed else None  # the new gallery is as closed as the old one
-    reader = _Reader(source)
-    try:
-        with (
-            Gallery.create(into, source.fingerprint, source.dim, secret) as target,
-            target.database.write("salvage") as generation,
-        ):
-            found = _salvage_rows(reader, target.database, generation)
-            target.database.log("salvage", faces=found.faces)
-            found.lost.extend(_not_carried(source))
-    except sqlite3.Error as error:
-        raise GalleryError(f"{folder}: nothing can be read from it ({error}): restore a copy") from error
-    finally:
-        reader.close()
-        source.close()
-    return found
-
-
-def _salvage_rows(reader: _Reader, target: Database, generation: int) -> Salvaged:
-    from facepipe.gallery.people import ensure_person
-
-    source = reader.source
-    lost: list[str] = []
-    names: dict[int, str] = {}
-    for table, key in (("subject", "person_id"), ("person", "id")):
-        for person_id, stored in reader.rows(table, f"{key}, name"):
-            name = _readable(source, stored)
-            if name is not None:
-                # A name from before invisible characters were refused is carried as lists show it.
-                names[person_id] = printable(name)[:200]
-    columns = (
-        "person_id, source, content, ordinal, x1, y1, x2, y2, score, landmarks, size, sharpness, yaw, pitch, roll,"
-        " edge_density, enrolled, expires"
-    )
-    vectors: dict[int, bytes] = {}
-    known: set[int] = set()
-    for face_id, data, crc in reader.rows("vector", "face_id, data, crc"):
-        known.add(face_id)
-        if isinstance(data, bytes) and vector_checksum(face_id, data) == crc:
-            vectors[face_id] = source.codec.open(data)
-    carried: set[int] = set()
-    rowless = set(known)
-    count = 0
-    for row in reader.rows("face", f"id, {columns}, crc = {CRC_OF_FACE}"):
-        face_id, person_id, source_path, content, *rest, intact = row
-        known.add(face_id)
-        rowless.discard(face_id)
-        if not intact or face_id not in vectors:
-            whose = (
-                f"{names.get(person_id, f'person {person_id}')}, photo {_readable(source, source_path) or 'unknown'}"
-            )
-            lost.append(f"face {face_id} ({whose}): its row or its vector is damaged: {_LOSSES['vector']}")
-            continue
-        person = ensure_person(target, names.get(person_id, f"person {person_id}"), generation)
-        carried.add(person)
-        values: list[Any] = [
-            person,
-            None if source_path is None else target.codec.seal_text(source.codec.open_text(source_path)),
-            None if content is None else target.codec.lookup(source.codec.unlookup(content)),
-            *rest,
-            generation,
-        ]
-        marks = ", ".join("?" * len(values))
-        cursor = target.connection.execute(f"INSERT INTO face ({columns}, changed) VALUES ({marks})", values)
-        data = target.codec.seal(vectors[face_id])
-        assert cursor.lastrowid is not None
-        target.connection.execute(
-            "INSERT INTO vector VALUES (?, ?, ?)",
-            (cursor.lastrowid, data, vector_checksum(cursor.lastrowid, data)),
-        )
-        count += 1
-    if rowless:
-        lost.append(f"{plural(len(rowless), 'face')} whose person is lost: enrol everybody again")
-    if reader.patchy:
-        lost.append(
-            "what lay on unreadable pages, uncounted: enrol everybody again, photos that are there are passed over"
-        )
-    return Salvaged(count, len(known), len(carried), lost)
-
-
-def _not_carried(source: Database) -> Iterator[str]:
-    """Say what a salvage leaves behind although it may be intact."""
-    for table, what in (("chip", "chips: enrol with --keep-chips again"), ("anchor", "faces noted by gallery not")):
-        try:
-            count = source.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-        except sqlite3.DatabaseError:
-            yield f"all {what}"
-            continue
-        if count:
-            yield f"{count} {what}"
-    try:
-        calibrated = source.get_meta("calibration") is not None
-    except (GalleryError, sqlite3.DatabaseError):
-        calibrated = True
-    if calibrated:
-        yield "the calibration: measure it again with facepipe calibrate"
-
-
-class _Reader:
-    """Reads tables of a damaged gallery. patchy: some could not be read by SQLite, and were read from their pages."""
-
-    def __init__(self, source: Database) -> None:
-        self.source = source
-        self._rebuilt: sqlite3.Connection | None = None
-
-    @property
-    def patchy(self) -> bool:
-        return self._rebuilt is not None
-
-    def rows(self, table: str, columns: str) -> list[tuple[Any, ...]]:
-        """Return columns of all rows that can be read."""
-        query = f"SELECT {columns} FROM {table} ORDER BY 1"
-        try:
-            return self.source.connection.execute(query).fetchall()
-        except sqlite3.DatabaseError:
-            if self._rebuilt is None:
-                self._rebuilt = _rebuild(self.source)
-            return self._rebuilt.execute(query).fetchall()
-
-    def close(self) -> None:
-        if self._rebuilt is not None:
-            self._rebuilt.close()
-
-
-def _rebuild(source: Database) -> sqlite3.Connection:
-    """Return a temporary database with the rows that lie on readable pages of a gallery."""
-    with contextlib.suppress(sqlite3.Error):  # what lies in the WAL belongs to the file
-        source.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    path = Path(source.connection.execute("PRAGMA database_list").fetchone()[2])
-    try:
-        # A gallery on its way to another network has vectors of both, and pages do not say which.
-        moving = source.connection.execute("SELECT 1 FROM vector_next LIMIT 1").fetchone() is not None
-    except sqlite3.DatabaseError:
-        moving = True
-    rebuilt = sqlite3.connect("", isolation_level=None)
-    rebuilt.create_function("checksum", -1, checksum, deterministic=True)
-    migrate(rebuilt)
-    rebuilt.execute("BEGIN")
-    for row_id, values in leaf_rows(path):
-        table = _table_of(values)
-        if table is not None and not (moving and table == "vector"):
-            marks = ", ".join("?" * len(values))
-            with contextlib.suppress(sqlite3.IntegrityError, OverflowError):  # a row that is damaged
-                rebuilt.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", (row_id, *values[1:]))
-    rebuilt.execute("COMMIT")
-    return rebuilt
-
-
-def _table_of(values: tuple[Any, ...]) -> str | None:
-    """Return the table that a row belongs to by its form, None for those that a salvage does not carry."""
-    kinds = [type(value) for value in values]
-    if len(values) == 21:
-        return "face"
-    if len(values) == 6 and kinds[2] is bytes:
-        return "person"
-    if len(values) == 3 and kinds[1] in {str, bytes} and kinds[2] is bytes:
-        return "subject"
-    if len(values) == 3 and kinds[1:] == [bytes, int]:
-        return "vector"
-    return None
+                lost.append(f"face {face_id} ({whose}) dropped, no copy of its vector is left: {LOSSES['vector']}")

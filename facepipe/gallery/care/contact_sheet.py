@@ -10,10 +10,9 @@ import numpy as np
 import PIL.Image
 
 from facepipe.errors import InputError
-from facepipe.gallery.chips import open_chip
-from facepipe.gallery.database import Database
+from facepipe.gallery.chips import open_chip, read_chip
 from facepipe.gallery.people import FaceRecord
-from facepipe.gallery.store import StoredChip
+from facepipe.gallery.storage.database import Database
 from facepipe.images import read_image, write_image
 from facepipe.types import UInt8
 
@@ -21,12 +20,6 @@ TILE = 160
 _COLUMNS = 6
 _GAP = 6
 _MARGIN = 0.25
-
-
-def read_chip(database: Database, face_id: int) -> StoredChip | None:
-    """Return a face's stored chip, None when it has none."""
-    row = database.connection.execute("SELECT data, x, y, scale FROM chip WHERE face_id = ?", (face_id,)).fetchone()
-    return None if row is None else StoredChip(database.codec.open(row[0]), *row[1:])
 
 
 def face_picture(database: Database, face: FaceRecord) -> UInt8 | None:

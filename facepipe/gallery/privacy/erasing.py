@@ -1,4 +1,4 @@
-"""What the gallery owes the people in it: erasing without a trace, forgetting in time, sealing.
+"""Erasing without a trace, and forgetting in time.
 
 An erase deletes the rows, then scrubs: derived files are deleted, VACUUM writes the database anew without free pages,
 and the WAL is emptied. The wish to scrub is stored in the same transaction as the deletion, so that a process that dies
@@ -8,24 +8,19 @@ in between leaves a note, and the next write or `compact` ends what it began.
 from __future__ import annotations
 
 import json
-import os
 import re
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from facepipe.errors import GalleryLockedError, UsageError
-from facepipe.gallery.codec import Codec, PlainCodec, SealedCodec, Secret, wrap_key
-from facepipe.gallery.database import Database
-from facepipe.gallery.disk import sqlite_errors
+from facepipe.gallery.names import normal_name
 from facepipe.gallery.people import drop_faces, find_person, name_key, stored_name, touch
-from facepipe.gallery.rows import normal_name, vector_checksum
+from facepipe.gallery.storage.database import Database
+from facepipe.gallery.storage.disk import sqlite_errors
 
 #: Files in the gallery's folder that are derived from the database.
 DERIVED_SUFFIXES = (".f32", ".faiss", ".tmp")
-_CHUNK = 4096
 
 
 def erase(database: Database, name: str) -> int:
@@ -196,79 +191,3 @@ def finish_scrub(database: Database) -> bool:
 def _size(database: Database) -> int:
     paths = [Path(f"{database.path}{suffix}") for suffix in ("", "-wal")]
     return sum(path.stat().st_size for path in paths if path.exists())
-
-
-def seal(database: Database, secret: Secret) -> None:
-    """Seal the gallery with a new data key under `secret`: a plain one for the first time, a sealed one anew (rotation).
-
-    One transaction: it is sealed with the old key or with the new one, never with both.
-    """
-    data_key = os.urandom(32)
-    _recode(database, SealedCodec(data_key), wrap_key(secret, data_key))
-
-
-def unseal(database: Database) -> None:
-    """Store names, vectors and chips as they are again."""
-    _recode(database, PlainCodec(), None)
-
-
-def _recode(database: Database, new: Codec, record: str | None) -> None:
-    old = database.codec
-    with database.lock("seal"):
-        with database.write("seal") as generation:
-            _recode_rows(database.connection, old, new, generation)
-            database.set_meta("key", record)
-            database.set_meta("scrub", "seal")
-            database.log("seal" if new.sealed else "unseal")
-        database.codec = new
-        database.key_record = record
-        scrub(database)
-
-
-def _recode_rows(connection: sqlite3.Connection, old: Codec, new: Codec, generation: int) -> None:
-    def text(value: str | bytes | None) -> str | bytes | None:
-        return None if value is None else new.seal_text(old.open_text(value))
-
-    def lookup(value: bytes | None) -> bytes | None:
-        return None if value is None else new.lookup(old.unlookup(value))
-
-    def blob(value: bytes) -> bytes:
-        return new.seal(old.open(value))
-
-    for row_id, name, key in _by_id(connection, "person", "name, name_key"):
-        connection.execute(
-            "UPDATE person SET name = ?, name_key = ?, changed = ? WHERE id = ?",
-            (text(name), lookup(key), generation, row_id),
-        )
-    for row_id, name, key in _by_id(connection, "subject", "name, name_key", "person_id"):
-        connection.execute(
-            "UPDATE subject SET name = ?, name_key = ? WHERE person_id = ?", (text(name), lookup(key), row_id)
-        )
-    for row_id, source, content in _by_id(connection, "face", "source, content"):
-        connection.execute(
-            "UPDATE face SET source = ?, content = ?, changed = ? WHERE id = ?",
-            (text(source), lookup(content), generation, row_id),
-        )
-    for table in ("vector", "chip", "vector_next"):
-        for row_id, data in _by_id(connection, table, "data", "face_id"):
-            sealed = blob(data)
-            connection.execute(
-                f"UPDATE {table} SET data = ?, crc = ? WHERE face_id = ?",
-                (sealed, vector_checksum(row_id, sealed), row_id),
-            )
-    for row_id, source, content, vector in _by_id(connection, "anchor", "source, content, vector"):
-        sealed = blob(vector)
-        connection.execute(
-            "UPDATE anchor SET source = ?, content = ?, vector = ?, crc = ? WHERE id = ?",
-            (text(source), lookup(content), sealed, vector_checksum(row_id, sealed), row_id),
-        )
-
-
-def _by_id(connection: sqlite3.Connection, table: str, columns: str, key: str = "id") -> Iterator[tuple[Any, ...]]:
-    """Yield rows in chunks, so that updating them cannot disturb the reading."""
-    last = -1
-    while rows := connection.execute(
-        f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT {_CHUNK}", (last,)
-    ).fetchall():
-        yield from rows
-        last = rows[-1][0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facepipe.gallery.snapshot import GallerySnapshot
+from facepipe.gallery.arrays.snapshot import GallerySnapshot
 from facepipe.types import Float32
 
 #: A face that is less like each of its person's others than this share of the threshold is doubtful. Measured with mini

@@ -16,9 +16,10 @@ import numpy as np
 
 from facepipe.errors import GalleryError, GalleryModelError, InputError, UsageError
 from facepipe.files.guard import MARK, own_path, require_outside
-from facepipe.gallery.codec import Secret
-from facepipe.gallery.database import Database
-from facepipe.gallery.store import Gallery, NewFace, StoredChip
+from facepipe.gallery.chips import StoredChip
+from facepipe.gallery.storage.codec import Secret
+from facepipe.gallery.storage.database import Database
+from facepipe.gallery.store import Gallery, NewFace
 from facepipe.types import UNIT_TOLERANCE, Face, Quality
 
 FORMAT = "facepipe gallery 1"

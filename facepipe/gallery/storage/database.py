@@ -30,11 +30,11 @@ from facepipe.errors import (
     GalleryExistsError,
     GalleryMissingError,
 )
-from facepipe.gallery.codec import Codec, PlainCodec, SealedCodec, Secret, unwrap_key
-from facepipe.gallery.disk import connect, disk_error, sqlite_errors, sync_folder, write_empty
-from facepipe.gallery.lock import WriterLock
-from facepipe.gallery.rows import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest
-from facepipe.gallery.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_version
+from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
+from facepipe.gallery.storage.codec import Codec, PlainCodec, SealedCodec, Secret, unwrap_key
+from facepipe.gallery.storage.disk import connect, disk_error, sqlite_errors, sync_folder, write_empty
+from facepipe.gallery.storage.lock import WriterLock
+from facepipe.gallery.storage.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_version
 
 DATABASE_NAME = "faces.sqlite"
 #: Holds the generation of the last write, outside the database: SQLite takes a damaged WAL for a shorter one, in silence.
@@ -275,6 +275,13 @@ class Database:
         """Return the random mark of a generation, None when this database never was there (restored, replaced)."""
         row = self.connection.execute("SELECT token FROM stamp WHERE generation = ?", (generation,)).fetchone()
         return None if row is None else int(row[0])
+
+    def put_vector(self, face_id: int, vector: bytes) -> None:
+        """Store the vector, little-endian float32, of a face; within `write`."""
+        data = self.codec.seal(vector)
+        self.connection.execute(
+            "INSERT OR REPLACE INTO vector VALUES (?, ?, ?)", (face_id, data, vector_checksum(face_id, data))
+        )
 
     # ── meta ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.errors import GalleryError
-from facepipe.gallery.codec import Codec
-from facepipe.gallery.disk import disk_error, sync_folder
+from facepipe.gallery.storage.codec import Codec
+from facepipe.gallery.storage.disk import disk_error, sync_folder
 
 PIECE = 4 << 20
 _ALIGN = 4096

@@ -14,10 +14,10 @@ from dataclasses import asdict
 import numpy as np
 
 from facepipe.errors import GalleryError, GalleryLockedError, UsageError
-from facepipe.gallery.database import Database
-from facepipe.gallery.derived import DamagedError, Reader, Writer
-from facepipe.gallery.snapshot import GallerySnapshot
-from facepipe.gallery.vectors import belongs, lineage, load_snapshot
+from facepipe.gallery.arrays.derived_file import DamagedError, Reader, Writer
+from facepipe.gallery.arrays.snapshot import GallerySnapshot, load_snapshot
+from facepipe.gallery.arrays.vectors_file import belongs, lineage
+from facepipe.gallery.storage.database import Database
 from facepipe.match.approximate import KINDS as APPROXIMATE
 from facepipe.match.approximate import MIN_RECALL, IndexReport, RefinedIndex, make_proposer, measure_recall
 from facepipe.match.exact import ExactIndex

@@ -19,8 +19,8 @@ from facepipe.detect.selection import FaceRule, choose_faces
 from facepipe.embed.describer import Describer
 from facepipe.errors import FacepipeError, InputError
 from facepipe.gallery.chips import cut_chip
-from facepipe.gallery.intake import GOOD, EnrollOutcome, EnrollStatus, Photo
-from facepipe.gallery.likeness import Known, Likeness
+from facepipe.gallery.enrolment.intake import GOOD, EnrollOutcome, EnrollStatus, Photo
+from facepipe.gallery.enrolment.likeness import Known, Likeness
 from facepipe.gallery.people import find_person
 from facepipe.gallery.privacy.erasing import finish_scrub, forget_expired
 from facepipe.gallery.store import Gallery, NewFace

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from facepipe.errors import InputError, UsageError
 from facepipe.files.csvread import read_csv
-from facepipe.gallery.rows import new_name
+from facepipe.gallery.names import new_name
 from facepipe.images import IMAGE_SUFFIXES, find_images
 from facepipe.images.inputs import Source
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from facepipe.errors import GalleryAccessError, GalleryDamagedError, GalleryError, GalleryFullError, GalleryLockedError
-from facepipe.gallery.codec import Secret, wrap_key
-from facepipe.gallery.lock import UnwritableError
-from facepipe.gallery.rows import checksum
-from facepipe.gallery.schema import APPLICATION_ID, migrate
+from facepipe.gallery.storage.checksums import checksum
+from facepipe.gallery.storage.codec import Secret, wrap_key
+from facepipe.gallery.storage.lock import UnwritableError
+from facepipe.gallery.storage.schema import APPLICATION_ID, migrate
 
 _PAGE_SIZE = 8192
 

@@ -15,13 +15,12 @@ import numpy as np
 
 from facepipe.embed.alignment import align
 from facepipe.errors import GalleryError, InputError, NoFaceError
-from facepipe.gallery.chips import face_in_chip, open_chip
-from facepipe.gallery.database import Database
-from facepipe.gallery.index_file import drop_index
+from facepipe.gallery.arrays.index_file import drop_index
+from facepipe.gallery.arrays.vectors_file import drop_vectors_file
+from facepipe.gallery.chips import face_in_chip, open_chip, read_chip
 from facepipe.gallery.people import drop_faces, touch
-from facepipe.gallery.rows import vector_checksum
-from facepipe.gallery.store import StoredChip
-from facepipe.gallery.vectors import drop_cache
+from facepipe.gallery.storage.checksums import vector_checksum
+from facepipe.gallery.storage.database import Database
 from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.types import Embedder, Face, Float32, Quality, UInt8
 
@@ -159,7 +158,7 @@ def _finish(
         database.set_meta("gone_since", str(generation))
         database.log("reembed", faces=_count(database, "vector"), dropped=len(missing))
         faces = _count(database, "vector")
-    drop_cache(database)
+    drop_vectors_file(database)
     drop_index(database)
     lost_anchors = sum(vector is None for vector in made)
     return ReembedReport(faces, resumed, tuple(sorted(missing)), lost_anchors)
@@ -191,13 +190,10 @@ def _aligned(database: Database, template: str, table: str, row: tuple[Any, ...]
     row_id, source, content, *corners, landmarks = row
     points = np.frombuffer(landmarks, np.float32).reshape(5, 2)
     face = Face(np.array(corners, np.float32), 1.0, points, _UNKNOWN)
-    chip = None
-    if table == "face":
-        chip = database.connection.execute("SELECT data, x, y, scale FROM chip WHERE face_id = ?", (row_id,)).fetchone()
+    chip = read_chip(database, row_id) if table == "face" else None
     try:
         if chip is not None:
-            stored = StoredChip(database.codec.open(chip[0]), *chip[1:])
-            return align(open_chip(stored), [face_in_chip(face, stored)], template)
+            return align(open_chip(chip), [face_in_chip(face, chip)], template)
         if source is None:
             return None
         path = database.codec.open_text(source)

@@ -1,1 +1,0 @@
-"""A gallery as one file that others can read, and back again."""

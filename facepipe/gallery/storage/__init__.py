@@ -1,0 +1,1 @@
+"""The gallery's database on disk: tables, transactions, checksums, encryption, the writer's lock."""
