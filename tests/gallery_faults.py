@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from facepipe import threads
 from facepipe.errors import FacepipeError
 from facepipe.gallery import people
 from facepipe.gallery.arrays import vectors_file
@@ -179,10 +180,16 @@ def _child(work: Work, folder: Path, pipe: int) -> None:
         os._exit(1)
 
 
+def _forked() -> int:
+    """Fork as one thread: OpenMP's other threads are not in the child, which would wait for them for ever."""
+    threads.limit()
+    return os.fork()
+
+
 def run_killed(work: Work, folder: Path, delay: float | None) -> tuple[int, str]:
     """Run a child and kill it after `delay` seconds; return the last step that it reported, and its error, if any."""
     reader, writer = os.pipe()
-    process = os.fork()
+    process = _forked()
     if process == 0:
         os.close(reader)
         _child(work, folder, writer)
@@ -431,7 +438,7 @@ def together(folder: Path, writers: int, each: int) -> dict[str, float]:
 
 
 def _fork(work: Callable[[], None]) -> int:
-    process = os.fork()
+    process = _forked()
     if process:
         return process
     try:
