@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from facepipe.api import Gallery
+    from facepipe.catalog.catalog import Catalog
     from facepipe.errors import (
         AmbiguousFaceError,
         DeviceError,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AmbiguousFaceError",
     "Candidate",
+    "Catalog",
     "Described",
     "Detected",
     "Detector",
@@ -95,6 +97,7 @@ __all__ = [
 #: Where each public name lives.
 _HOMES = {
     "facepipe.api": ("Gallery",),
+    "facepipe.catalog.catalog": ("Catalog",),
     "facepipe.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "facepipe.gallery.enrolment.intake": ("EnrollOutcome", "EnrollStatus"),
     "facepipe.pipeline": ("Recognizer",),

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from facepipe.catalog.catalog import Catalog, Decider
 from facepipe.catalog.counts import Counts, Show
-from facepipe.catalog.scan import Describer, ScanOptions
+from facepipe.catalog.scan import ScanOptions
 from facepipe.catalog.sources import MEMBER, count_sources, file_of, find_sources, none_exists
 from facepipe.catalog.store import catalog_path
+from facepipe.embed.describer import Describer
 from facepipe.errors import InputError, UsageError
 from facepipe.files.atomic import is_gone
 from facepipe.outputs.owned import check_files, check_folders, mark_folders, sweep
@@ -285,7 +286,7 @@ class _Batch:
         return "gone" if MEMBER in name and file != name else "left"
 
 
-class _Thumbnails:
+class _Thumbnails(Output):
     """The thumbnails of faces for the report, where the scan did not make them."""
 
     def __init__(self, catalog: Catalog) -> None:
@@ -295,10 +296,6 @@ class _Thumbnails:
     def plan(self, photo: Decided) -> list[str]:
         """See `Output.plan`."""
         return ["thumbnails"] if photo.record["faces"] and self._catalog.lacks_thumbnails(photo.content) else []
-
-    def needs_bytes(self, photo: Decided) -> bool:
-        """See `Output.needs_bytes`."""
-        return True
 
     def make(self, photo: Decided, names: Sequence[str], pixels: Pixels) -> None:
         """See `Output.make`."""
@@ -310,9 +307,6 @@ class _Thumbnails:
         """See `Output.note`."""
         self._catalog.put_thumbnails(self._made)
         self._made.clear()
-
-    def tidy(self, fate: Callable[[str], Fate]) -> None:
-        """Do nothing: there are no files."""
 
 
 def _thumbnails_of(image: Image, faces: Sequence[Face]) -> list[bytes]:

@@ -61,6 +61,7 @@ def test_the_public_names() -> None:
         *(
             "AmbiguousFaceError",
             "Candidate",
+            "Catalog",
             "Described",
             "Detected",
             "Detector",

@@ -21,8 +21,9 @@ from typing import Any, Protocol
 from facepipe.catalog.counts import Counts, Show
 from facepipe.catalog.packing import pack, unpack
 from facepipe.catalog.reading import Reader
-from facepipe.catalog.scan import Describer, Scanned, ScanOptions, scan_stream
+from facepipe.catalog.scan import Scanned, ScanOptions, scan_stream
 from facepipe.catalog.sources import Source, as_sources, file_of
+from facepipe.embed.describer import Describer
 from facepipe.files.atomic import is_gone
 from facepipe.records import Record, dumps, readable, to_record
 from facepipe.types import Described, Failed, Recognized

@@ -25,7 +25,7 @@ def ordered_map(
     consumer stops early, what has not begun is dropped.
     """
     pending: deque[Future[_Out]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="facepipe", initializer=_nothing_of(initializer)) as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="facepipe", initializer=initializer) as pool:
         try:
             for item in items:
                 pending.append(pool.submit(function, item))
@@ -36,13 +36,3 @@ def ordered_map(
         finally:
             for future in pending:
                 future.cancel()
-
-
-def _nothing_of(initializer: Callable[[], object] | None) -> Callable[[], None] | None:
-    if initializer is None:
-        return None
-
-    def call() -> None:
-        initializer()
-
-    return call

@@ -8,13 +8,12 @@ release Python's lock while they work, so threads share one copy of the networks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 from facepipe.catalog.ordered import ordered_map
 from facepipe.catalog.sources import Source
-from facepipe.embed.describer import PHOTO_ERRORS, spoiled
+from facepipe.embed.describer import PHOTO_ERRORS, Describer, spoiled
 from facepipe.errors import InputError, ModelError
 from facepipe.images import content_hash, read_image_bytes
 from facepipe.images.memory import apart
@@ -26,28 +25,6 @@ CHUNK_PIXELS = 250_000
 GIVE_BACK_EVERY = 8
 #: Decoded photos that wait for a chunk.
 AHEAD = 16
-
-
-class Describer(Protocol):
-    """Steps 1 and 2: `facepipe.embed.describer.Describer`, or one like it.
-
-    photos: how many `describe` should get at a time. facts: what its answers depend on besides the photo, as JSON has it;
-    `model` names the embedder, `max_side` the size to which larger photos are reduced while they are decoded, None: never.
-    """
-
-    @property
-    def photos(self) -> int:
-        """See above."""
-        ...
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """See above."""
-        ...
-
-    def describe(self, images: Sequence[Image]) -> list[Described]:
-        """Find and embed the faces of all photos."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal, Protocol
+from typing import Literal
 
 from facepipe.errors import InputError, OutputError
 from facepipe.images import content_hash, read_image_bytes
@@ -58,28 +58,26 @@ class Decided:
     max_side: int | None = None
 
 
-class Output(Protocol):
+class Output:
     """Something that is made of photos after they are decided."""
 
     def plan(self, photo: Decided) -> list[str]:
         """Take away what should not be there of a photo; return the names of what is to be made."""
-        ...
+        raise NotImplementedError
 
     def needs_bytes(self, photo: Decided) -> bool:
         """Say whether `make` needs the photo's bytes."""
-        ...
+        return True
 
     def make(self, photo: Decided, names: Sequence[str], pixels: Pixels) -> None:
         """Make what was planned, on any thread."""
-        ...
+        raise NotImplementedError
 
     def note(self, made: Sequence[tuple[Decided, Sequence[str]]]) -> None:
-        """Note what was planned and, when it is not empty, made; everything before a kill is repeated."""
-        ...
+        """Note for good what was planned and, where it is in `made`, made."""
 
     def tidy(self, fate: Callable[[str], Fate]) -> None:
         """Take away what was made of photos that are not in the results any more."""
-        ...
 
 
 class Pixels:
@@ -129,11 +127,7 @@ def synchronise(
         stale.extend(photo.name for (photo, _, _), made in zip(work, good, strict=True) if not made)
         work.clear()
 
-    def start() -> None:
-        if start_thread is not None:
-            start_thread()
-
-    with ThreadPoolExecutor(workers, "facepipe", initializer=start) as pool:
+    with ThreadPoolExecutor(workers, "facepipe", initializer=start_thread) as pool:
         for number, photo in enumerate(photos, 1):
             jobs = [(output, names) for output in outputs if (names := output.plan(photo))]
             if jobs:
@@ -177,7 +171,7 @@ def digest(*values: object) -> str:
     return hashlib.sha256(repr(values).encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
 
-class Folder:
+class Folder(Output):
     """A folder of files that are made of photos; each kind of it says what should be there, and makes it.
 
     exact: `shows` tells all that a file shows, so what a killed run made is not made again.
@@ -214,14 +208,6 @@ class Folder:
     def stays(self, key: str) -> bool:
         """Say whether a file stays when its photo is gone."""
         return False
-
-    def needs_bytes(self, photo: Decided) -> bool:
-        """See `Output.needs_bytes`."""
-        return True
-
-    def make(self, photo: Decided, names: Sequence[str], pixels: Pixels) -> None:
-        """See `Output.make`."""
-        raise NotImplementedError
 
     # ---- what all have in common ----
 
