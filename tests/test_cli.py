@@ -86,6 +86,7 @@ def test_one_bad_file_among_others_does_not_stop_them(run: Run, photos: Path, ga
     bad, good = map(json.loads, out.splitlines())
     assert code == 7
     assert "text.jpg" in bad["error"] and bad["faces"] == []
+    assert bad["model"] == good["model"] != ""
     assert good["faces"][0]["person"] == "Eileen Collins"
     assert "text.jpg" in err and "Traceback" not in err
 

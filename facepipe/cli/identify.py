@@ -59,7 +59,7 @@ def identify(
             failed += 1
             if not quiet:
                 note(f"facepipe: {result.reason}")
-        record = to_record(result)
+        record = to_record(result, recognizer.matcher.fingerprint)
         if style == "jsonl":
             show([record])
         else:
