@@ -35,6 +35,7 @@ from facepipe.models.registry import (
     record_from_dict,
     records,
 )
+from facepipe.models.statistics import load_statistics
 
 
 @pytest.fixture(autouse=True)
@@ -178,6 +179,17 @@ def test_a_threshold_that_nobody_measured_is_asked_for() -> None:
     assert get_record("mini").decision() == (0.43, 0.03)
     with pytest.raises(ModelError, match="--threshold"):
         get_record("sface").decision()
+
+
+def test_the_figures_of_a_record_are_those_of_its_statistics() -> None:
+    for record in builtin_records():
+        statistics = load_statistics(record) if record.kind == "embedder" else None
+        if statistics is not None:
+            lfw, detector = statistics.card["lfw"], statistics.card["detector"]
+            figures = f"LFW {100 * lfw['accuracy']:.2f} %, TAR {100 * lfw['tar_at_far']['0.001']:.2f} % at FAR 1e-3"
+            assert record.accuracy == (f"{figures}, by scripts/model_card (detector {detector})",)
+            assert record.margin == statistics.margin
+    assert load_statistics(get_record("mini")) is not None
 
 
 def test_a_pinned_hash_stands_in_for_a_recorded_one(folder: Path) -> None:
