@@ -61,7 +61,7 @@ class SizeRow:
 
 @dataclass(frozen=True, slots=True)
 class GroupErrors:
-    """One group: its FPIR and FNIR at the whole's threshold."""
+    """One group: its FPIR and FNIR at the overall threshold."""
 
     group: str
     mated_searches: int
@@ -123,7 +123,7 @@ class IdentificationReport:
         return {"schema_version": 1, **asdict(self.figures)}
 
     def warnings(self) -> list[str]:
-        """Return a line for each source and group whose false positive rate is over twice the whole's."""
+        """Return a line for each source and group whose false positive rate is over twice the overall one."""
         found = self.figures
         rows = (*found.by_source, *((found.relatives,) if found.relatives else ()), *found.groups)
         return [row.warning for row in rows if row.warning]

@@ -67,7 +67,7 @@ def verification_tables(found: VerificationFigures) -> Iterator[Table | str]:
              _percent(row.far), _span(row.far_interval_95))
             for row in found.groups
         )  # fmt: skip
-        yield _table("By group, at the whole's threshold", columns, groups)
+        yield _table("By group, at the overall threshold", columns, groups)
 
 
 def identification_tables(found: IdentificationFigures) -> Iterator[Table | str]:

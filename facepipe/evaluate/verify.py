@@ -27,7 +27,7 @@ GRID: Float64 = np.logspace(-5, 0, 101)
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """One group: its size, its accuracy, EER, and its FAR and TAR at the whole's threshold."""
+    """One group: its size, its accuracy, EER, and its FAR and TAR at the overall threshold."""
 
     group: str
     pairs: int
@@ -82,7 +82,7 @@ class VerificationReport:
         return {"schema_version": 1, **asdict(self.figures), "failures": failures}
 
     def warnings(self) -> list[str]:
-        """Return a line for each group whose false positive rate is over twice the whole's."""
+        """Return a line for each group whose false positive rate is over twice the overall one."""
         return [row.warning for row in self.figures.groups if row.warning]
 
 
@@ -197,12 +197,12 @@ def _groups(scores: Float64, pairs: PairList, fars: list[float]) -> tuple[GroupR
 
 
 def group_warning(group: str, what: str, passed: float, tried: int, overall: float) -> str | None:
-    """Return a warning when a group's false positive rate is over twice the whole's, and whether chance explains it."""
+    """Return a warning when a group's false positive rate is over twice the overall one, and whether chance explains it."""
     if not tried or overall <= 0.0 or passed / tried <= 2.0 * overall:
         return None
     low, high = clopper_pearson(passed, tried)
     chance = "chance does not explain it" if low > overall else "few data: chance could explain it"
     return (
-        f"group {group}: {what} {passed / tried:.2%} ({low:.2%} to {high:.2%}) is over twice the whole's {overall:.2%}; "
+        f"group {group}: {what} {passed / tried:.2%} ({low:.2%} to {high:.2%}) is over twice the overall {overall:.2%}; "
         f"{chance}"
     )

@@ -61,7 +61,7 @@ def _identification(found: Mapping[str, Any]) -> list[str]:
         if row["fpir"] is not None:
             lines.append(
                 f"FPIR of the group {row['group']}: {100 * row['fpir']:.2f} % ({_span(row['fpir_interval_95'])})"
-                + (" - over twice the whole's" if row["warning"] else "")
+                + (" - over twice the overall rate" if row["warning"] else "")
             )
     return lines
 

@@ -90,7 +90,7 @@ def read_state_file(data: bytes, name: str) -> dict[str, Float32]:
             count = int.from_bytes(stream.read(8), "little", signed=True)
             raw = stream.read(4 * count) if count >= 0 else b""
             if len(raw) != 4 * count:
-                raise pickle.UnpicklingError("it ends too early")
+                raise pickle.UnpicklingError("it is truncated")
             storages[key] = np.frombuffer(raw, "<f4").astype(np.float32)
         return {str(key): _array(tensor, storages) for key, tensor in state.items()}
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:

@@ -33,7 +33,7 @@ class CropOptions:
 
     faces: all, largest, or auto (the largest where the folder names one person, else all). min_score: the detector's. min_size:
     shorter side of the box, pixels. max_misfit: mean distance of the landmarks to the template after alignment, crop pixels:
-    a set of points that is no face does not fit. min_inside: share of the chip that lies inside the photo.
+    points that are not a face do not fit. min_inside: share of the chip that lies inside the photo.
     """
 
     faces: str = "auto"

@@ -50,7 +50,7 @@ class TeacherInput:
 
 
 def _check_weight(which: str, weight: float) -> None:
-    """Raise UsageError for a weight whose root is no number to multiply vectors with."""
+    """Raise UsageError for a weight that is not above 0."""
     if not 0 < weight < math.inf:
         raise UsageError(f"teacher {which}: weight must be above 0, got {weight:g}")
 
