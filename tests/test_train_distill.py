@@ -30,7 +30,7 @@ from scripts.train.faces import POINTS
 from scripts.train.losses import MarginSoftmax, cosine_loss, relational_loss
 from scripts.train.runlog import read_log
 from scripts.train.shards import Crop, CropSet, read_json, write_array, write_json, write_shard
-from scripts.train.students import ARCHITECTURES
+from scripts.train.students import ARCHITECTURES, load_start
 
 TINY = Architecture(stem=8, stem_stride=4, groups=((1, 8), (1, 16)), neck=4, dim=8)
 PLAN = DistillPlan("tiny", samples=160, batch=16, lr=0.01, hold_out=0.25, strength=Strength(turn=1.0))
@@ -231,7 +231,7 @@ def test_a_student_may_start_from_the_shipped_network(chips: np.ndarray) -> None
     vectors = distill.embed_chips(student.network, chips, torch.device("cpu"), torch.float32)
     assert (vectors * load_embedder("mini", "cpu").embed(chips).vectors).sum(axis=1).min() > 0.999
     with pytest.raises(UsageError, match="starts from"):
-        distill.load_start("sface")
+        load_start("sface")
 
 
 @pytest.fixture

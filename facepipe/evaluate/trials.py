@@ -87,22 +87,20 @@ def run_trials(
         owners = column[known.owner[gallery]]
         photos += [*known.named_photos(probes), *outside]
         for fusion in FUSIONS:
-            scores = person_scores(
-                tried.vectors, vectors[gallery], owners, len(split.enrolled), fusion, quality[gallery]
-            )
+            stored = vectors[gallery], owners, len(split.enrolled), fusion, quality[gallery]
+            scores = person_scores(tried.vectors, *stored)
             parts[fusion].append(
                 rank_searches(scores, tried.found, tried.mates, tried.unit, tried.source, sources, trial)
             )
             if fusion == FUSIONS[0]:
-                face = {int(owners[i]): known.photos.paths[row] for i, row in reversed(list(enumerate(gallery)))}
-                rivals += [face.get(int(column_), Path()) for column_ in parts[fusion][-1].best]
+                face = dict(zip(owners[::-1].tolist(), (known.photos.paths[row] for row in gallery[::-1]), strict=True))
+                rivals += [face.get(best, Path()) for best in parts[fusion][-1].best.tolist()]
                 galleries.append((np.where(tried.found[:, None], scores, -np.inf), tried.mates, tried.found))
         for number, family in enumerate(families):
             one = _search_relatives(family, number, vectors[gallery], owners, len(split.enrolled), generator, trial)
             if one is not None:
                 relatives.append(one)
     sets = [one.photos for one in (known, *(s for _, s in strangers))]
-    boxes = {path: box for one in sets for path, box in zip(one.paths, one.boxes, strict=True)}
     return Trials(
         {fusion: join(list_) for fusion, list_ in parts.items()},
         join(relatives) if relatives else None,
@@ -115,7 +113,7 @@ def run_trials(
         sum(int((~one.found).sum()) for one in sets),
         photos,
         rivals,
-        boxes,
+        {path: box for one in sets for path, box in zip(one.paths, one.boxes, strict=True)},
     )
 
 

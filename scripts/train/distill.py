@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from facepipe.errors import InputError, UsageError
+from facepipe.errors import UsageError
 from facepipe.files.atomic import atomic_file
 from facepipe.models.devices import network_dtype, resolve_device
-from facepipe.models.mini import Mini, build
+from facepipe.models.mini import Mini
 from facepipe.types import Float32, Int64, UInt8
 from scripts.train.augment import Strength, middle
 from scripts.train.data import Batch, TrainingSet, batches, held_out, normalised, plain_chips
@@ -32,7 +32,7 @@ from scripts.train.evalsets import EvalSet, unseen_people
 from scripts.train.losses import MarginSoftmax, cosine_loss, relational_loss
 from scripts.train.runlog import Log, Stop, Sums, plot, short
 from scripts.train.shards import CropSet, read_json, write_json
-from scripts.train.students import ARCHITECTURES, folded, trainable
+from scripts.train.students import ARCHITECTURES, folded, load_start, trainable
 from scripts.train.teach import read_target
 
 Say = Callable[[str], None]
@@ -154,26 +154,6 @@ class Student:
             torch._foreach_lerp_(mine, theirs, share)
             for own, other in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 own.copy_(other)
-
-
-def load_start(start: str) -> Mini:
-    """Return the network of a model of mini's family, by its name or its .safetensors file."""
-    import safetensors.torch
-    from safetensors import SafetensorError
-
-    if start.endswith(".safetensors"):
-        try:
-            return build(safetensors.torch.load_file(start))
-        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-            raise InputError(f"{start}: not weights that a student can start from ({error})") from error
-    from facepipe.models.registry import get_record, read_weights
-
-    record = get_record(start)
-    if record.network != "mini":
-        raise UsageError(
-            f"--from {start}: a student starts from `mini` or a network of its family, not {record.network}"
-        )
-    return build(safetensors.torch.load(read_weights(record)[0]))
 
 
 def turned_to(target: Float32, current: Float32, train: Int64) -> Float32:

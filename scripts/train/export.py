@@ -166,7 +166,29 @@ def export(
         with atomic_file(out / f"{name}{suffix}") as file:
             file.write(data)
     teachers = read_json(targets / "target.json")["teachers"] if targets else []
-    record = ModelRecord(
+    record = _record(name, network, exported, chosen)
+    log = read_log(run / "log.jsonl") if (run / "log.jsonl").exists() else []
+    last: dict[str, Any] = next((line for line in reversed(log) if "cosine_unseen" in line), {})
+    facts = {
+        "record": record.as_dict(),
+        "architecture": asdict(network.architecture),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "agreement": least,
+        "plan": read_json(run / "plan.json"),
+        "teachers": [{k: v for k, v in t.items() if k != "extra"} for t in teachers],
+        "last": last,
+        "ms_per_face": {
+            "float32, one core, batches of 32": round(milliseconds(network, torch.float32, 1), 2),
+            "bfloat16, one core, batches of 32": round(milliseconds(network, torch.bfloat16, 1), 2),
+        },
+    }
+    write_json(out / f"{name}.json", facts)
+    return facts
+
+
+def _record(name: str, network: mini.Mini, exported: bytes, chosen: Decision) -> ModelRecord:
+    """Return the record that facepipe registers the network with."""
+    return ModelRecord(
         name=name,
         kind="embedder",
         network="mini",
@@ -185,23 +207,6 @@ def export(
         margin=chosen.margin,
         user=True,
     )
-    log = read_log(run / "log.jsonl") if (run / "log.jsonl").exists() else []
-    last: dict[str, Any] = next((line for line in reversed(log) if "cosine_unseen" in line), {})
-    facts = {
-        "record": record.as_dict(),
-        "architecture": asdict(network.architecture),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "agreement": least,
-        "plan": read_json(run / "plan.json"),
-        "teachers": [{k: v for k, v in t.items() if k != "extra"} for t in teachers],
-        "last": last,
-        "ms_per_face": {
-            "float32, one core, batches of 32": round(milliseconds(network, torch.float32, 1), 2),
-            "bfloat16, one core, batches of 32": round(milliseconds(network, torch.bfloat16, 1), 2),
-        },
-    }
-    write_json(out / f"{name}.json", facts)
-    return facts
 
 
 def model_card(facts: Mapping[str, Any], reports: Sequence[Mapping[str, Any]], data: Mapping[str, Any] | None) -> str:

@@ -236,8 +236,7 @@ def run_evaluate(run: Path, crops: Path, out: Path, name: str, options: Options,
 
 def dim_of(options: Options) -> int:
     """Return how long the student's vectors are."""
-    from scripts.train.distill import load_start
-    from scripts.train.students import ARCHITECTURES
+    from scripts.train.students import ARCHITECTURES, load_start
 
     if options["start"]:
         return load_start(options["start"]).architecture.dim

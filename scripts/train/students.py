@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from facepipe.models.mini import Architecture, Mini
+from facepipe.errors import InputError, UsageError
+from facepipe.models.mini import Architecture, Mini, build
 
 #: `v0` is the network that facepipe shipped first; see docs/training.md for how they compare.
 ARCHITECTURES: dict[str, Architecture] = {
@@ -119,3 +120,23 @@ def folded(network: Mini) -> Mini:
     plain = Mini(network.architecture)
     plain.load_state_dict({name: tensor.detach().float().clone() for name, tensor in state.items()})
     return plain.eval()
+
+
+def load_start(start: str) -> Mini:
+    """Return the network of a model of mini's family, by its name or its .safetensors file."""
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    if start.endswith(".safetensors"):
+        try:
+            return build(safetensors.torch.load_file(start))
+        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+            raise InputError(f"{start}: not weights that a student can start from ({error})") from error
+    from facepipe.models.registry import get_record, read_weights
+
+    record = get_record(start)
+    if record.network != "mini":
+        raise UsageError(
+            f"--from {start}: a student starts from `mini` or a network of its family, not {record.network}"
+        )
+    return build(safetensors.torch.load(read_weights(record)[0]))
