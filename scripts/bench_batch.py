@@ -147,21 +147,20 @@ def random_recognizer() -> Any:
 
 
 def run_facepipe(paths: list[str], workers: int) -> dict[str, Any]:
-    from facepipe import threads
-    from facepipe.cli.process import settle
+    from facepipe.cli import process
 
-    settle()
+    process.settle()
     from facepipe import batch
     from facepipe.cli import allocator
     from facepipe.images import read_image
 
     allocator.share_arenas()
     recognizer = random_recognizer()
-    threads.limit()
+    process.limit()
     recognizer.recognize([read_image(paths[0], max_side=640)])  # kernels are compiled at the first use
 
     def work() -> int:
-        chosen = batch.BatchOptions(workers, start_thread=threads.limit, give_back=allocator.give_back)
+        chosen = batch.BatchOptions(workers, start_thread=process.limit, give_back=allocator.give_back)
         with tempfile.TemporaryDirectory() as folder:
             outputs = batch.Outputs(Path(folder) / "out.jsonl")
             (counts,) = batch.run(paths, outputs, lambda before, late: (recognizer, True), chosen)

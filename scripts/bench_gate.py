@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from facepipe import threads
+from facepipe.cli import process
 from facepipe.detect import detector as detect
 from facepipe.detect import edges, levels
 from facepipe.errors import ImageError
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--limit", type=int, default=40, help="photos of each folder, evenly spaced")
     options = parser.parse_args()
-    threads.limit()
+    process.limit()
     detector = detect.MtcnnDetector(load_cascade(torch.device("cpu")), detect.DetectOptions(edge_gate=False))
     print(machine())
     for folder in options.folders:

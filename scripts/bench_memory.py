@@ -25,10 +25,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="keep thumbnails and write the report as well")
     options = parser.parse_args()
-    from facepipe import threads
-    from facepipe.cli.process import settle
+    from facepipe.cli import process
 
-    settle()
+    process.settle()
     from facepipe import batch
     from facepipe.catalog.counts import Counts, Show
     from facepipe.cli import allocator
@@ -66,7 +65,7 @@ def main() -> None:
         cpu = time.process_time()
         allocator.share_arenas()
         chosen = batch.BatchOptions(
-            options.workers, start_thread=threads.limit, give_back=allocator.give_back, progress=progress
+            options.workers, start_thread=process.limit, give_back=allocator.give_back, progress=progress
         )
         outputs = batch.Outputs(
             Path(folder) / "out.jsonl", report=Path(folder) / "report.html" if options.report else None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe import threads
+from facepipe.cli import process
 from facepipe.detect.detector import DetectOptions
 from facepipe.evaluate.measure import LabelledFolders, measure_people
 from facepipe.evaluate.photo_set import QUALITY, PhotoSet, embed_photos
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("faces", type=Path, help="folder with people/ and strangers/")
     parser.add_argument("--repeats", type=int, default=20, help="draws of the half of the people who are enrolled")
     options = parser.parse_args()
-    threads.limit()
+    process.limit()
     print(machine())
     folders = LabelledFolders(options.faces / "people", (options.faces / "strangers",))
     rule = SplitRule("enroll-*", "probe-*", known=0.5, repeats=options.repeats)

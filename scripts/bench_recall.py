@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 
-from facepipe import threads
+from facepipe.cli import process
 from facepipe.detect.boxes import iou
 from facepipe.detect.detector import DetectOptions, MtcnnDetector
 from facepipe.images import read_image, write_image
@@ -51,7 +51,7 @@ def main() -> None:
     )
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS)[:5])
     options = parser.parse_args()
-    threads.limit()
+    process.limit()
     warnings.simplefilter("ignore")
     package, how = import_facenet_pytorch()
     theirs = package.MTCNN(keep_all=True, device="cpu")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from facepipe import threads
+from facepipe.cli import process
 from facepipe.types import Float32
 from scripts.benchlib import machine, spread
 
@@ -80,7 +80,7 @@ def main() -> None:
     if os.environ.get("OPENBLAS_NUM_THREADS") != str(count):
         os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(count)))
         os.execv(sys.executable, _AGAIN)
-    threads.limit(count)
+    process.limit(count)
     print(f"{machine()}; {count} threads, {DIM}-d, {K} people asked for, load {os.getloadavg()[0]:.1f}", flush=True)
     for people in options.people:
         for probes in options.probes:

@@ -173,10 +173,10 @@ class Bench:
 
     def run(self, row: Row, paths: Sequence[str], out: Path) -> tuple[dict[str, float], float, list[Any]]:
         """Return CPU seconds by stage, wall seconds, and the faces of each photo."""
-        from facepipe import threads
         from facepipe.catalog.catalog import Catalog
         from facepipe.catalog.scan import Scanned
         from facepipe.catalog.sources import file_source
+        from facepipe.cli import process
         from facepipe.detect.detector import DetectOptions
         from facepipe.embed.describer import Describer
         from facepipe.embed.embedding import embed
@@ -185,7 +185,7 @@ class Bench:
         from facepipe.records import to_record
         from facepipe.types import Detected, Policy
 
-        threads.limit(row.threads)
+        process.limit(row.threads)
         clock = Clock()
         options = DetectOptions(
             row.min_face, row.max_side, edge_gate=row.gate, second_look=row.second, true_border=row.border
@@ -219,7 +219,7 @@ class Bench:
                     ]
                     catalog._record(scanned, {start + i: to_record(result) for i, result in enumerate(results)})
                 found += faces
-        threads.limit()
+        process.limit()
         return clock.spent, time.perf_counter() - started, found
 
 
@@ -244,16 +244,15 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=2, help="scenes scaled to 12 megapixels")
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
-    from facepipe import threads
-    from facepipe.cli.process import settle
+    from facepipe.cli import process
 
-    settle()
+    process.settle()
     from scripts.bench_batch import photos
     from scripts.benchlib import machine
 
     print(machine())
     bench = Bench()
-    table = rows(threads.cores())
+    table = rows(process.cores())
     cpu: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
     wall: dict[tuple[str, str], list[float]] = defaultdict(list)
     met: dict[str, list[int]] = {row.name: [0, 0, 0] for row in table}

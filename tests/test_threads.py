@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from facepipe import threads
 from facepipe.borrowing import Borrowed
-from facepipe.cli.process import settle
+from facepipe.cli.process import cores, settle
 from facepipe.errors import UsageError
 
 
@@ -34,40 +33,31 @@ def test_the_command_line_takes_one_thread_for_an_operation_or_as_many_as_it_is_
             settle()
 
 
-def test_a_library_that_is_loaded_is_told_in_every_thread_and_told_back() -> None:
+def test_a_library_that_is_loaded_is_told_in_every_thread() -> None:
     code = (
-        "import threading, cv2, faiss, torch; from facepipe import threads; seen = []\n"
-        "torch.set_num_threads(3); cv2.setNumThreads(3); before = faiss.omp_get_max_threads()\n"
-        "def work(): threads.limit(1); seen.append(torch.get_num_threads()); seen.append(faiss.omp_get_max_threads())\n"
-        "with threads.borrowed:\n"
-        "    thread = threading.Thread(target=work); thread.start(); thread.join()\n"
-        "    assert seen == [1, 1], seen; assert cv2.getNumThreads() == 1\n"
-        "after = []; thread = threading.Thread(target=lambda: after.append(torch.get_num_threads()))\n"
-        "thread.start(); thread.join()\n"
-        "assert (torch.get_num_threads(), after, cv2.getNumThreads()) == (3, [3], 3)\n"
-        "assert faiss.omp_get_max_threads() == before\n"
+        "import threading, cv2, faiss, torch; from facepipe.cli import process; seen = []\n"
+        "def work(): process.limit(1); seen.append(torch.get_num_threads()); seen.append(faiss.omp_get_max_threads())\n"
+        "thread = threading.Thread(target=work); thread.start(); thread.join()\n"
+        "assert seen == [1, 1], seen; assert cv2.getNumThreads() == 1\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_library_that_another_thread_is_loading_is_waited_for(tmp_path: Path) -> None:
-    (tmp_path / "torch.py").write_text(
-        "import time; time.sleep(0.5); told = []; set_num_threads = told.append; get_num_threads = lambda: 4"
-    )
+    (tmp_path / "torch.py").write_text("import time; time.sleep(0.5); told = []; set_num_threads = told.append")
     code = (
-        f"import sys, threading, time; sys.path.insert(0, {str(tmp_path)!r}); from facepipe import threads\n"
+        f"import sys, threading, time; sys.path.insert(0, {str(tmp_path)!r}); from facepipe.cli import process\n"
         "loading = threading.Thread(target=lambda: __import__('torch')); loading.start()\n"
         "while 'torch' not in sys.modules: time.sleep(0.01)\n"
-        "with threads.borrowed: threads.limit(1); assert sys.modules['torch'].told == [1]; loading.join()\n"
-        "assert sys.modules['torch'].told == [1, 4]\n"
+        "process.limit(1); assert sys.modules['torch'].told == [1]; loading.join()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_it_loads_nothing_itself() -> None:
-    code = "import sys; from facepipe import threads; threads.limit(1); assert not {'torch', 'cv2', 'faiss'} & {*sys.modules}"
+    code = "import sys; from facepipe.cli import process; process.limit(1); assert not {'torch', 'cv2', 'faiss'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert threads.cores() >= 1
+    assert cores() >= 1
 
 
 def test_what_is_borrowed_is_put_back_by_the_last_who_needs_it() -> None:

@@ -21,7 +21,6 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         (
             {"errors"},
             {"text", "types", "borrowing"},
-            {"threads"},
             {"files", "records"},
             {"images", "models"},
             {"detect", "embed", "match", "predict"},

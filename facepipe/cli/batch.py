@@ -90,9 +90,8 @@ def batch(
     continues where it was. Exit code 7 when some photos failed; they are in the results, and in NAME.failures.csv, with the reason.
     """
     from facepipe import batch as library
-    from facepipe import threads
     from facepipe.catalog.store import catalog_path
-    from facepipe.cli import allocator
+    from facepipe.cli import allocator, process
     from facepipe.errors import ExitCode, UsageError
     from facepipe.files.guard import require_outside
     from facepipe.outputs.results import check_suffix
@@ -106,9 +105,9 @@ def batch(
         raise UsageError("batch: no photos given; name a folder, or use --files-from")
     allocator.share_arenas()
     options = library.BatchOptions(
-        workers=workers or threads.cores(),
+        workers=workers or process.cores(),
         every=every if watch else None,
-        start_thread=threads.limit,
+        start_thread=process.limit,
         give_back=allocator.give_back,
         tell=lambda line: note(f"facepipe: {line}"),
         progress=partial(progress, quiet=quiet),

@@ -6,7 +6,9 @@ instead, each on one thread, which uses the same cores with nothing to wait for.
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 
 from facepipe.errors import UsageError
 
@@ -28,3 +30,20 @@ def settle() -> None:
     os.environ.update(dict.fromkeys(_COUNTS, text))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KERNELS))
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def limit(count: int = 1) -> None:
+    """Let one operation of the libraries that are loaded already use this many threads.
+
+    OpenMP keeps the number for each calling thread, so every thread that works calls this.
+    """
+    for library, function in (("torch", "set_num_threads"), ("cv2", "setNumThreads"), ("faiss", "omp_set_num_threads")):
+        if library in sys.modules:  # one that another thread is loading at this moment is waited for
+            getattr(importlib.import_module(library), function)(count)
