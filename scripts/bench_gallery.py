@@ -1,4 +1,4 @@
-"""Galleries of synthetic people: open, change, search, memory, disk, beside deepface's way and plain FAISS."""
+"""Galleries of synthetic people: open, change (added at once, removed one by one), search, memory, disk; with deepface and FAISS."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def work_change(folder: Path, size: int) -> dict[str, Any]:
     rows = block(10**9, CHANGES)
     add, _ = timed(lambda: gallery.add([NewFace(f"New {i}", row) for i, row in enumerate(rows)]))
     open_after, _ = timed(gallery.snapshot)
-    remove, _ = timed(lambda: people.remove_people(gallery.database, [f"New {i}" for i in range(CHANGES)]))
+    remove, _ = timed(lambda: [people.remove(gallery.database, f"New {i}") for i in range(CHANGES)])
     open_again, _ = timed(gallery.snapshot)
     gallery.close()
     return {"add": add, "open_after_add": open_after, "remove": remove, "open_after_remove": open_again}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +112,30 @@ def test_import_refuses_other_models_and_other_files(gallery: Gallery, tmp_path:
             import_gallery(tmp_path / "copy", tmp_path / name)
     with pytest.raises(UsageError, match="parquet or"):
         export_gallery(gallery.database, tmp_path / "out.pickle")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM meta WHERE key = 'dim'",
+        "UPDATE meta SET value = 'many' WHERE key = 'dim'",
+        "DELETE FROM meta WHERE key = 'fingerprint'",
+        "UPDATE face SET vector = 1",
+        "UPDATE face SET vector = x'00'",
+        "UPDATE face SET landmarks = x'00'",
+        "UPDATE face SET score = 'high'",
+        "UPDATE face SET content = 5",
+        "UPDATE face SET x1 = 'left'",
+    ],
+)
+def test_a_damaged_export_is_refused_in_one_line(gallery: Gallery, tmp_path: Path, change: str) -> None:
+    path = tmp_path / "out.sqlite"
+    export_gallery(gallery.database, path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(change)
+        connection.commit()
+    with pytest.raises(InputError, match=r"out\.sqlite: (not an exported gallery|a row is damaged)"):
+        import_gallery(tmp_path / "copy", path)
 
 
 @pytest.mark.parametrize("left", ["chips", "photos"])

@@ -169,10 +169,7 @@ def merge(database: Database, names: Sequence[str], into: str) -> int:
         for source in sources:
             if source == target:
                 continue
-            faces = [
-                row[0] for row in database.connection.execute("SELECT id FROM face WHERE person_id = ?", (source,))
-            ]
-            moved += _move(database, faces, target, generation)
+            moved += _move(database, face_ids_of(database, source), target, generation)
             database.connection.execute("UPDATE anchor SET person_id = ? WHERE person_id = ?", (target, source))
             _drop_person(database, source)
             database.log("merge", source, into=target)
@@ -193,27 +190,13 @@ def split(database: Database, name: str, face_ids: Sequence[int], into: str) -> 
         if target == source:
             raise UsageError(f"{name!r} cannot be split into the same person: give another name with --into")
         moved = _move(database, face_ids, target, generation)
-        emptied = not database.connection.execute("SELECT 1 FROM face WHERE person_id = ?", (source,)).fetchone()
+        emptied = not face_ids_of(database, source)
         if emptied:
             database.connection.execute("UPDATE anchor SET person_id = ? WHERE person_id = ?", (target, source))
             _drop_person(database, source)
         touch(database, [source, target], generation)
         database.log("split", source, into=target, faces=moved, **({"emptied": True} if emptied else {}))
         return moved
-
-
-def remove_people(database: Database, names: Sequence[str]) -> int:
-    """Remove several people in one transaction: all of them or, when a name is unknown, nobody. As `remove`."""
-    with database.write("remove") as generation:
-        count = 0
-        for person_id in [require_person(database, name) for name in names]:
-            rows = database.connection.execute("SELECT id FROM face WHERE person_id = ?", (person_id,))
-            ids = [row[0] for row in rows]
-            drop_faces(database, ids, generation)
-            _drop_person(database, person_id)
-            database.log("remove", person_id, faces=len(ids), whole=True)
-            count += len(ids)
-        return count
 
 
 def remove(database: Database, name: str, face_ids: Sequence[int] | None = None) -> int:
@@ -224,13 +207,8 @@ def remove(database: Database, name: str, face_ids: Sequence[int] | None = None)
     """
     with database.write("remove") as generation:
         person_id = require_person(database, name)
-        if face_ids is None:
-            ids = [
-                row[0] for row in database.connection.execute("SELECT id FROM face WHERE person_id = ?", (person_id,))
-            ]
-        else:
-            ids = list(face_ids)
-            _check_owner(database, name, person_id, ids)
+        ids = face_ids_of(database, person_id) if face_ids is None else list(face_ids)
+        _check_owner(database, name, person_id, ids)
         drop_faces(database, ids, generation)
         if face_ids is None:
             _drop_person(database, person_id)
@@ -240,10 +218,15 @@ def remove(database: Database, name: str, face_ids: Sequence[int] | None = None)
         return len(ids)
 
 
+def face_ids_of(database: Database, person_id: int) -> list[int]:
+    """Return the ids of a person's faces, expired ones as well."""
+    return [row[0] for row in database.connection.execute("SELECT id FROM face WHERE person_id = ?", (person_id,))]
+
+
 def _check_owner(database: Database, name: str, person_id: int, face_ids: Sequence[int]) -> None:
+    own = set(face_ids_of(database, person_id))
     for face_id in face_ids:
-        row = database.connection.execute("SELECT person_id FROM face WHERE id = ?", (face_id,)).fetchone()
-        if row is None or row[0] != person_id:
+        if face_id not in own:
             raise UsageError(f"face {face_id} is not one of {name!r}: facepipe gallery show lists the person's faces")
 
 

@@ -135,21 +135,18 @@ def import_gallery(folder: Path, path: Path, secret: Secret | None = None) -> tu
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path")
     facts, rows = _read_parquet(path) if path.suffix == ".parquet" else _read_sqlite(path)
-    if facts.get("format") != FORMAT:
+    if facts.get("format") != FORMAT or not facts.get("fingerprint") or not str(facts.get("dim")).isdecimal():
         raise InputError(f"{path}: not an exported gallery: make one with facepipe gallery export")
-    exists = (folder / "faces.sqlite").exists()
-    opener = (
-        Gallery.open(folder, secret)
-        if exists
-        else Gallery.create_or_open(folder, facts["fingerprint"], int(facts["dim"]), secret)
-    )
-    with opener as gallery:
+    with Gallery.create_or_open(folder, facts["fingerprint"], int(facts["dim"]), secret) as gallery:
         if facts["fingerprint"] != gallery.fingerprint:
             raise GalleryModelError(
                 f"{path}: holds vectors of {facts['fingerprint']}, the gallery {folder} holds {gallery.fingerprint}: "
                 "import it into a gallery of its own and move that with facepipe gallery reembed"
             )
-        faces = [_new_face(path, gallery.dim, row) for row in rows]
+        try:
+            faces = [_new_face(path, gallery.dim, row) for row in rows]
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: a row is damaged ({error}): export it again") from error
         ids = gallery.add(faces, "import")
     added = sum(face_id is not None for face_id in ids)
     return added, len(ids) - added

@@ -16,7 +16,7 @@ import numpy as np
 from facepipe.errors import GalleryError, GalleryLockedError, UsageError
 from facepipe.gallery.arrays.derived_file import DamagedError, Reader, Writer
 from facepipe.gallery.arrays.snapshot import GallerySnapshot, load_snapshot
-from facepipe.gallery.arrays.vectors_file import belongs, lineage
+from facepipe.gallery.arrays.vectors_file import belongs, check_derived, lineage
 from facepipe.gallery.storage.database import Database
 from facepipe.match.approximate import KINDS as APPROXIMATE
 from facepipe.match.approximate import MIN_RECALL, IndexReport, RefinedIndex, make_proposer, measure_recall
@@ -105,14 +105,14 @@ def load_index(
                 "facepipe gallery index --kind pq makes it faster and says what it misses"
             )
         return ExactIndex(snapshot.templates)
-    wish = json.loads(text)
+    chosen = json.loads(text)
     index, wrong = _read_index(database, snapshot)
     if index is not None:
         return index
     say(f"{database.folder / INDEX_NAME}: {wrong}: made again")
     if database.writable:
         try:
-            _build_and_store(database, snapshot, wish["kind"], wish["min_recall"])
+            _build_and_store(database, snapshot, chosen["kind"], chosen["min_recall"])
         except (UsageError, GalleryLockedError, GalleryError) as error:
             say(f"{error}; search is exact")
             return ExactIndex(snapshot.templates)
@@ -160,14 +160,5 @@ def _rows_of(wanted: Int64, present: Int64) -> Int64:
 
 
 def check_index(database: Database) -> str | None:
-    """Return what is wrong with the index file, None when it is fine or there is none."""
-    try:
-        with Reader(database.folder / INDEX_NAME, database.codec) as reader, database.read():
-            if not belongs(database, reader.facts, _FORMAT):
-                return "belongs to a different state of the gallery"
-            reader.verify()
-    except FileNotFoundError:
-        return "is missing" if database.get_meta("index") is not None else None
-    except DamagedError as error:
-        return str(error)
-    return None
+    """Return what is wrong with the index file, None when it is fine or none is wanted."""
+    return check_derived(database, INDEX_NAME, _FORMAT, wanted=database.get_meta("index") is not None)

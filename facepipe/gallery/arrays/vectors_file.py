@@ -89,10 +89,6 @@ def _spare(faces: int) -> int:
     return max(SMALL, faces // 8)
 
 
-def _open_base(database: Database) -> Reader:
-    return Reader(database.folder / VECTORS_NAME, database.codec)
-
-
 def lineage(database: Database, format_name: str, generation: int) -> dict[str, Any]:
     """Return the facts by which a derived file is recognised again."""
     return {
@@ -114,19 +110,23 @@ def belongs(database: Database, facts: dict[str, Any], format_name: str) -> bool
     )
 
 
-def check_vectors_file(database: Database) -> str | None:
-    """Return what is wrong with the derived file of vectors, None when it is fine or there is none."""
-    with database.read():
-        try:
-            with _open_base(database) as reader:
-                if not belongs(database, reader.facts, FORMAT):
-                    return "belongs to a different state of the gallery"
-                reader.verify()
-        except FileNotFoundError:
-            return None
-        except DamagedError as error:
-            return str(error)
+def check_derived(database: Database, name: str, format_name: str, *, wanted: bool = False) -> str | None:
+    """Return what is wrong with a derived file, None when it is fine, or there is none and none is `wanted`."""
+    try:
+        with database.read(), Reader(database.folder / name, database.codec) as reader:
+            if not belongs(database, reader.facts, format_name):
+                return "belongs to a different state of the gallery"
+            reader.verify()
+    except FileNotFoundError:
+        return "is missing" if wanted else None
+    except DamagedError as error:
+        return str(error)
     return None
+
+
+def check_vectors_file(database: Database) -> str | None:
+    """Return what is wrong with the vectors file, None when it is fine or there is none."""
+    return check_derived(database, VECTORS_NAME, FORMAT)
 
 
 def base_vectors(database: Database, face_ids: list[int]) -> dict[int, Float32]:
@@ -142,7 +142,7 @@ def base_vectors(database: Database, face_ids: list[int]) -> dict[int, Float32]:
 def load_base(database: Database) -> Base | None:
     """Map the derived file when it is there, intact and of this gallery."""
     try:
-        with _open_base(database) as reader:
+        with Reader(database.folder / VECTORS_NAME, database.codec) as reader:
             if not belongs(database, reader.facts, FORMAT):
                 return None
             reader.verify()

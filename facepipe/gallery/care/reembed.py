@@ -77,11 +77,11 @@ def move(
     """
     if fingerprint == database.fingerprint:
         raise GalleryError(f"{database.folder}: made by {fingerprint} already: there is nothing to move")
-    wish = json.dumps({"fingerprint": fingerprint, "dim": dim})
-    if database.get_meta("reembed") != wish:
+    target = json.dumps({"fingerprint": fingerprint, "dim": dim})
+    if database.get_meta("reembed") != target:
         with database.write("reembed"):
             database.connection.execute("DELETE FROM vector_next")
-            database.set_meta("reembed", wish)
+            database.set_meta("reembed", target)
     resumed = _count(database, "vector_next")
     missing: set[int] = set()
     while True:

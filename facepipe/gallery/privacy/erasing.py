@@ -15,7 +15,7 @@ from pathlib import Path
 
 from facepipe.errors import GalleryLockedError, UsageError
 from facepipe.gallery.names import normal_name
-from facepipe.gallery.people import drop_faces, find_person, name_key, stored_name, touch
+from facepipe.gallery.people import drop_faces, face_ids_of, find_person, name_key, stored_name, touch
 from facepipe.gallery.storage.database import Database
 from facepipe.gallery.storage.disk import sqlite_errors
 
@@ -86,7 +86,7 @@ def _names_of(database: Database, person_ids: Iterable[int]) -> Iterator[str]:
 
 def _erase_person(database: Database, person_id: int, generation: int) -> int:
     connection = database.connection
-    faces = [row[0] for row in connection.execute("SELECT id FROM face WHERE person_id = ?", (person_id,))]
+    faces = face_ids_of(database, person_id)
     drop_faces(database, faces, generation)
     connection.execute("DELETE FROM person WHERE id = ?", (person_id,))
     connection.execute("DELETE FROM subject WHERE person_id = ?", (person_id,))
@@ -153,7 +153,7 @@ def forget_expired(database: Database) -> int:
             for person_id in sorted({row[1] for row in rows}):
                 touch(database, [person_id], generation)
                 database.log("expire", person_id, faces=sum(row[1] == person_id for row in rows))
-                if not database.connection.execute("SELECT 1 FROM face WHERE person_id = ?", (person_id,)).fetchone():
+                if not face_ids_of(database, person_id):
                     database.connection.execute("DELETE FROM person WHERE id = ?", (person_id,))
                     database.connection.executemany(
                         "DELETE FROM subject WHERE person_id = ?",

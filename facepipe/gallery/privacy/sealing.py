@@ -9,7 +9,7 @@ from typing import Any
 
 from facepipe.gallery.privacy.erasing import scrub
 from facepipe.gallery.storage.checksums import vector_checksum
-from facepipe.gallery.storage.codec import Codec, PlainCodec, SealedCodec, Secret, wrap_key
+from facepipe.gallery.storage.codec import Codec, SealedCodec, Secret, wrap_key
 from facepipe.gallery.storage.database import Database
 
 _CHUNK = 4096
@@ -26,7 +26,7 @@ def seal(database: Database, secret: Secret) -> None:
 
 def unseal(database: Database) -> None:
     """Store names, vectors and chips as they are again."""
-    _recode(database, PlainCodec(), None)
+    _recode(database, Codec(), None)
 
 
 def _recode(database: Database, new: Codec, record: str | None) -> None:

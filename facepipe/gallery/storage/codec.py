@@ -12,7 +12,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from facepipe.errors import GalleryDamagedError, GalleryError, InputError
 
@@ -26,79 +26,48 @@ class WrongKeyError(GalleryError):
     """The passphrase or key file does not open this gallery, or none was given."""
 
 
-class Codec(Protocol):
-    """How a value goes into the database and comes back."""
+class Codec:
+    """How values go into the database and come back; this one stores them as they are."""
 
-    @property
-    def sealed(self) -> bool:
-        """Whether values are encrypted."""
-        ...
+    sealed = False  # whether values are encrypted
 
     def seal(self, value: bytes) -> bytes:
         """Return what is stored for bytes."""
-        ...
+        return value
 
     def open(self, stored: bytes) -> bytes:
-        """Return the bytes again; WrongKeyError when they do not verify."""
-        ...
+        """Return the bytes again; GalleryDamagedError when they were altered (sealed only)."""
+        return stored
 
     def seal_text(self, value: str) -> str | bytes:
         """Return what is stored for text."""
-        ...
-
-    def open_text(self, stored: str | bytes) -> str:
-        """Return the text again."""
-        ...
-
-    def lookup(self, value: bytes) -> bytes:
-        """Return what stands in an index for a value that must be found again: equal for equal values."""
-        ...
-
-    def unlookup(self, stored: bytes) -> bytes:
-        """Return the value that an index entry stands for."""
-        ...
-
-
-class PlainCodec:
-    """Values as they are."""
-
-    sealed = False
-
-    def seal(self, value: bytes) -> bytes:
-        """Return the value."""
-        return value
-
-    def open(self, stored: bytes) -> bytes:
-        """Return the value."""
-        return stored
-
-    def seal_text(self, value: str) -> str:
-        """Return the value."""
         return value
 
     def open_text(self, stored: str | bytes) -> str:
-        """Return the value; GalleryError for what no plain gallery holds."""
+        """Return the text again; GalleryDamagedError when it is stored in the other form."""
         if isinstance(stored, bytes):
             raise GalleryDamagedError("expected text, found bytes: the database is damaged")
         return stored
 
     def lookup(self, value: bytes) -> bytes:
-        """Return the value."""
+        """Return what stands in an index for a value that must be found again: equal for equal values."""
         return value
 
     def unlookup(self, stored: bytes) -> bytes:
-        """Return the value."""
+        """Return the value that an index entry stands for."""
         return stored
 
 
-class SealedCodec:
+class SealedCodec(Codec):
     """Values under AES-256-GCM with a fresh nonce each; lookups under AES-SIV with a key derived from the same."""
 
     sealed = True
 
     def __init__(self, data_key: bytes) -> None:
+        from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 
+        self._altered = (InvalidTag, ValueError, TypeError)
         self._cipher = AESGCM(data_key)
         self._lookup = AESSIV(hashlib.sha512(b"facepipe lookup" + data_key).digest())
 
@@ -108,12 +77,10 @@ class SealedCodec:
         return nonce + self._cipher.encrypt(nonce, value, None)
 
     def open(self, stored: bytes) -> bytes:
-        """Return the value; GalleryError when it was altered."""
-        from cryptography.exceptions import InvalidTag
-
+        """Return the value."""
         try:
             return self._cipher.decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], None)
-        except (InvalidTag, ValueError, TypeError) as error:
+        except self._altered as error:
             raise GalleryDamagedError("a sealed value is damaged") from error
 
     def seal_text(self, value: str) -> bytes:
@@ -131,12 +98,10 @@ class SealedCodec:
         return self._lookup.encrypt(value, None)
 
     def unlookup(self, stored: bytes) -> bytes:
-        """Return the value; GalleryError when it was altered."""
-        from cryptography.exceptions import InvalidTag
-
+        """Return the value."""
         try:
             return self._lookup.decrypt(stored, None)
-        except (InvalidTag, ValueError, TypeError) as error:
+        except self._altered as error:
             raise GalleryDamagedError("a sealed value is damaged") from error
 
 

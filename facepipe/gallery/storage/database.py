@@ -31,7 +31,7 @@ from facepipe.errors import (
     GalleryMissingError,
 )
 from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
-from facepipe.gallery.storage.codec import Codec, PlainCodec, SealedCodec, Secret, unwrap_key
+from facepipe.gallery.storage.codec import Codec, SealedCodec, Secret, unwrap_key
 from facepipe.gallery.storage.disk import connect, disk_error, sqlite_errors, sync_folder, write_empty
 from facepipe.gallery.storage.lock import WriterLock
 from facepipe.gallery.storage.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_version
@@ -51,7 +51,7 @@ class Database:
         self.connection = connection
         self.writable = writable
         self.lock_timeout = LOCK_TIMEOUT
-        self.codec: Codec = PlainCodec()
+        self.codec = Codec()
         self.key_record: str | None = None
         self._lock = WriterLock(folder)
         self._shadow = shadow  # temporary copy of a database with unfinished writes on a read-only disk
@@ -234,28 +234,17 @@ class Database:
         Rows of `person` and `face` whose `changed` is the generation get their checksums at the end.
         GalleryLockedError when another process writes for longer than `lock_timeout`.
         """
-        with self.lock(action), sqlite_errors(self.folder):
-            connection = self.connection
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._require_same_key()
-                generation = self.generation() + 1
-                connection.execute(
-                    "INSERT INTO stamp VALUES (?, ?, ?)", (generation, secrets.randbits(62), time.time())
-                )
-                yield generation
-                connection.execute(f"UPDATE person SET crc = {CRC_OF_PERSON} WHERE changed = ?", (generation,))
-                connection.execute(f"UPDATE face SET crc = {CRC_OF_FACE} WHERE changed = ?", (generation,))
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:  # a full disk rolls back by itself
-                    connection.execute("ROLLBACK")
-                raise
-            self.note_last_write()
+        with self.append(action):
+            generation = self.generation() + 1
+            stamp = (generation, secrets.randbits(62), time.time())
+            self.connection.execute("INSERT INTO stamp VALUES (?, ?, ?)", stamp)
+            yield generation
+            self.connection.execute(f"UPDATE person SET crc = {CRC_OF_PERSON} WHERE changed = ?", (generation,))
+            self.connection.execute(f"UPDATE face SET crc = {CRC_OF_FACE} WHERE changed = ?", (generation,))
 
     @contextlib.contextmanager
     def append(self, action: str) -> Iterator[None]:
-        """Append to the journal in one transaction, without a new generation: nobody's answers change."""
+        """Write in one transaction, without a new generation: for the journal, which changes nobody's answers."""
         with self.lock(action), sqlite_errors(self.folder):
             self.connection.execute("BEGIN IMMEDIATE")
             try:
@@ -263,9 +252,10 @@ class Database:
                 yield
                 self.connection.execute("COMMIT")
             except BaseException:
-                if self.connection.in_transaction:
+                if self.connection.in_transaction:  # a full disk rolls back by itself
                     self.connection.execute("ROLLBACK")
                 raise
+            self.note_last_write()
 
     def generation(self) -> int:
         """Return the number of the last write transaction."""

@@ -1,7 +1,7 @@
 """The writer's lock: one process writes at a time, and a process that waits in vain is told which one holds it.
 
-SQLite has a lock of its own, but a time-out of it cannot say who holds it. This one is an `flock` on the file `lock`:
-the kernel drops it when its holder dies, whatever the death, and its text says who holds it.
+Neither SQLite's own lock nor filelock's can say who holds it, for what and since when. This one is an `flock` on the file
+`lock`: the kernel drops it when its holder dies, even by `kill -9`, and its text says who holds it.
 """
 
 from __future__ import annotations

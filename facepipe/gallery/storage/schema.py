@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
 
 from facepipe.errors import GalleryError
 
@@ -120,19 +119,11 @@ def _statements(script: str) -> list[str]:
     return found
 
 
-def _script(text: str) -> Callable[[sqlite3.Connection], None]:
-    def run(connection: sqlite3.Connection) -> None:
-        for statement in _statements(text):
-            connection.execute(statement)
-
-    return run
-
-
-#: (number, what it does, how). Numbers only rise; a migration that was released is never edited.
-MIGRATIONS: tuple[tuple[int, str, Callable[[sqlite3.Connection], None]], ...] = (
-    (1, "people, faces, vectors, journal", _script(_FIRST)),
-    (2, "negative anchors", _script(_ANCHORS)),
-    (3, "vectors of the next model while a gallery moves over", _script(_REEMBED)),
+#: (number, what it does, statements). Numbers only rise; a migration that was released is never edited.
+MIGRATIONS = (
+    (1, "people, faces, vectors, journal", _FIRST),
+    (2, "negative anchors", _ANCHORS),
+    (3, "vectors of the next model while a gallery moves over", _REEMBED),
 )
 
 
@@ -156,7 +147,7 @@ def migrate(connection: sqlite3.Connection, upto: int | None = None) -> list[int
             f"the gallery has schema {done}, this facepipe knows schemas up to {newest}: install a newer facepipe"
         )
     ran = []
-    for number, title, apply in MIGRATIONS:
+    for number, title, script in MIGRATIONS:
         if number <= done or (upto is not None and number > upto):
             continue
         connection.execute("BEGIN IMMEDIATE")
@@ -165,7 +156,8 @@ def migrate(connection: sqlite3.Connection, upto: int | None = None) -> list[int
                 "CREATE TABLE IF NOT EXISTS migration"
                 " (number INTEGER PRIMARY KEY, title TEXT NOT NULL, at REAL NOT NULL)"
             )
-            apply(connection)
+            for statement in _statements(script):
+                connection.execute(statement)
             connection.execute("INSERT INTO migration VALUES (?, ?, ?)", (number, title, time.time()))
             connection.execute("COMMIT")
         except BaseException:
