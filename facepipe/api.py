@@ -38,10 +38,10 @@ class Refuted:
     enrolled: tuple[int, ...]
 
 
-class Gallery(store.Gallery):
+class Gallery(store.GalleryStore):
     """People and their faces in a folder, opened, or made with the first face that is enrolled.
 
-    `Gallery(folder, *, model=None, secret=None)`: see `facepipe.gallery.store.Gallery`.
+    `Gallery(folder, *, model=None, secret=None)`: see `facepipe.gallery.store.GalleryStore`.
     """
 
     def enroll(

@@ -22,7 +22,7 @@ from facepipe.types import Detector, Embedder, Index, Policy, Recognized
 if TYPE_CHECKING:
     from facepipe.detect.detector import DetectOptions, MtcnnDetector
     from facepipe.gallery.arrays.snapshot import GallerySnapshot
-    from facepipe.gallery.store import Gallery
+    from facepipe.gallery.store import GalleryStore
 
 _NO_FIGURES = "no error rates are recorded for an embedder of your own; give a threshold"
 #: As `CPU_PHOTOS`, on a graphics processor.
@@ -44,7 +44,7 @@ class Steps:
 
 
 def load_steps(
-    gallery: Gallery,
+    gallery: GalleryStore,
     *,
     device: str = "auto",
     model: str | None = None,
@@ -101,7 +101,7 @@ def load_steps(
     return Steps(describer, matcher_for(snapshot, index), policy, witness, facts)
 
 
-def record_of(gallery: Gallery, model: str | None = None) -> ModelRecord:
+def record_of(gallery: GalleryStore, model: str | None = None) -> ModelRecord:
     """Return the record of the embedder that a gallery was made with.
 
     Errors: GalleryModelError when another model was asked for, or no model on this machine matches that.
@@ -115,7 +115,7 @@ def record_of(gallery: Gallery, model: str | None = None) -> ModelRecord:
     return record
 
 
-def find_record(gallery: Gallery, model: str | None = None) -> ModelRecord | None:
+def find_record(gallery: GalleryStore, model: str | None = None) -> ModelRecord | None:
     """Return the record of a gallery's embedder, None where it has none: an embedder of the caller's own."""
     if model is not None:
         record = get_record(model)
@@ -124,7 +124,7 @@ def find_record(gallery: Gallery, model: str | None = None) -> ModelRecord | Non
     return next((r for r in records() if r.kind == "embedder" and r.fingerprint == gallery.fingerprint), None)
 
 
-def enroll_limits(gallery: Gallery, embedder: Embedder | None, threshold: float | None) -> tuple[float, float]:
+def enroll_limits(gallery: GalleryStore, embedder: Embedder | None, threshold: float | None) -> tuple[float, float]:
     """Return from which cosine on two people are confused, and from which on two faces are one person's.
 
     Errors: GalleryModelError as `record_of`; UsageError for an embedder of no record without a threshold.

@@ -11,7 +11,7 @@ from typing import Any
 
 from facepipe.embed.describer import PHOTO_ERRORS, Describer, spoiled
 from facepipe.embed.embedding import embed
-from facepipe.gallery.store import Gallery
+from facepipe.gallery.store import GalleryStore
 from facepipe.images.inputs import Source, is_one, read_inputs
 from facepipe.loading import Steps, load_steps
 from facepipe.match.matcher import Matcher
@@ -25,7 +25,7 @@ class Recognizer:
 
     def __init__(
         self,
-        gallery: Gallery,
+        gallery: GalleryStore,
         *,
         device: str = "auto",
         model: str | None = None,

@@ -15,7 +15,7 @@ from facepipe.gallery.arrays.snapshot import GallerySnapshot, unit_means
 from facepipe.gallery.care.audit import audit
 from facepipe.gallery.enrolment.enroller import Enroller, EnrollRules
 from facepipe.gallery.enrolment.intake import EnrollStatus, collect_photos
-from facepipe.gallery.store import Gallery
+from facepipe.gallery.store import GalleryStore
 from facepipe.loading import load_describer
 from facepipe.models.registry import get_record
 from facepipe.predict.policy import policy_for
@@ -36,7 +36,7 @@ def main() -> None:
     describer = load_describer(options.model, "cpu")
     threshold = policy_for(get_record(options.model), 60).threshold
     with tempfile.TemporaryDirectory() as folder:
-        clean = Gallery.create(Path(folder) / "clean", describer.embedder.fingerprint, describer.embedder.dim)
+        clean = GalleryStore.create(Path(folder) / "clean", describer.embedder.fingerprint, describer.embedder.dim)
         start = time.perf_counter()
         rules = EnrollRules(lookalike=threshold, faces="largest")
         outcomes = list(Enroller(clean, describer, rules).run(photos))

@@ -105,7 +105,7 @@ def prepare(faces: Path, root: Path) -> dict[str, list[str]]:
     import numpy as np
     import torch
 
-    from facepipe.gallery.store import Gallery, NewFace
+    from facepipe.gallery.store import GalleryStore, NewFace
     from facepipe.models.registry import get_record
     from scripts.benchlib import import_facenet_pytorch
 
@@ -122,7 +122,7 @@ def prepare(faces: Path, root: Path) -> dict[str, list[str]]:
 
     record = get_record("mini")
     assert record.dim is not None
-    with Gallery.create(root / "gallery", record.fingerprint, record.dim) as gallery:
+    with GalleryStore.create(root / "gallery", record.fingerprint, record.dim) as gallery:
         gallery.add([NewFace(f"person {i}", vector, f"{i}.jpg") for i, vector in enumerate(people(record.dim))])
     network = import_facenet_pytorch()[0].InceptionResnetV1(pretrained=None)
     torch.save(network.state_dict(), root / "resnet.pt")

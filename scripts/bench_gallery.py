@@ -22,7 +22,7 @@ import numpy as np
 from facepipe.gallery import people
 from facepipe.gallery.arrays.index_file import KINDS, build_index, load_index
 from facepipe.gallery.arrays.vectors_file import refresh_vectors_file
-from facepipe.gallery.store import Gallery, NewFace
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.match.exact import ExactIndex
 from scripts.benchlib import machine, spread
 
@@ -75,7 +75,7 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def work_build(folder: Path, size: int) -> dict[str, Any]:
-    gallery = Gallery.create(folder, "synthetic", DIM)
+    gallery = GalleryStore.create(folder, "synthetic", DIM)
     start = time.perf_counter()
     for first in range(0, size, BLOCK):
         rows = block(first, min(BLOCK, size - first))
@@ -91,14 +91,14 @@ def work_build(folder: Path, size: int) -> dict[str, Any]:
 def work_open(folder: Path, size: int) -> dict[str, Any]:
     before = memory()["now"]
     start = time.perf_counter()
-    gallery = Gallery.open(folder)
+    gallery = GalleryStore.open(folder)
     snapshot = gallery.snapshot()
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "people": len(snapshot.persons), "before": before, **memory()}
 
 
 def work_change(folder: Path, size: int) -> dict[str, Any]:
-    gallery = Gallery.open(folder)
+    gallery = GalleryStore.open(folder)
     rows = block(10**9, CHANGES)
     add, _ = timed(lambda: gallery.add([NewFace(f"New {i}", row) for i, row in enumerate(rows)]))
     open_after, _ = timed(gallery.snapshot)
@@ -121,7 +121,7 @@ def measure(index: Any, vectors: np.ndarray, owners: np.ndarray, singles: int) -
 
 
 def work_search(folder: Path, size: int, kind: str, singles: int) -> dict[str, Any]:
-    with Gallery.open(folder) as gallery:
+    with GalleryStore.open(folder) as gallery:
         built = None
         if kind != "exact":
             seconds, report = timed(lambda: build_index(gallery.database, kind, min_recall=0.0))
@@ -133,7 +133,7 @@ def work_probe(folder: Path, size: int, kind: str, singles: int) -> dict[str, An
     import faiss
 
     faiss.omp_set_num_threads(int(os.environ.get("BENCH_THREADS", "2")))
-    with Gallery.open(folder) as gallery:
+    with GalleryStore.open(folder) as gallery:
         snapshot = gallery.snapshot()
         index = ExactIndex(snapshot.templates) if kind == "exact" else load_index(gallery.database, snapshot)
         vectors, owners = probes(

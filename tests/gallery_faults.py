@@ -36,7 +36,7 @@ from facepipe.gallery.care.reembed import move
 from facepipe.gallery.privacy import erasing as privacy
 from facepipe.gallery.privacy import sealing
 from facepipe.gallery.storage.codec import Secret
-from facepipe.gallery.store import Gallery, NewFace
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.match.exact import ExactIndex
 from facepipe.types import Float32
 
@@ -60,7 +60,7 @@ def content_of(seed: int) -> str:
     return f"{seed:08x}" * 8
 
 
-def state_of(gallery: Gallery) -> State:
+def state_of(gallery: GalleryStore) -> State:
     snapshot = gallery.snapshot()
     found: dict[str, set[bytes]] = {name: set() for name in snapshot.persons}
     for owner, vector in zip(snapshot.owners, snapshot.vectors, strict=True):
@@ -79,7 +79,7 @@ class Work:
 
 
 def _enroll(folder: Path, say: Say) -> None:
-    with Gallery.open(folder) as gallery:
+    with GalleryStore.open(folder) as gallery:
         for step in range(STEPS):
             gallery.add(_batch(step))
             say(step + 1)
@@ -94,9 +94,9 @@ def _after_enroll(before: State, steps: int) -> State:
     return before | {f"New {s}": frozenset(f.vector.tobytes() for f in _batch(s)) for s in range(steps)}
 
 
-def _each(act: Callable[[Gallery, int], object]) -> Callable[[Path, Say], None]:
+def _each(act: Callable[[GalleryStore, int], object]) -> Callable[[Path, Say], None]:
     def run(folder: Path, say: Say) -> None:
-        with Gallery.open(folder) as gallery:
+        with GalleryStore.open(folder) as gallery:
             for step in range(STEPS):
                 act(gallery, step)
                 say(step + 1)
@@ -122,7 +122,7 @@ def _new_vectors(ids: Sequence[int]) -> list[Float32 | None]:
 
 
 def _reembed(folder: Path, say: Say) -> None:
-    with Gallery.open(folder) as gallery:
+    with GalleryStore.open(folder) as gallery:
         move(gallery.database, "model-2", 8, _new_vectors, _new_vectors)
         say(1)
 
@@ -135,7 +135,7 @@ def _after_reembed(before: State, steps: int) -> State:
 
 
 def _seal(folder: Path, say: Say) -> None:
-    with Gallery.open(folder) as gallery:
+    with GalleryStore.open(folder) as gallery:
         sealing.seal(gallery.database, KEY)
         say(1)
 
@@ -158,7 +158,7 @@ WORK: dict[str, Work] = {
 
 
 def make_template(folder: Path, crowd: bool) -> State:
-    with Gallery.create(folder, "model-1", DIM) as gallery:
+    with GalleryStore.create(folder, "model-1", DIM) as gallery:
         if crowd:
             gallery.add([NewFace(f"P{p}", unit(p)) for p in range(CROWD)])
         else:
@@ -210,11 +210,11 @@ def judge(name: str, folder: Path, before: State, reported: int) -> None:
     work = WORK[name]
     secret = None
     try:
-        Gallery.open(folder).close()
+        GalleryStore.open(folder).close()
     except FacepipeError:
         assert name == "seal", "only a gallery that was being sealed may need a key"
         secret = KEY
-    with Gallery.open(folder, secret) as gallery:
+    with GalleryStore.open(folder, secret) as gallery:
         findings = check(gallery.database)
         harmless = {"leftover", "scrub", "vectors", "index"}
         assert {finding.kind for finding in findings} <= harmless, findings
@@ -294,7 +294,7 @@ def fill_until_refused(folder: Path, limit: int) -> tuple[int, str]:
 
 
 def _enroll_without_end(folder: Path, say: Say) -> None:
-    with Gallery.open(folder) as gallery:
+    with GalleryStore.open(folder) as gallery:
         for step in range(100_000):
             gallery.add(_batch(step))
             say(step + 1)
@@ -326,11 +326,11 @@ def full_disk_trial(kilobytes: int) -> str:
         reported, error = run_killed(Work(_enroll_without_end, _after_enroll), folder, None)
         assert "full" in error and "nothing of this step was stored" in error, error
         expected = _after_enroll(before, reported)
-        with Gallery.open(folder) as gallery:
+        with GalleryStore.open(folder) as gallery:
             assert state_of(gallery) == expected, "reading while the disk is full"
         for options in ("remount,ro", f"remount,rw,size={kilobytes * 4}k"):
             subprocess.run(["mount", "-o", options, str(disk)], check=True)
-            with Gallery.open(folder) as gallery:
+            with GalleryStore.open(folder) as gallery:
                 assert state_of(gallery) == expected, options
                 if "rw" in options:
                     assert {f.kind for f in check(gallery.database)} <= {"leftover"}
@@ -346,7 +346,7 @@ def make_damageable(folder: Path) -> State:
     """A gallery with every kind of file: database, WAL with transactions, vectors, index, lock, last write."""
     make_template(folder, crowd=True)
     copy = folder.with_name(folder.name + "-copy")
-    gallery = Gallery.open(folder)
+    gallery = GalleryStore.open(folder)
     build_index(gallery.database, "pq", min_recall=0.0)
     for step in range(3):
         gallery.add(_batch(step))
@@ -374,7 +374,7 @@ def corrupt_trial(template: Path, expected: State, name: str, rng: np.random.Gen
         data[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(data)
         try:
-            with Gallery.open(folder) as gallery:
+            with GalleryStore.open(folder) as gallery:
                 outcome = _outcome(gallery, expected)
         except FacepipeError as error:
             assert any(word in str(error) for word in ("check", "salvage", "restore", "newer facepipe")), error
@@ -384,7 +384,7 @@ def corrupt_trial(template: Path, expected: State, name: str, rng: np.random.Gen
         shutil.rmtree(folder)
 
 
-def _outcome(gallery: Gallery, expected: State) -> str:
+def _outcome(gallery: GalleryStore, expected: State) -> str:
     findings = check(gallery.database)
     derived = {finding.kind for finding in findings} <= {"vectors", "index"}
     if derived:
@@ -417,7 +417,7 @@ def corrupt_trials(trials: int, seed: int, folder: Path) -> dict[str, Counter[st
 
 def together(folder: Path, writers: int, each: int) -> dict[str, float]:
     """Let `writers` processes enrol `each` people while one identifies in a loop; return what was counted."""
-    with Gallery.create(folder, "model-1", DIM) as gallery:
+    with GalleryStore.create(folder, "model-1", DIM) as gallery:
         gallery.add([NewFace("Known", unit(1))])
     start = time.perf_counter()
     children = [_fork(partial(_enrol_people, folder, writer, each)) for writer in range(writers)]
@@ -431,7 +431,7 @@ def together(folder: Path, writers: int, each: int) -> dict[str, float]:
     with os.fdopen(reader) as lines:
         answers = json.loads(lines.read())
     failed += os.waitpid(watcher, 0)[1] != 0
-    with Gallery.open(folder) as gallery:
+    with GalleryStore.open(folder) as gallery:
         there = len(people.people(gallery.database)) - 1
         findings = len(check(gallery.database))
     return {"people": there, "failed": failed, "findings": findings, "seconds": seconds, **answers}
@@ -454,7 +454,7 @@ def _person(writer: int, number: int) -> NewFace:
 
 
 def _enrol_people(folder: Path, writer: int, each: int) -> None:
-    with Gallery.open(folder) as gallery:
+    with GalleryStore.open(folder) as gallery:
         for number in range(each):
             assert gallery.add([_person(writer, number)]) != [None]
             # What this process was told is durable must be in the next snapshot.
@@ -465,7 +465,7 @@ def _enrol_people(folder: Path, writer: int, each: int) -> None:
 def _identify_until(folder: Path, stop: Path, pipe: int) -> None:
     searches = wrong = stale = generation = 0
     while not stop.exists():
-        with Gallery.open(folder) as gallery:
+        with GalleryStore.open(folder) as gallery:
             known = gallery.generation()
             snapshot = gallery.snapshot()
             stale += snapshot.generation < known or snapshot.generation < generation

@@ -24,7 +24,7 @@ from facepipe.gallery import people
 from facepipe.gallery.arrays import vectors_file
 from facepipe.gallery.care.check import check
 from facepipe.gallery.portable import export_gallery, import_gallery
-from facepipe.gallery.store import Gallery
+from facepipe.gallery.store import GalleryStore
 from tests.gallery_faults import WORK, Say, State, Work, _after_enroll, _batch, judge, make_template, state_of
 
 _CALLS = "openat,write,pwrite64,lseek,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,ftruncate,mkdir,mkdirat"
@@ -227,7 +227,7 @@ def _apply(content: bytearray, event: Event, kept: bool, rng: np.random.Generato
 
 def _create(folder: Path, say: Say) -> None:
     """Make a gallery in a folder of a folder that is not there, and enrol."""
-    with Gallery.create(folder / "deep" / "new", "model-1", 16) as gallery:
+    with GalleryStore.create(folder / "deep" / "new", "model-1", 16) as gallery:
         for step in range(4):
             gallery.add(_batch(step))
             say(step + 1)
@@ -237,14 +237,14 @@ def _judge_create(folder: Path, before: State, reported: int) -> None:
     home = folder / "deep" / "new"
     if not reported and not (home / "faces.sqlite").exists():
         return
-    with Gallery.open(home) as gallery:
+    with GalleryStore.open(home) as gallery:
         assert {finding.kind for finding in check(gallery.database)} <= {"leftover"}
         assert state_of(gallery) in [_after_enroll({}, steps) for steps in (reported, reported + 1)]
 
 
 def _export(folder: Path, say: Say) -> None:
     """Export, change a name, and export over it, four times."""
-    with Gallery.open(folder) as gallery:
+    with GalleryStore.open(folder) as gallery:
         for step in range(4):
             people.rename(gallery.database, f"P{step}", f"Q{step}")
             export_gallery(gallery.database, folder.parent / EXPORTED)
@@ -258,7 +258,7 @@ def _judge_export(folder: Path, before: State, reported: int) -> None:
         return
     copy = folder.parent / "imported"
     import_gallery(copy, path)
-    with Gallery.open(copy) as gallery:
+    with GalleryStore.open(copy) as gallery:
         renamed = sum(name.startswith("Q") for name in state_of(gallery))
     assert renamed in {reported, reported + 1}, f"{renamed} renamed in the export, {reported} exports reported"
 

@@ -52,13 +52,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory, astronaut: Image, hopper: I
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory, astronaut: Image) -> Path:
     """A gallery that knows Eileen Collins only."""
-    from facepipe.gallery.store import Gallery, NewFace
+    from facepipe.gallery.store import GalleryStore, NewFace
     from facepipe.loading import load_describer
 
     describer = load_describer("mini", "cpu")
     (photo,) = describer.describe([astronaut])
     folder = tmp_path_factory.mktemp("home") / "gallery"
-    with Gallery.create(folder, describer.embedder.fingerprint, describer.embedder.dim) as made:
+    with GalleryStore.create(folder, describer.embedder.fingerprint, describer.embedder.dim) as made:
         made.add([NewFace("Eileen Collins", photo.embeddings.vectors[0], "collins.jpg")])
     return folder
 

@@ -29,7 +29,7 @@ from facepipe.cli.options import Deciding, Looking
 from facepipe.files.atomic import atomic_path
 from facepipe.gallery.privacy.sealing import seal
 from facepipe.gallery.storage.codec import Secret
-from facepipe.gallery.store import Gallery, NewFace
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.pipeline import Recognizer
 from tests.batch_fixtures import paint, paint_many, recognizer
 from tests.fakes import FakeEmbedder
@@ -39,7 +39,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 def fake_recognizer(looking: Looking, deciding: Deciding, photos: int, *, late: bool = False) -> Recognizer:
     """Stand for the networks and the gallery, with the facts that the real ones have."""
-    with Gallery.open(deciding.gallery, Secret.from_environment()) as gallery:
+    with GalleryStore.open(deciding.gallery, Secret.from_environment()) as gallery:
         key = str(gallery.generation())
     made = recognizer(scan={"min_face": looking.min_face, "max_side": looking.max_side})
     made.facts = {"generation": key, "policy": asdict(made.policy)}
@@ -50,7 +50,7 @@ def fake_recognizer(looking: Looking, deciding: Deciding, photos: int, *, late: 
 def facepipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run `facepipe batch ARGUMENTS`; return exit code, stdout, stderr."""
     embedder = FakeEmbedder()
-    Gallery.create(tmp_path / "gallery", embedder.fingerprint, embedder.dim).close()
+    GalleryStore.create(tmp_path / "gallery", embedder.fingerprint, embedder.dim).close()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("facepipe.cli.options.load_recognizer", fake_recognizer)
 
@@ -336,7 +336,7 @@ def test_a_changed_gallery_compares_everything_again(tmp_path: Path, facepipe: R
 
 def enrol(folder: Path, name: str, *, sealed: bool = False) -> None:
     """Change the gallery's generation."""
-    with Gallery.open(folder / "gallery", SECRET if sealed else None) as gallery:
+    with GalleryStore.open(folder / "gallery", SECRET if sealed else None) as gallery:
         gallery.add([NewFace(name, np.eye(gallery.dim, dtype=np.float32)[0])])
 
 
@@ -372,7 +372,7 @@ def test_a_sealed_gallery_keeps_none_unless_asked(
     command = ("photos", "--out", "r.jsonl")
     facepipe(*command)
     monkeypatch.setenv("FACEPIPE_PASSPHRASE", "open sesame")
-    with Gallery.open(tmp_path / "gallery") as gallery:
+    with GalleryStore.open(tmp_path / "gallery") as gallery:
         seal(gallery.database, SECRET)
     assert "the embeddings of 3 photos were deleted from r.jsonl.catalog\n" in facepipe(*command)[2]
     assert described_in(tmp_path / "r.jsonl") == 0

@@ -17,7 +17,7 @@ import pytest
 
 from facepipe.cli import doctor, main
 from facepipe.cli.gallery import VERBS
-from facepipe.gallery.store import Gallery
+from facepipe.gallery.store import GalleryStore
 from facepipe.images import write_image
 from facepipe.types import Image
 from tests.fakes import projection_onnx
@@ -27,7 +27,7 @@ from tests.test_walls import HEAVY
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    with Gallery.create(tmp_path / "gallery", "model-1", DIM) as gallery:
+    with GalleryStore.create(tmp_path / "gallery", "model-1", DIM) as gallery:
         gallery.add([new("Ann", 1), new("Ann", 2), new("Bob [x]", 3), new("Ann", 4, source="Ann/4.jpg")])
         return gallery.folder
 
@@ -306,7 +306,7 @@ def test_doctor_calls_a_sealed_gallery_sealed(
 
 
 def test_a_repair_with_a_loss_says_whose_and_has_exit_code_5(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with Gallery.open(folder) as gallery:
+    with GalleryStore.open(folder) as gallery:
         gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
     assert run("gallery", "check", "--gallery", folder) == 5
     assert "Ann, photo Ann/4.jpg" in capfd.readouterr().out

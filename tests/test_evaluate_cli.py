@@ -14,7 +14,7 @@ from facepipe.cli import calibrate as calibrate_module
 from facepipe.cli import cli, evaluate
 from facepipe.embed.describer import Describer
 from facepipe.errors import FacepipeError, UsageError
-from facepipe.gallery.store import Gallery, NewFace
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.images import write_image
 from facepipe.models.registry import get_record
 from facepipe.predict.policy import policy_for
@@ -123,7 +123,7 @@ def gallery(tmp_path: Path) -> Path:
     """120 people with three faces each, of the model mini."""
     vectors = vectors_of(120, 3, 0.8, dim=256)
     folder = tmp_path / "gallery"
-    with Gallery.create(folder, get_record("mini").fingerprint, 256) as store:
+    with GalleryStore.create(folder, get_record("mini").fingerprint, 256) as store:
         store.add([new_face(f"P{i // 3:03d}", vector) for i, vector in enumerate(vectors)])
     return folder
 
@@ -135,7 +135,7 @@ def test_a_calibration_is_stored_shown_used_and_removed(gallery: Path) -> None:
     assert values["impostor_people"] == 120
     assert values["target_fpir"] == 0.01
     assert values["expected_fpir"] <= 0.01 < values["fpir_bound"]
-    with Gallery.open(gallery) as store:
+    with GalleryStore.open(gallery) as store:
         stored = store.calibration()
     assert stored == values
     assert policy_for(get_record("mini"), 120, stored).threshold == values["threshold"]
@@ -146,7 +146,7 @@ def test_a_calibration_is_stored_shown_used_and_removed(gallery: Path) -> None:
     assert "not calibrated" in run("gallery", "show", "--gallery", str(gallery)).stdout
     dry = run("calibrate", "--gallery", str(gallery), "--dry-run", "--margin", "0.1")
     assert "margin 0.10" in dry.stdout
-    with Gallery.open(gallery) as store:
+    with GalleryStore.open(gallery) as store:
         assert store.calibration() is None
 
 

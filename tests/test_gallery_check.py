@@ -16,24 +16,24 @@ from facepipe.gallery.care.check import check, repair
 from facepipe.gallery.care.leaves import leaf_rows
 from facepipe.gallery.care.salvage import salvage
 from facepipe.gallery.storage.codec import Secret
-from facepipe.gallery.store import Gallery
+from facepipe.gallery.store import GalleryStore
 from tests.test_gallery_store import DIM, content, new
 
 
 @pytest.fixture
-def gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gallery:
+def gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GalleryStore:
     monkeypatch.setattr(vectors_file, "SMALL", 8)
-    gallery = Gallery.create(tmp_path / "gallery", "model-1", DIM)
+    gallery = GalleryStore.create(tmp_path / "gallery", "model-1", DIM)
     gallery.add([new(f"P{i % 5}", i, source=f"{i}.jpg") for i in range(30)])
     gallery.snapshot()
     return gallery
 
 
-def kinds(gallery: Gallery) -> set[str]:
+def kinds(gallery: GalleryStore) -> set[str]:
     return {finding.kind for finding in check(gallery.database)}
 
 
-def test_a_sound_gallery_has_no_findings(gallery: Gallery) -> None:
+def test_a_sound_gallery_has_no_findings(gallery: GalleryStore) -> None:
     assert check(gallery.database) == []
 
 
@@ -47,12 +47,12 @@ def test_a_sound_gallery_has_no_findings(gallery: Gallery) -> None:
         ("UPDATE meta SET value = '9' WHERE key = 'dim'", "structure"),
     ],
 )
-def test_an_altered_row_is_found(gallery: Gallery, statement: str, kind: str) -> None:
+def test_an_altered_row_is_found(gallery: GalleryStore, statement: str, kind: str) -> None:
     gallery.database.connection.execute(statement)
     assert kinds(gallery) == {kind}
 
 
-def test_a_damaged_vector_comes_back_from_the_derived_file(gallery: Gallery) -> None:
+def test_a_damaged_vector_comes_back_from_the_derived_file(gallery: GalleryStore) -> None:
     before = content(gallery.snapshot())
     gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
     (finding,) = check(gallery.database)
@@ -64,7 +64,7 @@ def test_a_damaged_vector_comes_back_from_the_derived_file(gallery: Gallery) -> 
     assert content(gallery.snapshot()) == before
 
 
-def test_a_damaged_vector_without_a_copy_is_refused_then_dropped(gallery: Gallery) -> None:
+def test_a_damaged_vector_without_a_copy_is_refused_then_dropped(gallery: GalleryStore) -> None:
     gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
     vectors_file.drop_vectors_file(gallery.database)
     with pytest.raises(Exception, match="vector of face 4 is damaged: run facepipe gallery check --repair"):
@@ -80,14 +80,14 @@ def test_a_damaged_vector_without_a_copy_is_refused_then_dropped(gallery: Galler
     assert len(gallery.snapshot().vectors) == 29
 
 
-def test_leftovers_of_killed_processes_go(gallery: Gallery) -> None:
+def test_leftovers_of_killed_processes_go(gallery: GalleryStore) -> None:
     (gallery.folder / "vectors.f32.1-aa.tmp").write_bytes(b"half")
     assert kinds(gallery) == {"leftover"}
     repair(gallery.database, check(gallery.database))
     assert kinds(gallery) == set()
 
 
-def test_a_damaged_file_is_one_finding_with_the_next_step(gallery: Gallery) -> None:
+def test_a_damaged_file_is_one_finding_with_the_next_step(gallery: GalleryStore) -> None:
     query = "SELECT rootpage FROM sqlite_master WHERE name = 'vector'"
     page = gallery.database.connection.execute(query).fetchone()[0]
     gallery.close()
@@ -95,14 +95,14 @@ def test_a_damaged_file_is_one_finding_with_the_next_step(gallery: Gallery) -> N
     data = bytearray(path.read_bytes())
     data[(page - 1) * 8192 : page * 8192] = np.random.default_rng(0).bytes(8192)
     path.write_bytes(data)
-    with Gallery.open(gallery.folder) as damaged:
+    with GalleryStore.open(gallery.folder) as damaged:
         (finding,) = check(damaged.database)
     line = f"{finding.text}: {finding.advice}"
     assert (finding.kind, line.count("is damaged"), line.count("salvage")) == ("structure", 1, 1)
     assert "gallery check" not in line and "\n" not in line
 
 
-def test_salvage_carries_what_is_intact(gallery: Gallery, tmp_path: Path) -> None:
+def test_salvage_carries_what_is_intact(gallery: GalleryStore, tmp_path: Path) -> None:
     gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
     gallery.set_calibration({"threshold": 0.5})
     expected = {name: {v for _, v in rows} for name, rows in content(gallery.snapshot()).items()}
@@ -113,7 +113,7 @@ def test_salvage_carries_what_is_intact(gallery: Gallery, tmp_path: Path) -> Non
         "face 4 (P3, photo 3.jpg): its row or its vector is damaged: enrol that photo again",
         "the calibration: measure it again with facepipe calibrate",
     ]
-    with Gallery.open(tmp_path / "new") as mended:
+    with GalleryStore.open(tmp_path / "new") as mended:
         assert check(mended.database) == []
         there = {name: {v for _, v in rows} for name, rows in content(mended.snapshot()).items()}
     missing = {name: rows - there[name] for name, rows in expected.items()}
@@ -127,7 +127,7 @@ def test_salvage_reads_the_pages_below_a_damaged_one(
     if sealed:
         monkeypatch.setenv("FACEPIPE_PASSPHRASE", "open")
     secret = Secret.passphrase("open") if sealed else None
-    with Gallery.create(tmp_path / "gallery", "model-1", DIM, secret) as gallery:
+    with GalleryStore.create(tmp_path / "gallery", "model-1", DIM, secret) as gallery:
         gallery.add([new(f"P{i % 5}", i, source=f"folder/{i}.jpg") for i in range(400)])
         people.remove(gallery.database, "P4")
         expected = content(gallery.snapshot(cache=False))
@@ -141,7 +141,7 @@ def test_salvage_reads_the_pages_below_a_damaged_one(
     found = salvage(tmp_path / "gallery", tmp_path / "new")
     assert (found.faces, found.known, found.people) == (320, 320, 4)
     assert len(found.lost) == 1 and "uncounted" in found.lost[0]
-    with Gallery.open(tmp_path / "new") as mended:
+    with GalleryStore.open(tmp_path / "new") as mended:
         assert check(mended.database) == []
         there = content(mended.snapshot(cache=False))
     assert {name: {v for _, v in rows} for name, rows in there.items()} == {
@@ -166,7 +166,7 @@ def test_pages_hold_what_sqlite_stored(tmp_path: Path, page_size: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_flipped_byte_is_found_or_harmless(gallery: Gallery, seed: int) -> None:
+def test_a_flipped_byte_is_found_or_harmless(gallery: GalleryStore, seed: int) -> None:
     expected = content(gallery.snapshot(cache=False))
     gallery.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     gallery.close()
@@ -177,7 +177,7 @@ def test_a_flipped_byte_is_found_or_harmless(gallery: Gallery, seed: int) -> Non
     data[place] ^= 1 << seed % 8
     path.write_bytes(data)
     try:
-        damaged = Gallery.open(gallery.folder)
+        damaged = GalleryStore.open(gallery.folder)
     except GalleryError:
         return
     with damaged:

@@ -23,7 +23,7 @@ from facepipe.gallery.care.audit import audit
 from facepipe.gallery.chips import cut_chip, face_in_chip, open_chip
 from facepipe.gallery.enrolment.enroller import Enroller, EnrollRules, QualityLimits
 from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus, Photo, collect_photos
-from facepipe.gallery.store import Gallery, NewFace
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.images import write_image
 from facepipe.types import Quality
 from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
@@ -33,8 +33,8 @@ RULES = EnrollRules(lookalike=0.6)
 
 
 @pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery.create(tmp_path / "gallery", "fake:1", 8)
+def gallery(tmp_path: Path) -> GalleryStore:
+    return GalleryStore.create(tmp_path / "gallery", "fake:1", 8)
 
 
 def paint(path: Path, *colours: str, side: int = 60) -> Path:
@@ -42,12 +42,12 @@ def paint(path: Path, *colours: str, side: int = 60) -> Path:
     return path
 
 
-def enrol(gallery: Gallery, photos: Sequence[Photo], rules: EnrollRules = RULES) -> list[EnrollStatus]:
+def enrol(gallery: GalleryStore, photos: Sequence[Photo], rules: EnrollRules = RULES) -> list[EnrollStatus]:
     describer = Describer(FakeDetector(), FakeEmbedder())
     return [outcome.status for outcome in Enroller(gallery, describer, rules).run(photos)]
 
 
-def names(gallery: Gallery) -> dict[str, int]:
+def names(gallery: GalleryStore) -> dict[str, int]:
     return {person.name: person.faces for person in people.people(gallery.database)}
 
 
@@ -61,21 +61,21 @@ def test_a_time_of_nothing_is_no_time_to_retain() -> None:
 def test_an_enrolment_of_nobody_makes_no_gallery(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     home = tmp_path / "new"
-    with Gallery(home, model=FakeEmbedder()) as gallery:
+    with GalleryStore(home, model=FakeEmbedder()) as gallery:
         assert enrol(gallery, [Photo(tmp_path / "bad.jpg", "Ann")]) == [EnrollStatus.UNREADABLE]
         assert not gallery.exists and gallery.folder == home
     assert not home.exists()
-    with Gallery(home, model=FakeEmbedder()) as gallery:
+    with GalleryStore(home, model=FakeEmbedder()) as gallery:
         photos = [Photo(tmp_path / "bad.jpg", "Ann"), Photo(paint(tmp_path / "a.png", "red"), "Ann")]
         assert enrol(gallery, photos) == [EnrollStatus.UNREADABLE, EnrollStatus.ENROLLED]
         assert enrol(gallery, photos[1:]) == [EnrollStatus.ALREADY]
         assert gallery.exists
-    with Gallery.open(home) as again:
+    with GalleryStore.open(home) as again:
         assert names(again) == {"Ann": 1}
 
 
 def test_a_read_only_gallery_is_refused_before_any_network_loads(
-    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gallery: GalleryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("facepipe.api.load_describer", lambda *_, **__: pytest.fail("too early"))
     photo = paint(tmp_path / "a.png", "red")
@@ -96,7 +96,7 @@ def test_two_first_enrolments_at_once_share_the_new_gallery(tmp_path: Path) -> N
     home, barrier, answers = tmp_path / "new", threading.Barrier(4), []
 
     def first(number: int) -> None:
-        with Gallery(home, model=FakeEmbedder()) as gallery:
+        with GalleryStore(home, model=FakeEmbedder()) as gallery:
             barrier.wait()  # nobody sees the others' gallery yet: the moment that the race is about
             assert not gallery.exists
             answers.append(gallery.add([NewFace(f"P{number}", unit(number))]))
@@ -107,7 +107,7 @@ def test_two_first_enrolments_at_once_share_the_new_gallery(tmp_path: Path) -> N
     for thread in threads:
         thread.join()
     assert len(answers) == 4
-    with Gallery.open(home) as gallery:
+    with GalleryStore.open(home) as gallery:
         assert names(gallery) == {f"P{number}": 1 for number in range(4)}
 
 
@@ -175,7 +175,7 @@ def test_a_photo_without_a_name_is_a_usage_error(tmp_path: Path) -> None:
         collect_photos([tmp_path / "nowhere"], None)
 
 
-def test_one_bad_photo_stops_nothing(gallery: Gallery, tmp_path: Path) -> None:
+def test_one_bad_photo_stops_nothing(gallery: GalleryStore, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     photos = [
         Photo(paint(tmp_path / "1.png", "red"), "Ann"),
@@ -198,7 +198,7 @@ def test_one_bad_photo_stops_nothing(gallery: Gallery, tmp_path: Path) -> None:
     assert names(gallery) == {"Ann": 1, "Bob": 1}
 
 
-def test_the_same_file_and_nearly_the_same_face_are_not_piled_up(gallery: Gallery, tmp_path: Path) -> None:
+def test_the_same_file_and_nearly_the_same_face_are_not_piled_up(gallery: GalleryStore, tmp_path: Path) -> None:
     first = paint(tmp_path / "1.png", "red")
     copy = tmp_path / "copy.png"
     copy.write_bytes(first.read_bytes())
@@ -222,7 +222,7 @@ def test_what_is_there_already_is_no_failure_and_what_was_left_out_is() -> None:
     assert code(EnrollStatus.POOR) == 4
 
 
-def test_a_face_of_somebody_else_is_refused_by_name_and_figure(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_face_of_somebody_else_is_refused_by_name_and_figure(gallery: GalleryStore, tmp_path: Path) -> None:
     bob = Photo(paint(tmp_path / "bob.png", "blue"), "Bob")
     ann = Photo(paint(tmp_path / "ann.png", "blue", side=64), "Ann")
     describer = Describer(FakeDetector(), FakeEmbedder())
@@ -234,7 +234,7 @@ def test_a_face_of_somebody_else_is_refused_by_name_and_figure(gallery: Gallery,
     assert enrol(gallery, [ann], EnrollRules(lookalike=0.6, force=True)) == [EnrollStatus.ENROLLED]
 
 
-def test_a_face_unlike_its_person_is_enrolled_as_doubtful(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_face_unlike_its_person_is_enrolled_as_doubtful(gallery: GalleryStore, tmp_path: Path) -> None:
     photos = [Photo(paint(tmp_path / f"{colour}.png", colour), "Ann") for colour in ("red", "blue")]
     describer = Describer(FakeDetector(), FakeEmbedder())
     first, second = Enroller(gallery, describer, EnrollRules(lookalike=0.6, unlike=0.24)).run(photos)
@@ -251,7 +251,7 @@ def test_a_face_unlike_its_person_is_enrolled_as_doubtful(gallery: Gallery, tmp_
         people.remove(gallery.database, "Ann", [int(gallery.snapshot().face_ids.max())])
 
 
-def test_a_copy_of_a_refused_photo_is_refused_as_well(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_copy_of_a_refused_photo_is_refused_as_well(gallery: GalleryStore, tmp_path: Path) -> None:
     small = paint(tmp_path / "1.png", "red", side=30)
     copy = tmp_path / "2.png"
     copy.write_bytes(small.read_bytes())
@@ -259,7 +259,7 @@ def test_a_copy_of_a_refused_photo_is_refused_as_well(gallery: Gallery, tmp_path
     assert names(gallery) == {}
 
 
-def test_all_faces_of_a_photo_can_be_enrolled(gallery: Gallery, tmp_path: Path) -> None:
+def test_all_faces_of_a_photo_can_be_enrolled(gallery: GalleryStore, tmp_path: Path) -> None:
     photo = Photo(paint(tmp_path / "1.png", "red", "blue"), "Twins")
     assert enrol(gallery, [photo], EnrollRules(lookalike=0.6, faces="all")) == [EnrollStatus.ENROLLED]
     assert names(gallery) == {"Twins": 2}
@@ -297,7 +297,7 @@ def test_each_fault_names_its_figure_and_its_limit() -> None:
     assert QualityLimits().faults(replace(face_at(0, 0, 100), quality=Quality(100, 500, 0, 0, 170, 0.1))) == []
 
 
-def test_faces_expire(gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faces_expire(gallery: GalleryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo = Photo(paint(tmp_path / "1.png", "red"), "Ann")
     enrol(gallery, [photo], EnrollRules(lookalike=0.6, retain=3600.0))
     assert gallery.snapshot().persons == ("Ann",)
@@ -321,7 +321,7 @@ def test_a_chip_shows_the_face_where_it_says() -> None:
     np.testing.assert_allclose(found.box, inside.box, atol=3)
 
 
-def test_chips_are_stored_only_on_request(gallery: Gallery, tmp_path: Path) -> None:
+def test_chips_are_stored_only_on_request(gallery: GalleryStore, tmp_path: Path) -> None:
     enrol(gallery, [Photo(paint(tmp_path / "1.png", "red"), "Ann")])
     assert people.stats(gallery.database)["chips"] == 0
     enrol(gallery, [Photo(paint(tmp_path / "2.png", "blue"), "Bob")], EnrollRules(lookalike=0.6, keep_chips=True))

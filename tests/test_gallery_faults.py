@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from facepipe.gallery.arrays import vectors_file
-from facepipe.gallery.store import Gallery
+from facepipe.gallery.store import GalleryStore
 from tests import gallery_faults as faults
 
 
@@ -27,7 +27,7 @@ def test_a_full_disk_loses_nothing_that_was_reported(tmp_path: Path) -> None:
     assert "the disk is full or failing" in error
     assert error.count("the disk") == 1
     assert reported > 0
-    with Gallery.open(tmp_path / "gallery") as gallery:
+    with GalleryStore.open(tmp_path / "gallery") as gallery:
         assert faults.state_of(gallery) == faults._after_enroll(before, reported)
 
 

@@ -11,7 +11,7 @@ from facepipe.errors import UsageError
 from facepipe.gallery import people
 from facepipe.gallery.arrays.index_file import INDEX_NAME, build_index, load_index
 from facepipe.gallery.care.check import check
-from facepipe.gallery.store import Gallery, NewFace
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.match.approximate import RefinedIndex
 from facepipe.match.exact import ExactIndex
 from facepipe.types import Float32
@@ -26,13 +26,13 @@ def units(count: int, seed: int) -> Float32:
 
 
 @pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    gallery = Gallery.create(tmp_path / "gallery", "model-1", DIM)
+def gallery(tmp_path: Path) -> GalleryStore:
+    gallery = GalleryStore.create(tmp_path / "gallery", "model-1", DIM)
     gallery.add([NewFace(f"P{i}", vector) for i, vector in enumerate(units(PEOPLE, 0))])
     return gallery
 
 
-def names(gallery: Gallery, probes: Float32) -> list[str]:
+def names(gallery: GalleryStore, probes: Float32) -> list[str]:
     snapshot = gallery.snapshot()
     index = load_index(gallery.database, snapshot)
     assert isinstance(index, RefinedIndex)
@@ -41,19 +41,19 @@ def names(gallery: Gallery, probes: Float32) -> list[str]:
     return [snapshot.persons[row] for row in rows[:, 0]]
 
 
-def test_search_is_exact_unless_asked_otherwise(gallery: Gallery) -> None:
+def test_search_is_exact_unless_asked_otherwise(gallery: GalleryStore) -> None:
     assert isinstance(load_index(gallery.database, gallery.snapshot()), ExactIndex)
 
 
 @pytest.mark.parametrize("kind", ["pq", "ivf", "hnsw"])
-def test_an_index_reports_its_recall_and_finds_people(gallery: Gallery, kind: str) -> None:
+def test_an_index_reports_its_recall_and_finds_people(gallery: GalleryStore, kind: str) -> None:
     report = build_index(gallery.database, kind, min_recall=0.5)
     assert report.recall > (0.7 if kind == "ivf" else 0.9)
     assert report.probes == 1000
     assert names(gallery, units(PEOPLE, 0)[:50]) == [f"P{i}" for i in range(50)]
 
 
-def test_a_poor_index_is_refused_and_nothing_changes(gallery: Gallery) -> None:
+def test_a_poor_index_is_refused_and_nothing_changes(gallery: GalleryStore) -> None:
     with pytest.raises(UsageError, match=r"finds the right person of 2,000 in .* choose another kind"):
         build_index(gallery.database, "pq", min_recall=1.1)
     assert not (gallery.folder / INDEX_NAME).exists()
@@ -62,7 +62,7 @@ def test_a_poor_index_is_refused_and_nothing_changes(gallery: Gallery) -> None:
         build_index(gallery.database, "magic")
 
 
-def test_an_index_follows_changes_without_being_made_again(gallery: Gallery) -> None:
+def test_an_index_follows_changes_without_being_made_again(gallery: GalleryStore) -> None:
     build_index(gallery.database, "pq", min_recall=0.5)
     stamp = (gallery.folder / INDEX_NAME).stat().st_mtime_ns
     old, fresh = units(PEOPLE, 0), units(3, 5)
@@ -77,7 +77,7 @@ def test_an_index_follows_changes_without_being_made_again(gallery: Gallery) -> 
 
 
 @pytest.mark.parametrize("damage", ["missing", "one byte", "truncated"])
-def test_a_missing_or_damaged_index_is_made_again(gallery: Gallery, damage: str) -> None:
+def test_a_missing_or_damaged_index_is_made_again(gallery: GalleryStore, damage: str) -> None:
     build_index(gallery.database, "pq", min_recall=0.5)
     path = gallery.folder / INDEX_NAME
     data = path.read_bytes()
@@ -95,7 +95,7 @@ def test_a_missing_or_damaged_index_is_made_again(gallery: Gallery, damage: str)
     assert check(gallery.database) == []
 
 
-def test_exact_takes_the_index_away(gallery: Gallery) -> None:
+def test_exact_takes_the_index_away(gallery: GalleryStore) -> None:
     build_index(gallery.database, "pq", min_recall=0.5)
     build_index(gallery.database, "exact")
     assert isinstance(load_index(gallery.database, gallery.snapshot()), ExactIndex)

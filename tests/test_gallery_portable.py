@@ -27,7 +27,7 @@ from facepipe.gallery.journal import journal_lines, log_identified
 from facepipe.gallery.portable import export_gallery, import_gallery
 from facepipe.gallery.privacy.erasing import erase
 from facepipe.gallery.storage.codec import Secret
-from facepipe.gallery.store import Gallery, NewFace
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.images import read_image, write_image
 from facepipe.types import Float32
 from tests.fakes import FakeDetector, FakeEmbedder, picture
@@ -35,9 +35,9 @@ from tests.test_gallery_store import DIM, new, unit
 
 
 @pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
+def gallery(tmp_path: Path) -> GalleryStore:
     """Two people by colour, enrolled from photos with chips."""
-    gallery = Gallery.create(tmp_path / "gallery", "fake:1", 8)
+    gallery = GalleryStore.create(tmp_path / "gallery", "fake:1", 8)
     photos = []
     for name, colour in (("Ann", "red"), ("Bob", "blue")):
         path = tmp_path / "photos" / f"{name}.png"
@@ -49,12 +49,12 @@ def gallery(tmp_path: Path) -> Gallery:
     return gallery
 
 
-def by_person(gallery: Gallery) -> dict[str, bytes]:
+def by_person(gallery: GalleryStore) -> dict[str, bytes]:
     snapshot = gallery.snapshot()
     return {snapshot.persons[o]: v.tobytes() for o, v in zip(snapshot.owners, snapshot.vectors, strict=True)}
 
 
-def test_the_journal_names_who_was_removed_until_the_erase(gallery: Gallery) -> None:
+def test_the_journal_names_who_was_removed_until_the_erase(gallery: GalleryStore) -> None:
     people.remove(gallery.database, "Ann")
     with gallery.database.write("remove"):
         gallery.database.log("remove", 1, faces=1, person=True)  # as entries were written before
@@ -70,13 +70,13 @@ def test_the_journal_names_who_was_removed_until_the_erase(gallery: Gallery) -> 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".sqlite"])
 @pytest.mark.parametrize("sealed", [False, True])
-def test_a_gallery_comes_back_from_one_file(gallery: Gallery, tmp_path: Path, suffix: str, sealed: bool) -> None:
+def test_a_gallery_comes_back_from_one_file(gallery: GalleryStore, tmp_path: Path, suffix: str, sealed: bool) -> None:
     path = tmp_path / f"out{suffix}"
     assert export_gallery(gallery.database, path, chips=True) == 2
     secret = Secret("key-file", b"k" * 32) if sealed else None
     assert import_gallery(tmp_path / "copy", path, secret) == (2, 0)
     assert import_gallery(tmp_path / "copy", path, secret) == (0, 2)
-    with Gallery.open(tmp_path / "copy", secret) as copy:
+    with GalleryStore.open(tmp_path / "copy", secret) as copy:
         assert by_person(copy) == by_person(gallery)
         mine, theirs = (people.faces_of(g.database, "Ann")[0] for g in (gallery, copy))
         assert (mine.source, mine.box, mine.size, mine.enrolled, mine.chip) == (
@@ -88,7 +88,7 @@ def test_a_gallery_comes_back_from_one_file(gallery: Gallery, tmp_path: Path, su
         )
 
 
-def test_parquet_is_readable_by_others(gallery: Gallery, tmp_path: Path) -> None:
+def test_parquet_is_readable_by_others(gallery: GalleryStore, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     path = tmp_path / "out.parquet"
@@ -100,10 +100,10 @@ def test_parquet_is_readable_by_others(gallery: Gallery, tmp_path: Path) -> None
     assert table["chip"].null_count == 2
 
 
-def test_import_refuses_other_models_and_other_files(gallery: Gallery, tmp_path: Path) -> None:
+def test_import_refuses_other_models_and_other_files(gallery: GalleryStore, tmp_path: Path) -> None:
     path = tmp_path / "out.sqlite"
     export_gallery(gallery.database, path)
-    Gallery.create(tmp_path / "other", "model-2", 8).close()
+    GalleryStore.create(tmp_path / "other", "model-2", 8).close()
     with pytest.raises(GalleryModelError, match="holds vectors of fake:1"):
         import_gallery(tmp_path / "other", path)
     for name in ("junk.sqlite", "junk.parquet"):
@@ -128,7 +128,7 @@ def test_import_refuses_other_models_and_other_files(gallery: Gallery, tmp_path:
         "UPDATE face SET x1 = 'left'",
     ],
 )
-def test_a_damaged_export_is_refused_in_one_line(gallery: Gallery, tmp_path: Path, change: str) -> None:
+def test_a_damaged_export_is_refused_in_one_line(gallery: GalleryStore, tmp_path: Path, change: str) -> None:
     path = tmp_path / "out.sqlite"
     export_gallery(gallery.database, path)
     with closing(sqlite3.connect(path)) as connection:
@@ -139,7 +139,7 @@ def test_a_damaged_export_is_refused_in_one_line(gallery: Gallery, tmp_path: Pat
 
 
 @pytest.mark.parametrize("left", ["chips", "photos"])
-def test_reembed_uses_chips_else_photos(gallery: Gallery, tmp_path: Path, left: str) -> None:
+def test_reembed_uses_chips_else_photos(gallery: GalleryStore, tmp_path: Path, left: str) -> None:
     if left == "chips":
         for path in (tmp_path / "photos").iterdir():
             path.unlink()
@@ -161,7 +161,7 @@ def test_reembed_uses_chips_else_photos(gallery: Gallery, tmp_path: Path, left: 
         reembed(gallery.database, embedder)
 
 
-def test_reembed_leaves_all_as_it_was_when_a_picture_is_missing(gallery: Gallery, tmp_path: Path) -> None:
+def test_reembed_leaves_all_as_it_was_when_a_picture_is_missing(gallery: GalleryStore, tmp_path: Path) -> None:
     gallery.database.connection.execute("DELETE FROM chip")
     (tmp_path / "photos" / "Ann.png").unlink()
     write_image(tmp_path / "photos" / "Ann.png", picture("green").rgb)  # another picture under the old name
@@ -176,7 +176,7 @@ def test_reembed_leaves_all_as_it_was_when_a_picture_is_missing(gallery: Gallery
 
 
 def test_reembed_goes_on_where_it_stopped_and_takes_newcomers(tmp_path: Path) -> None:
-    gallery = Gallery.create(tmp_path / "gallery", "a", DIM)
+    gallery = GalleryStore.create(tmp_path / "gallery", "a", DIM)
     gallery.add([new(f"P{i}", i) for i in range(150)])
     calls: list[int] = []
 
@@ -197,7 +197,7 @@ def test_reembed_goes_on_where_it_stopped_and_takes_newcomers(tmp_path: Path) ->
     assert "Late" in gallery.snapshot().persons
 
 
-def test_a_negative_anchor_refutes(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_negative_anchor_refutes(gallery: GalleryStore, tmp_path: Path) -> None:
     assert add_anchor(gallery, "Ann", unit(5), content="ab" * 32)
     assert not add_anchor(gallery, "Ann", unit(5), content="ab" * 32)
     snapshot = gallery.snapshot()
@@ -207,7 +207,7 @@ def test_a_negative_anchor_refutes(gallery: Gallery, tmp_path: Path) -> None:
     assert len(gallery.snapshot().negatives) == 0
 
 
-def test_enrolment_refuses_a_refuted_face(gallery: Gallery, tmp_path: Path) -> None:
+def test_enrolment_refuses_a_refuted_face(gallery: GalleryStore, tmp_path: Path) -> None:
     describer = Describer(FakeDetector(), FakeEmbedder())
     path = tmp_path / "green.png"
     write_image(path, picture("green").rgb)
@@ -217,9 +217,9 @@ def test_enrolment_refuses_a_refuted_face(gallery: Gallery, tmp_path: Path) -> N
     assert "is not Ann, 1.00" in outcome.reason
 
 
-def crowd(tmp_path: Path, swaps: int) -> tuple[Gallery, set[int]]:
+def crowd(tmp_path: Path, swaps: int) -> tuple[GalleryStore, set[int]]:
     """30 people with 4 faces each at cosine 0.6, some of them under a wrong name."""
-    gallery = Gallery.create(tmp_path / "crowd", "model-1", 64)
+    gallery = GalleryStore.create(tmp_path / "crowd", "model-1", 64)
     rng = np.random.default_rng(3)
     wrong: set[int] = set()
     for person in range(30):
@@ -272,17 +272,17 @@ def test_a_face_that_is_right_is_doubted_no_more_until_it_is_somebody_elses(tmp_
 
 
 def test_an_audit_names_people_who_look_alike_or_have_few_photos(tmp_path: Path) -> None:
-    gallery = Gallery.create(tmp_path / "g", "m", DIM)
+    gallery = GalleryStore.create(tmp_path / "g", "m", DIM)
     close = (unit(1) + 0.2 * unit(2)) / np.linalg.norm(unit(1) + 0.2 * unit(2))
     gallery.add([NewFace("Ann", unit(1)), NewFace("Anna", close.astype(np.float32)), NewFace("Bob", unit(3))])
     report = audit(gallery.snapshot(), 0.9)
     assert [(pair.first, pair.second) for pair in report.alike] == [("Ann", "Anna")]
     assert dict(report.few) == {"Ann": 1, "Anna": 1, "Bob": 1}
-    empty = Gallery.create(tmp_path / "e", "m", DIM)
+    empty = GalleryStore.create(tmp_path / "e", "m", DIM)
     assert audit(empty.snapshot(), 0.5).doubts == ()
 
 
-def test_the_audit_page_shows_the_faces_and_escapes_names(gallery: Gallery, tmp_path: Path) -> None:
+def test_the_audit_page_shows_the_faces_and_escapes_names(gallery: GalleryStore, tmp_path: Path) -> None:
     describer = Describer(FakeDetector(), FakeEmbedder())
     path = tmp_path / "wrong.png"
     write_image(path, picture("blue", side=80).rgb)
@@ -298,7 +298,7 @@ def test_the_audit_page_shows_the_faces_and_escapes_names(gallery: Gallery, tmp_
     assert "facepipe gallery audit --keep" in page
 
 
-def test_a_contact_sheet_shows_the_faces(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_contact_sheet_shows_the_faces(gallery: GalleryStore, tmp_path: Path) -> None:
     faces = people.faces_of(gallery.database, "Ann")
     assert write_sheet(gallery.database, faces, tmp_path / "sheet.png") == 0
     sheet = read_image(tmp_path / "sheet.png").rgb
@@ -307,7 +307,7 @@ def test_a_contact_sheet_shows_the_faces(gallery: Gallery, tmp_path: Path) -> No
     assert middle[1] < 80
 
 
-def test_the_journal_names_people_until_they_are_erased(gallery: Gallery) -> None:
+def test_the_journal_names_people_until_they_are_erased(gallery: GalleryStore) -> None:
     assert [json.loads(line)["person"] for line in journal_lines(gallery.database)] == ["Ann", "Bob"]
     erase(gallery.database, "Ann")
     entries = [json.loads(line) for line in journal_lines(gallery.database)]
@@ -318,7 +318,7 @@ def test_the_journal_names_people_until_they_are_erased(gallery: Gallery) -> Non
     ]
 
 
-def test_identifications_are_logged_without_a_new_generation(gallery: Gallery) -> None:
+def test_identifications_are_logged_without_a_new_generation(gallery: GalleryStore) -> None:
     generation = gallery.generation()
     log_identified(gallery.database, {"Ann": 2, "Nobody": 1}, 3)
     entries = [json.loads(line) for line in journal_lines(gallery.database)][2:]
@@ -330,7 +330,7 @@ def test_identifications_are_logged_without_a_new_generation(gallery: Gallery) -
     assert check(gallery.database) == []
 
 
-def test_altered_chips_are_found(gallery: Gallery) -> None:
+def test_altered_chips_are_found(gallery: GalleryStore) -> None:
     gallery.database.connection.execute("UPDATE chip SET data = x'00' WHERE face_id = 1")
     assert {finding.kind for finding in check(gallery.database)} == {"chip"}
     assert vectors_file.check_vectors_file(gallery.database) is None

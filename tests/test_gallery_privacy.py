@@ -14,7 +14,7 @@ from facepipe.gallery.chips import StoredChip
 from facepipe.gallery.privacy import erasing as privacy
 from facepipe.gallery.privacy import sealing
 from facepipe.gallery.storage.codec import Secret, WrongKeyError
-from facepipe.gallery.store import Gallery, NewFace
+from facepipe.gallery.store import GalleryStore, NewFace
 from tests.test_gallery_store import DIM, content, new, unit
 
 KEY = Secret("key-file", b"k" * 32)
@@ -31,7 +31,7 @@ def chip(text: bytes) -> StoredChip:
     return StoredChip(text, 0.0, 0.0, 1.0)
 
 
-def fill(gallery: Gallery) -> None:
+def fill(gallery: GalleryStore) -> None:
     gallery.add([new("Xanthippe", i, source=f"/photos/Xanthippe/{i}.jpg", chip=chip(b"XCHIP%d" % i)) for i in range(8)])
     gallery.add([new("Bob", 50 + i, source=f"/photos/Bob/{i}.jpg", chip=chip(b"BCHIP%d" % i)) for i in range(8)])
     gallery.add([new("Bob", 70, source="/photos/Bob with xanthippe.jpg"), new("Xan", 71, source="/photos/Xan/1.jpg")])
@@ -48,7 +48,7 @@ def traces(folder: Path) -> list[str]:
 
 
 def test_an_erase_leaves_no_byte_of_the_person(folder: Path) -> None:
-    gallery = Gallery.create(folder, "model-1", DIM)
+    gallery = GalleryStore.create(folder, "model-1", DIM)
     fill(gallery)
     assert {"faces.sqlite-wal", "vectors.f32"} <= set(traces(folder)), "the test must be able to find what it looks for"
     assert privacy.erase(gallery.database, "Xanthippe") == 8
@@ -57,7 +57,7 @@ def test_an_erase_leaves_no_byte_of_the_person(folder: Path) -> None:
     gallery.snapshot()
     gallery.close()
     assert traces(folder) == []
-    with Gallery.open(folder) as again:
+    with GalleryStore.open(folder) as again:
         assert sorted(again.snapshot().persons) == ["Bob", "Xan"]
         sources = [face.source for face in people.faces_of(again.database, "Bob")]
         assert sources.count(None) == 1, "a path of somebody else that mentions the name is blanked"
@@ -67,7 +67,7 @@ def test_an_erase_leaves_no_byte_of_the_person(folder: Path) -> None:
 
 @pytest.mark.parametrize("sealed", [False, True])
 def test_an_erase_takes_the_names_of_everybody_who_became_this_person(folder: Path, sealed: bool) -> None:
-    gallery = Gallery.create(folder, "model-1", DIM, KEY if sealed else None)
+    gallery = GalleryStore.create(folder, "model-1", DIM, KEY if sealed else None)
     fill(gallery)
     gallery.add([new("Zenobia", 200, source="/photos/Zenobia/1.jpg"), new("Second", 201)])
     gallery.add([new("Bob", 202, source="/photos/Bob with Zenobia and Xanthippe.jpg")])
@@ -83,12 +83,12 @@ def test_an_erase_takes_the_names_of_everybody_who_became_this_person(folder: Pa
     gallery.close()
     for needle in (b"Xanthippe", b"Quux", b"Second", b"Third", unit(3).tobytes(), unit(200).tobytes()):
         assert found_in(folder, needle) == []
-    with Gallery.open(folder) as again:
+    with GalleryStore.open(folder) as again:
         assert sorted(again.snapshot().persons) == ["Bob", "Xan"], "who only gave a face away stays"
 
 
 def test_a_name_that_somebody_new_bears_stays_theirs(folder: Path) -> None:
-    with Gallery.create(folder, "model-1", DIM) as gallery:
+    with GalleryStore.create(folder, "model-1", DIM) as gallery:
         fill(gallery)
         people.merge(gallery.database, ["Xanthippe"], "Bob")
         gallery.add([new("Xanthippe", 300, source="/new/Xanthippe.jpg")])
@@ -98,7 +98,7 @@ def test_a_name_that_somebody_new_bears_stays_theirs(folder: Path) -> None:
 
 
 def test_a_removed_person_can_still_be_erased(folder: Path) -> None:
-    gallery = Gallery.create(folder, "model-1", DIM)
+    gallery = GalleryStore.create(folder, "model-1", DIM)
     fill(gallery)
     people.remove(gallery.database, "Xanthippe")
     assert found_in(folder, b"Xanthippe")
@@ -109,21 +109,21 @@ def test_a_removed_person_can_still_be_erased(folder: Path) -> None:
 
 
 def test_an_erase_that_was_interrupted_is_finished_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gallery = Gallery.create(folder, "model-1", DIM)
+    gallery = GalleryStore.create(folder, "model-1", DIM)
     fill(gallery)
     with monkeypatch.context() as patch:
         patch.setattr(privacy, "scrub", lambda *_: None)
         privacy.erase(gallery.database, "Xanthippe")
     gallery.close()
     assert traces(folder)
-    gallery = Gallery.open(folder)
+    gallery = GalleryStore.open(folder)
     assert privacy.finish_scrub(gallery.database)
     assert not privacy.finish_scrub(gallery.database)
     assert traces(folder) == []
 
 
 def test_expired_faces_are_forgotten_with_their_bytes(folder: Path) -> None:
-    gallery = Gallery.create(folder, "model-1", DIM)
+    gallery = GalleryStore.create(folder, "model-1", DIM)
     fill(gallery)
     gallery.database.connection.execute("UPDATE face SET expires = 1 WHERE source LIKE '%/Xanthippe/%'")
     assert privacy.forget_expired(gallery.database) == 8
@@ -136,10 +136,10 @@ def test_expired_faces_are_forgotten_with_their_bytes(folder: Path) -> None:
 @pytest.mark.parametrize("begin_sealed", [False, True])
 def test_a_sealed_gallery_shows_no_name_and_no_vector(folder: Path, begin_sealed: bool) -> None:
     if begin_sealed:
-        gallery = Gallery.create(folder, "model-1", DIM, KEY)
+        gallery = GalleryStore.create(folder, "model-1", DIM, KEY)
         fill(gallery)
     else:
-        gallery = Gallery.create(folder, "model-1", DIM)
+        gallery = GalleryStore.create(folder, "model-1", DIM)
         fill(gallery)
         before = content(gallery.snapshot())
         sealing.seal(gallery.database, KEY)
@@ -157,12 +157,12 @@ def test_a_sealed_gallery_shows_no_name_and_no_vector(folder: Path, begin_sealed
         assert found_in(folder, needle) == []
     gallery.close()
     with pytest.raises(WrongKeyError, match="FACEPIPE_KEY_FILE"):
-        Gallery.open(folder)
+        GalleryStore.open(folder)
     with pytest.raises(WrongKeyError, match="wrong key-file"):
-        Gallery.open(folder, OTHER)
+        GalleryStore.open(folder, OTHER)
     with pytest.raises(WrongKeyError, match="not a passphrase"):
-        Gallery.open(folder, Secret.passphrase("k"))
-    with Gallery.open(folder, KEY) as opened:
+        GalleryStore.open(folder, Secret.passphrase("k"))
+    with GalleryStore.open(folder, KEY) as opened:
         assert set(opened.snapshot().persons) == {"Xanthippe", "Bob", "Xan"}
         people.rename(opened.database, "Bob", "Rob")
         assert opened.add([new("Xan", 71)]) == [None], "the same photo is recognised through the seal"
@@ -170,10 +170,10 @@ def test_a_sealed_gallery_shows_no_name_and_no_vector(folder: Path, begin_sealed
 
 
 def test_the_key_can_be_rotated_and_the_seal_taken_off(folder: Path) -> None:
-    gallery = Gallery.create(folder, "model-1", DIM, KEY)
+    gallery = GalleryStore.create(folder, "model-1", DIM, KEY)
     fill(gallery)
     before = content(gallery.snapshot())
-    bystander = Gallery.open(folder, KEY)
+    bystander = GalleryStore.open(folder, KEY)
     sealing.seal(gallery.database, OTHER)
     with pytest.raises(GalleryError, match="open it again with that key"):
         bystander.add([new("Cy", 99)])
@@ -182,22 +182,22 @@ def test_the_key_can_be_rotated_and_the_seal_taken_off(folder: Path) -> None:
     bystander.close()
     gallery.close()
     with pytest.raises(WrongKeyError):
-        Gallery.open(folder, KEY)
-    with Gallery.open(folder, OTHER) as opened:
+        GalleryStore.open(folder, KEY)
+    with GalleryStore.open(folder, OTHER) as opened:
         assert content(opened.snapshot()) == before
         sealing.unseal(opened.database)
         assert content(opened.snapshot()) == before
-    with Gallery.open(folder) as plain:
+    with GalleryStore.open(folder) as plain:
         assert content(plain.snapshot()) == before
 
 
 def test_a_passphrase_opens_through_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Gallery.create(folder, "model-1", DIM, Secret.passphrase("correct horse")).close()
+    GalleryStore.create(folder, "model-1", DIM, Secret.passphrase("correct horse")).close()
     monkeypatch.setenv("FACEPIPE_PASSPHRASE", "wrong horse")
     with pytest.raises(WrongKeyError, match="wrong passphrase"):
-        Gallery.open(folder)
+        GalleryStore.open(folder)
     monkeypatch.setenv("FACEPIPE_PASSPHRASE", "correct horse")
-    Gallery.open(folder).close()
+    GalleryStore.open(folder).close()
 
 
 def test_a_key_file_is_64_digits_or_32_bytes(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_key_file_is_64_digits_or_32_bytes(tmp_path: Path) -> None:
 
 
 def test_compact_makes_the_file_smaller_and_changes_nothing(folder: Path) -> None:
-    gallery = Gallery.create(folder, "model-1", DIM)
+    gallery = GalleryStore.create(folder, "model-1", DIM)
     rng = np.random.default_rng(0)
     gallery.add([NewFace("Big", unit(i), chip=chip(rng.bytes(4000))) for i in range(100)])
     gallery.add([new("Ann", 1000)])

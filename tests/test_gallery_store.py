@@ -27,7 +27,7 @@ from facepipe.gallery.arrays.snapshot import GallerySnapshot, unit_means
 from facepipe.gallery.storage.disk import sqlite_errors
 from facepipe.gallery.storage.lock import WriterLock
 from facepipe.gallery.storage.schema import MIGRATIONS, migrate, schema_version
-from facepipe.gallery.store import Gallery, NewFace
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.types import Float32
 
 DIM = 8
@@ -43,8 +43,8 @@ def new(person: str, seed: int, **more: object) -> NewFace:
 
 
 @pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    return Gallery.create(tmp_path / "gallery", "model-1", DIM)
+def gallery(tmp_path: Path) -> GalleryStore:
+    return GalleryStore.create(tmp_path / "gallery", "model-1", DIM)
 
 
 def content(snapshot: GallerySnapshot) -> dict[str, set[tuple[int, bytes]]]:
@@ -61,17 +61,17 @@ def assert_templates_are_means(snapshot: GallerySnapshot) -> None:
         np.testing.assert_allclose(snapshot.templates[row], mean / np.linalg.norm(mean), atol=1e-5)
 
 
-def test_an_empty_gallery_gives_an_empty_snapshot(gallery: Gallery) -> None:
+def test_an_empty_gallery_gives_an_empty_snapshot(gallery: GalleryStore) -> None:
     snapshot = gallery.snapshot()
     assert snapshot.persons == ()
     assert snapshot.vectors.shape == snapshot.templates.shape == (0, DIM)
     assert snapshot.fingerprint == "model-1"
 
 
-def test_added_faces_are_there_after_opening_again(gallery: Gallery) -> None:
+def test_added_faces_are_there_after_opening_again(gallery: GalleryStore) -> None:
     ids = gallery.add([new("Ann", 1), new("Bob", 2), new("Ann", 3)])
     gallery.close()
-    snapshot = Gallery.open(gallery.folder).snapshot()
+    snapshot = GalleryStore.open(gallery.folder).snapshot()
     assert content(snapshot) == {
         "Ann": {(ids[0], unit(1).tobytes()), (ids[2], unit(3).tobytes())},
         "Bob": {(ids[1], unit(2).tobytes())},
@@ -79,14 +79,14 @@ def test_added_faces_are_there_after_opening_again(gallery: Gallery) -> None:
     assert_templates_are_means(snapshot)
 
 
-def test_the_same_photo_is_enrolled_once_for_a_person(gallery: Gallery) -> None:
+def test_the_same_photo_is_enrolled_once_for_a_person(gallery: GalleryStore) -> None:
     assert gallery.add([new("Ann", 1)]) != [None]
     assert gallery.add([new("Ann", 1)]) == [None]
     assert gallery.add([new("Bob", 1)]) != [None]
     assert len(gallery.snapshot().vectors) == 2
 
 
-def test_every_write_raises_the_generation_and_no_snapshot_changes(gallery: Gallery) -> None:
+def test_every_write_raises_the_generation_and_no_snapshot_changes(gallery: GalleryStore) -> None:
     gallery.add([new("Ann", 1)])
     before = gallery.snapshot()
     generation = gallery.generation()
@@ -98,7 +98,7 @@ def test_every_write_raises_the_generation_and_no_snapshot_changes(gallery: Gall
         before.vectors[0] = 0
 
 
-def test_a_failed_write_leaves_nothing(gallery: Gallery) -> None:
+def test_a_failed_write_leaves_nothing(gallery: GalleryStore) -> None:
     gallery.add([new("Ann", 1)])
     with pytest.raises(RuntimeError), gallery.database.write("test") as generation:
         people.ensure_person(gallery.database, "Bob", generation)
@@ -107,13 +107,13 @@ def test_a_failed_write_leaves_nothing(gallery: Gallery) -> None:
     assert gallery.generation() == 1
 
 
-def test_calibration_comes_back(gallery: Gallery) -> None:
+def test_calibration_comes_back(gallery: GalleryStore) -> None:
     assert gallery.calibration() is None
     gallery.set_calibration({"threshold": 0.25})
     assert gallery.calibration() == {"threshold": 0.25}
 
 
-def test_another_model_is_refused_with_a_way_out(gallery: Gallery) -> None:
+def test_another_model_is_refused_with_a_way_out(gallery: GalleryStore) -> None:
     gallery.require_model("model-1")
     with pytest.raises(GalleryModelError, match="reembed"):
         gallery.require_model("model-2")
@@ -123,22 +123,22 @@ def test_another_model_is_refused_with_a_way_out(gallery: Gallery) -> None:
 
 def test_a_missing_and_a_foreign_file_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(GalleryMissingError, match="facepipe enroll"):
-        Gallery.open(tmp_path)
+        GalleryStore.open(tmp_path)
     connection = sqlite3.connect(tmp_path / "faces.sqlite")
     connection.execute("CREATE TABLE other (x)")
     connection.close()
     with pytest.raises(GalleryError, match="not a facepipe gallery"):
-        Gallery.open(tmp_path)
+        GalleryStore.open(tmp_path)
 
 
-def test_a_gallery_is_not_made_over_another(gallery: Gallery) -> None:
+def test_a_gallery_is_not_made_over_another(gallery: GalleryStore) -> None:
     gallery.add([new("Ann", 1)])
     with pytest.raises(GalleryError, match="already"):
-        Gallery.create(gallery.folder, "model-2", DIM)
+        GalleryStore.create(gallery.folder, "model-2", DIM)
     assert gallery.snapshot().persons == ("Ann",)
 
 
-def test_rename_merge_split_remove(gallery: Gallery) -> None:
+def test_rename_merge_split_remove(gallery: GalleryStore) -> None:
     database = gallery.database
     ids = gallery.add([new("Ann", 1), new("Bob", 2), new("Bob", 3), new("Cy", 4)])
     with pytest.raises(UsageError, match="merge"):
@@ -158,25 +158,25 @@ def test_rename_merge_split_remove(gallery: Gallery) -> None:
     assert_templates_are_means(snapshot)
 
 
-def test_merge_keeps_a_photo_of_both_once(gallery: Gallery) -> None:
+def test_merge_keeps_a_photo_of_both_once(gallery: GalleryStore) -> None:
     gallery.add([new("Ann", 1), new("Bob", 1), new("Bob", 2)])
     assert people.merge(gallery.database, ["Bob"], "Ann") == 1
     assert len(gallery.snapshot().vectors) == 2
 
 
-def test_names_are_compared_in_one_normal_form(gallery: Gallery) -> None:
+def test_names_are_compared_in_one_normal_form(gallery: GalleryStore) -> None:
     gallery.add([new("Zoe\u0308", 1), new(" Zo\u00eb ", 2)])
     assert gallery.snapshot().persons == ("Zo\u00eb",)
     with pytest.raises(UsageError, match="not a name"):
         gallery.add([new("a\nb", 3)])
 
 
-def test_expired_faces_are_not_in_the_snapshot(gallery: Gallery) -> None:
+def test_expired_faces_are_not_in_the_snapshot(gallery: GalleryStore) -> None:
     gallery.add([new("Ann", 1, expires=1.0), new("Bob", 2, expires=4e9)])
     assert gallery.snapshot().persons == ("Bob",)
 
 
-def test_a_lock_that_times_out_says_who_holds_it(gallery: Gallery) -> None:
+def test_a_lock_that_times_out_says_who_holds_it(gallery: GalleryStore) -> None:
     other = WriterLock(gallery.folder)
     other.acquire("reembed", 1.0)
     gallery.database.lock_timeout = 0.05
@@ -187,7 +187,7 @@ def test_a_lock_that_times_out_says_who_holds_it(gallery: Gallery) -> None:
     gallery.add([new("Ann", 1)])
 
 
-def test_the_journal_refuses_to_be_changed_and_holds_no_names(gallery: Gallery) -> None:
+def test_the_journal_refuses_to_be_changed_and_holds_no_names(gallery: GalleryStore) -> None:
     gallery.add([new("Ann", 1)])
     people.remove(gallery.database, "Ann")
     connection = gallery.database.connection
@@ -209,16 +209,16 @@ def test_migrations_run_once_each_from_any_older_schema() -> None:
         connection.close()
 
 
-def test_a_gallery_of_a_newer_facepipe_is_refused(gallery: Gallery) -> None:
+def test_a_gallery_of_a_newer_facepipe_is_refused(gallery: GalleryStore) -> None:
     gallery.database.connection.execute("INSERT INTO migration VALUES (99, 'from the future', 0)")
     gallery.close()
     with pytest.raises(GalleryError, match="install a newer facepipe"):
-        Gallery.open(gallery.folder)
+        GalleryStore.open(gallery.folder)
 
 
 @pytest.mark.parametrize("damage", ["nothing", "missing", "truncated", "one byte", "other gallery"])
 def test_the_derived_file_is_rebuilt_when_missing_or_damaged(
-    gallery: Gallery, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+    gallery: GalleryStore, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vectors_file, "SMALL", 8)
     gallery.add([new(f"P{i % 7}", i) for i in range(30)])
@@ -232,7 +232,7 @@ def test_the_derived_file_is_rebuilt_when_missing_or_damaged(
     elif damage == "one byte":
         path.write_bytes(good[:4100] + bytes([good[4100] ^ 1]) + good[4101:])
     elif damage == "other gallery":
-        other = Gallery.create(tmp_path / "other", "model-1", DIM)
+        other = GalleryStore.create(tmp_path / "other", "model-1", DIM)
         other.add([new("Q", 100 + i) for i in range(30)])
         other.snapshot()
         path.write_bytes((other.folder / vectors_file.VECTORS_NAME).read_bytes())
@@ -248,7 +248,7 @@ def test_a_snapshot_over_a_derived_file_equals_one_from_the_rows(steps: list[tup
 
     patch = pytest.MonkeyPatch()
     patch.setattr(vectors_file, "SMALL", 8)
-    with tempfile.TemporaryDirectory() as folder, Gallery.create(Path(folder), "m", DIM) as gallery:
+    with tempfile.TemporaryDirectory() as folder, GalleryStore.create(Path(folder), "m", DIM) as gallery:
         gallery.add([new(f"P{i % 5}", i) for i in range(20)])
         gallery.snapshot()
         assert (gallery.folder / vectors_file.VECTORS_NAME).exists()

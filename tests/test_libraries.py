@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 from facepipe.cli.common import exit_code_of
 from facepipe.cli.libraries import LIBRARIES
 from facepipe.errors import ExitCode
-from facepipe.gallery.store import Gallery, NewFace
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.types import Image
 
 from .test_registry import tiny_onnx
@@ -47,7 +47,7 @@ def test_opencv_that_does_not_load_is_one_line(arguments: str, tmp_path: Path, a
     for path in ("a.jpg", "people/Ada/a.jpg", "people/Ada/b.jpg"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         PillowImage.fromarray(astronaut.rgb).save(tmp_path / path)
-    with Gallery.create(tmp_path / "other", "any network", 4) as gallery:
+    with GalleryStore.create(tmp_path / "other", "any network", 4) as gallery:
         gallery.add([NewFace("Ada", np.eye(4, dtype=np.float32)[0], "a.jpg")])
     (tmp_path / "pairs.csv").write_text("a,b,same\na.jpg,a.jpg,1\n")
     done = run_with({"cv2": f"raise ImportError({BROKEN!r})"}, tmp_path, *arguments.split())

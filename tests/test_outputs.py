@@ -13,7 +13,7 @@ from facepipe.cli import main
 from facepipe.errors import OutputError, UsageError
 from facepipe.files.atomic import atomic_file, is_gone
 from facepipe.files.guard import MARK, check_outputs, is_ours, own_file
-from facepipe.gallery.store import Gallery
+from facepipe.gallery.store import GalleryStore
 from facepipe.images import read_image, write_image
 from facepipe.outputs.html import HtmlReport
 from tests.test_gallery_store import DIM, new
@@ -29,7 +29,7 @@ def run(*arguments: object) -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    with Gallery.create(tmp_path / "gallery", "model-1", DIM) as gallery:
+    with GalleryStore.create(tmp_path / "gallery", "model-1", DIM) as gallery:
         gallery.add([new("Ann", 1), new("Ann", 2), new("Bob", 3)])
     return tmp_path / "gallery"
 
@@ -87,7 +87,7 @@ def test_a_verb_writes_again_what_it_wrote_and_nothing_else(
 
 
 def test_no_galleries_file_is_an_output(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with Gallery.create(tmp_path / "mine", "model-1", DIM) as gallery:
+    with GalleryStore.create(tmp_path / "mine", "model-1", DIM) as gallery:
         gallery.add([new("Cy", 5, source=f"{MARK}/5.jpg")])
         gallery.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = (folder / "faces.sqlite").read_bytes()

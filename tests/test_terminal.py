@@ -17,7 +17,7 @@ from facepipe.gallery.care.salvage import salvage
 from facepipe.gallery.names import new_name, normal_name
 from facepipe.gallery.portable import export_gallery, import_gallery
 from facepipe.gallery.privacy.erasing import erase
-from facepipe.gallery.store import Gallery, NewFace
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.text import printable
 from tests.test_gallery_store import DIM, new
 
@@ -79,7 +79,7 @@ def test_what_is_printable_is_one_line_and_json_reads_it_back(text: str) -> None
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A gallery from before such names were refused."""
-    with Gallery.create(tmp_path / "gallery", "model-1", DIM) as gallery, monkeypatch.context() as patch:
+    with GalleryStore.create(tmp_path / "gallery", "model-1", DIM) as gallery, monkeypatch.context() as patch:
         patch.setattr(people, "new_name", normal_name)
         gallery.add([new(OLD, 1, source=f"{EVIL}/1.jpg"), new("Bob", 2)])
         return gallery.folder
@@ -130,7 +130,7 @@ def test_no_verb_lets_a_name_write_to_the_terminal(
 
 
 def test_an_old_name_can_be_renamed_erased_and_salvaged_but_not_imported(folder: Path, tmp_path: Path) -> None:
-    with Gallery.open(folder) as gallery:
+    with GalleryStore.open(folder) as gallery:
         export_gallery(gallery.database, tmp_path / "x.sqlite")
         with pytest.raises(UsageError, match="is not a name"):
             people.merge(gallery.database, ["Bob"], EVIL + "2")
@@ -139,9 +139,9 @@ def test_an_old_name_can_be_renamed_erased_and_salvaged_but_not_imported(folder:
     with pytest.raises(UsageError, match="is not a name"):
         import_gallery(tmp_path / "other", tmp_path / "x.sqlite")
     assert salvage(folder, tmp_path / "salvaged").faces == 2
-    with Gallery.open(tmp_path / "salvaged") as gallery:
+    with GalleryStore.open(tmp_path / "salvaged") as gallery:
         assert [person.name for person in people.people(gallery.database)] == [printable(OLD), "Bob"]
-    with Gallery.open(folder) as gallery:
+    with GalleryStore.open(folder) as gallery:
         assert erase(gallery.database, printable(OLD)) == 1
         assert [person.name for person in people.people(gallery.database)] == ["Bob"]
 
@@ -170,7 +170,7 @@ def test_no_command_lets_a_file_name_write_to_the_terminal(
     ):
         assert run(*arguments) == code, arguments
         clean(capfd)
-    with Gallery.create(Path("gallery"), "model-1", DIM):
+    with GalleryStore.create(Path("gallery"), "model-1", DIM):
         pass
     assert run("batch", bad, "--out", "r.jsonl") in (5, 6)
     clean(capfd)

@@ -135,9 +135,9 @@ class _Opener:
     def __call__(self, before: tuple[Recognizer, bool] | None, late: bool) -> tuple[Recognizer, bool]:
         from facepipe.cli.options import load_recognizer
         from facepipe.gallery.storage.codec import Secret
-        from facepipe.gallery.store import Gallery
+        from facepipe.gallery.store import GalleryStore
 
-        with Gallery.open(self._deciding.gallery, Secret.from_environment()) as gallery:
+        with GalleryStore.open(self._deciding.gallery, Secret.from_environment()) as gallery:
             generation, sealed = gallery.generation(), gallery.database.codec.sealed
         keep = not sealed if self._keep is None else self._keep
         if before is not None and (generation, keep) == (self._generation, before[1]):

@@ -133,11 +133,11 @@ def _models() -> list[dict[str, str]]:
 def _gallery(folder: Path) -> dict[str, Any]:
     from facepipe.errors import GalleryAccessError, GalleryError, GalleryMissingError, InputError
     from facepipe.gallery.storage.codec import WrongKeyError
-    from facepipe.gallery.store import Gallery
+    from facepipe.gallery.store import GalleryStore
 
     facts: dict[str, Any] = {"folder": str(folder)}
     try:
-        with Gallery.open(folder) as gallery:  # the key, if it needs one, comes from the environment
+        with GalleryStore.open(folder) as gallery:  # the key, if it needs one, comes from the environment
             snapshot = gallery.snapshot()
             return {
                 **facts,

@@ -172,9 +172,9 @@ FEW = 8
 
 def load_recognizer(looking: Looking, deciding: Deciding, photos: int, *, late: bool = False) -> Recognizer:
     """Open the gallery and load everything that answers "who is this?"; late: the networks only when they are needed."""
-    from facepipe.gallery.store import Gallery
+    from facepipe.gallery.store import GalleryStore
     from facepipe.pipeline import Recognizer
 
     chosen = {name: value for name, value in asdict(deciding).items() if name != "gallery"}
-    with Gallery.open(deciding.gallery) as gallery:
+    with GalleryStore.open(deciding.gallery) as gallery:
         return Recognizer(gallery, **asdict(looking), **chosen, quick=photos <= FEW, late=late, tell=note)

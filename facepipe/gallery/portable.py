@@ -19,7 +19,7 @@ from facepipe.files.guard import MARK, own_path, require_outside
 from facepipe.gallery.chips import StoredChip
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.storage.database import Database
-from facepipe.gallery.store import Gallery, NewFace
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.types import UNIT_TOLERANCE, Face, Quality
 
 FORMAT = "facepipe gallery 1"
@@ -137,7 +137,7 @@ def import_gallery(folder: Path, path: Path, secret: Secret | None = None) -> tu
     facts, rows = _read_parquet(path) if path.suffix == ".parquet" else _read_sqlite(path)
     if facts.get("format") != FORMAT or not facts.get("fingerprint") or not str(facts.get("dim")).isdecimal():
         raise InputError(f"{path}: not an exported gallery: make one with facepipe gallery export")
-    with Gallery.create_or_open(folder, facts["fingerprint"], int(facts["dim"]), secret) as gallery:
+    with GalleryStore.create_or_open(folder, facts["fingerprint"], int(facts["dim"]), secret) as gallery:
         if facts["fingerprint"] != gallery.fingerprint:
             raise GalleryModelError(
                 f"{path}: holds vectors of {facts['fingerprint']}, the gallery {folder} holds {gallery.fingerprint}: "

@@ -1,6 +1,6 @@
 """The gallery: people and their faces on disk.
 
-with Gallery("gallery") as gallery:
+with GalleryStore("gallery") as gallery:
     gallery.add([NewFace("Ann", vector)])
     snapshot = gallery.snapshot()
 """
@@ -73,7 +73,7 @@ class _Future:
     scratch: tempfile.TemporaryDirectory[str]
 
 
-class Gallery:
+class GalleryStore:
     """People and their faces in a folder. Several processes may have it open; each write is one transaction."""
 
     def __init__(
@@ -123,7 +123,7 @@ class Gallery:
 
     def _appear(self, future: _Future) -> None:
         fingerprint = self.fingerprint
-        made = Gallery.create_or_open(future.folder, fingerprint, self.dim, future.secret)
+        made = GalleryStore.create_or_open(future.folder, fingerprint, self.dim, future.secret)
         self.database.close()
         self.database, self._future = made.database, None
         future.scratch.cleanup()

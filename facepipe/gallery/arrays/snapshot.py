@@ -104,7 +104,7 @@ def unit_means(vectors: Float32, starts: Int64) -> Float32:
 
 
 def load_snapshot(database: Database, *, cache: bool = True) -> GallerySnapshot:
-    """Return the gallery as arrays, as of now; see `Gallery.snapshot`."""
+    """Return the gallery as arrays, as of now; see `GalleryStore.snapshot`."""
     with database.read():
         base = load_base(database)
         behind = cache and is_behind(database, base)

@@ -6,12 +6,12 @@ import time
 
 from facepipe.gallery.people import require_person, touch
 from facepipe.gallery.storage.checksums import vector_checksum
-from facepipe.gallery.store import Gallery
+from facepipe.gallery.store import GalleryStore
 from facepipe.types import Face, Float32
 
 
 def add_anchor(
-    gallery: Gallery,
+    gallery: GalleryStore,
     name: str,
     vector: Float32,
     *,

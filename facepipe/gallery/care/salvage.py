@@ -17,7 +17,7 @@ from facepipe.gallery.storage.checksums import CRC_OF_FACE, checksum, vector_che
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.storage.database import Database
 from facepipe.gallery.storage.schema import migrate
-from facepipe.gallery.store import Gallery
+from facepipe.gallery.store import GalleryStore
 from facepipe.text import plural, printable
 
 #: What is carried of a face, besides its vector.
@@ -51,7 +51,7 @@ def salvage(folder: Path, into: Path) -> Salvaged:
     reader = _Reader(source)
     try:
         with (
-            Gallery.create(into, source.fingerprint, source.dim, secret) as target,
+            GalleryStore.create(into, source.fingerprint, source.dim, secret) as target,
             target.database.write("salvage") as generation,
         ):
             found = _carry_faces(reader, target.database, generation)

@@ -23,7 +23,7 @@ from facepipe.gallery.enrolment.intake import GOOD, EnrollOutcome, EnrollStatus,
 from facepipe.gallery.enrolment.likeness import Known, Likeness
 from facepipe.gallery.people import find_person
 from facepipe.gallery.privacy.erasing import finish_scrub, forget_expired
-from facepipe.gallery.store import Gallery, NewFace
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.images.inputs import as_image
 from facepipe.text import printable
@@ -121,7 +121,7 @@ class _Accepted:
 class Enroller:
     """Enrols photos into a gallery, batch by batch."""
 
-    def __init__(self, gallery: Gallery, describer: Describer, rules: EnrollRules) -> None:
+    def __init__(self, gallery: GalleryStore, describer: Describer, rules: EnrollRules) -> None:
         self._gallery = gallery
         self._describer = describer
         self._rules = rules
@@ -264,12 +264,12 @@ class Enroller:
         return None
 
 
-def is_enrolled(gallery: Gallery, person: str, content: str) -> bool:
+def is_enrolled(gallery: GalleryStore, person: str, content: str) -> bool:
     """Whether this very file is enrolled for this person. content: SHA-256 of its bytes, hex."""
     return bool(enrolled_faces(gallery, person, content))
 
 
-def enrolled_faces(gallery: Gallery, person: str, content: str) -> list[int]:
+def enrolled_faces(gallery: GalleryStore, person: str, content: str) -> list[int]:
     """Return the ids of this person's faces that come from this very file. content: SHA-256 of its bytes, hex."""
     database = gallery.database
     with database.read() as connection:
