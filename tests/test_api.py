@@ -363,5 +363,5 @@ def test_the_library_and_the_command_line_give_one_answer(
     with pytest.raises(SystemExit):
         main(["identify", *paths, "--gallery", str(tmp_path / "gallery"), "--jsonl"])
     assert [json.loads(line) for line in capfd.readouterr().out.splitlines()] == [
-        json.loads(dumps(to_record(photo))) for photo in recognizer(paths)
+        json.loads(dumps(to_record(photo, recognizer.matcher.fingerprint))) for photo in recognizer(paths)
     ]
