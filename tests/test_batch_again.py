@@ -8,6 +8,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from facepipe.catalog.catalog import Catalog
 from facepipe.catalog.counts import Counts
 from facepipe.catalog.packing import pack, unpack
 from facepipe.catalog.store import catalog_path
+from facepipe.loading import load_describer
 from facepipe.outputs import kinds, sync
 from facepipe.types import Described, Detected, Embeddings, Face, Image, Policy, Quality, Recognized
 from tests.batch_fixtures import POLICY, SCAN, paint, paint_many, recognizer, run
@@ -472,3 +474,21 @@ def test_memory_stays_flat_while_comparing(folder: Folder, monkeypatch: pytest.M
     who = recognizer(key="two", witness=lambda results: sizes.append(len(results)))
     run(folder.out, folder.photos, who=who)
     assert sum(sizes) == 300 and max(sizes) == 20
+
+
+def test_a_behaviour_number_means_another_scan_and_a_version_does_not(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint_many(folder.photos, 3)
+    folder.again("one", scan={"detect": 1})
+    monkeypatch.setattr("facepipe.__version__", "99")
+    assert folder.again("one", scan={"detect": 1}) == [] and folder.counts.resumed == 3 and folder.said == []
+    assert len(folder.again("one", scan={"detect": 2})) == 3
+    assert folder.said == ["facepipe finds faces differently since the earlier run: all photos are scanned again"]
+
+
+def test_the_facts_of_a_scan_hold_the_behaviour_numbers() -> None:
+    facts = load_describer("mini", "cpu", late=True).facts
+    numbers = [import_module(f"facepipe.{step}").BEHAVIOUR for step in ("detect", "embed")]
+    assert [facts["detect"], facts["embed"]] == numbers
+    assert set(facts) == {"detect", "embed", "detector", "model", "min_face", "min_score", "max_side"}

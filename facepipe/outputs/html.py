@@ -252,7 +252,7 @@ class HtmlReport:
     def finish(self, *, seconds: float | None = None, fresh: int | None = None) -> None:
         """Write the page, whole or not at all. Raises OutputError when refused.
 
-        seconds: how long the batch took. fresh: how many photos it looked at, where an earlier run had done the others.
+        seconds: how long the batch took. fresh: how many photos it scanned, where an earlier run had done the others.
         """
         numbers: dict[tuple[int, int], int] = {}
         data = self._data(numbers, self._meta(seconds, fresh))
@@ -334,13 +334,13 @@ class HtmlReport:
     def _meta(self, seconds: float | None, fresh: int | None) -> list[str]:
         now = datetime.datetime.now().astimezone()
         meta = [f"{now:%d %B %Y, %H:%M}".lstrip("0")]
-        looked_at = self._counts["photos"] if fresh is None else min(fresh, self._counts["photos"])
-        if looked_at < self._counts["photos"]:
-            meta.append(f"{plural(self._counts['photos'] - looked_at, 'photo')} from earlier runs")
-            if seconds is not None and looked_at:
-                meta.append(f"{looked_at:,} looked at in {duration(seconds)}")
-        elif seconds is not None and looked_at:
-            speed = looked_at / max(seconds, 1e-3)
+        scanned = self._counts["photos"] if fresh is None else min(fresh, self._counts["photos"])
+        if scanned < self._counts["photos"]:
+            meta.append(f"{plural(self._counts['photos'] - scanned, 'photo')} from earlier runs")
+            if seconds is not None and scanned:
+                meta.append(f"{scanned:,} scanned in {duration(seconds)}")
+        elif seconds is not None and scanned:
+            speed = scanned / max(seconds, 1e-3)
             meta += [
                 f"took {duration(seconds)}",
                 f"{speed:.1f} photos a second" if speed < 10 else f"{speed:.0f} photos a second",

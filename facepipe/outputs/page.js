@@ -254,7 +254,7 @@
     part("no-face", "No face", data.no_face.total, "Photos in which no face was found.", grown,
       left(data.no_face.total, data.no_face.rows, "photo"));
   }
-  if (!counts.photos) sections.append(el("p", "empty", "No photos were looked at."));
+  if (!counts.photos) sections.append(el("p", "empty", "There were no photos."));
 
   document.getElementById("theme").addEventListener("click", () => {
     const root = document.documentElement;
