@@ -136,7 +136,7 @@ def test_a_run_with_a_worker_ends_by_itself_and_on_ctrl_c(
                 until = time.monotonic() + 60
                 while not (out / "log.jsonl").exists() and time.monotonic() < until:
                     time.sleep(0.2)
-                time.sleep(4)
+                time.sleep(1)  # its worker is still being started
                 os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of them
             _, errors = process.communicate(timeout=60)
         finally:

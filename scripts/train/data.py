@@ -6,7 +6,9 @@ import ctypes
 import multiprocessing
 import os
 import signal
-from collections.abc import Generator
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -111,7 +113,8 @@ def batches(
         pin_memory=pin,
         multiprocessing_context=spawn if workers else None,
     )
-    stream = iter(loader)
+    with _without_interrupts():
+        stream = iter(loader)
     try:
         for chips, target, identity in stream:
             yield Batch(chips, target, identity)
@@ -119,6 +122,19 @@ def batches(
         closing.value = True
         # The last reference: the iterator tells its workers to end and waits for them.
         del stream
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Let the processes that start in the block ignore Ctrl-C from their first moment: `_start` runs seconds later in them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start(closing: ctypes.c_bool, _worker: int) -> None:
