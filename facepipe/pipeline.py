@@ -139,6 +139,8 @@ class Recognizer:
         """Yield each photo's pixels and the answer about it, for drawing; None with a Failed. See `__call__`."""
         if pool is None:
             pool = self.describer.photos if is_one(inputs) or isinstance(inputs, Sized) else 1
+        if pool < 1:
+            raise ValueError(f"pool: expected 1 photo or more, got {pool}")
         photos = read_inputs(inputs, max_side=self.max_side)
         while some := list(islice(photos, pool)):
             answers = iter(self._each([photo for photo in some if isinstance(photo, Image)]))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -365,3 +366,26 @@ def test_the_library_and_the_command_line_give_one_answer(
     assert [json.loads(line) for line in capfd.readouterr().out.splitlines()] == [
         json.loads(dumps(to_record(photo, recognizer.matcher.fingerprint))) for photo in recognizer(paths)
     ]
+
+
+def test_what_is_closed_or_out_of_range_is_said_in_one_line(tmp_path: Path, gallery: facepipe.Gallery) -> None:
+    engines: dict[str, Any] = {"detector": FakeDetector(), "embedder": FakeEmbedder()}
+    for threshold in (3.0, float("nan")):
+        with pytest.raises(ValueError, match="threshold"):
+            facepipe.Recognizer(gallery, threshold=threshold, **engines)
+    recognizer = facepipe.Recognizer(gallery, threshold=0.6, **engines)
+    with pytest.raises(ValueError, match="pool"):
+        next(recognizer([picture("red")], pool=0))
+    with (tmp_path / "notes.txt").open("w") as text, pytest.raises(TypeError, match="binary mode"):
+        next(recognizer(text))
+    gallery.close()
+    with pytest.raises(facepipe.GalleryError, match="is closed: open it again"):
+        facepipe.Recognizer(gallery, threshold=0.6, **engines)
+    catalog = facepipe.Catalog(tmp_path / "a.catalog", write=True)
+    catalog.close()
+    with pytest.raises(UsageError, match="is closed"):
+        list(catalog.photos())
+    (tmp_path / "photo.jpg").write_bytes(b"a photo of mine" * 100)
+    with pytest.raises(facepipe.InputError, match="lies beside the results") as caught:
+        facepipe.Catalog(tmp_path / "photo.jpg", write=True)
+    assert "remove" not in str(caught.value)

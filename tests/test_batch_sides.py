@@ -145,3 +145,15 @@ def test_a_photo_in_an_archive_is_copied_out(tmp_path: Path) -> None:
     run(tmp_path / "out.jsonl", tmp_path / "photos.zip", sort_into=tmp_path / "sorted")
     (found,) = files(tmp_path / "sorted")
     assert found.startswith("people/red/") and (tmp_path / "sorted" / found).read_bytes() == data
+
+
+def test_photos_with_the_same_bytes_are_copied_once_also_when_nothing_is_made_yet(tmp_path: Path) -> None:
+    for place in ("a/one.png", "b/one.png"):
+        paint(tmp_path / "photos" / place, "red")
+    how: dict[str, Any] = {"sort_into": tmp_path / "sorted", "sort_how": "copy"}
+    for _ in range(2):
+        run(tmp_path / "out.jsonl", tmp_path / "photos", **how)
+        assert files(tmp_path / "sorted") == ["people/red/one.png"]
+    paint(tmp_path / "photos" / "c/one.png", "red")
+    run(tmp_path / "out.jsonl", tmp_path / "photos", **how)
+    assert files(tmp_path / "sorted") == ["people/red/one.png"]

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from facepipe.catalog.schema import NEWEST, prepare, version_of
-from facepipe.errors import InputError, OutputError
+from facepipe.errors import InputError, OutputError, UsageError
 from facepipe.text import printable
 
 SUFFIX = ".catalog"
@@ -28,6 +28,8 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         name, reason = printable(path), printable(str(error))
+        if "closed database" in reason:
+            raise UsageError(f"{name}: this catalog is closed; open it again") from error
         if "locked" in reason:
             raise InputError(
                 f"{name}: another batch is writing to this output; wait for it, or choose another --out"
@@ -46,6 +48,8 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
 
 
 def _begin_again(catalog: Path) -> str:
+    if catalog.suffix != SUFFIX:
+        return f"name the NAME{SUFFIX} that lies beside the results of `facepipe batch`"
     return f"remove it and {printable(catalog.name.removesuffix(SUFFIX))} to begin again"
 
 

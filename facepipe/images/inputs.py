@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
@@ -37,6 +38,8 @@ def as_image(source: Source, *, max_side: int | None = None) -> Image:
         return read_image_bytes(bytes(source), "<bytes>", max_side=max_side)
     if isinstance(source, PIL.Image.Image):
         return from_pillow(source)
+    if isinstance(source, io.TextIOBase):
+        raise TypeError(f"{_name_of(source)}: is open as text; open it in binary mode: open(path, 'rb')")
     if isinstance(source, (str, os.PathLike, Readable)):
         return read_image(source, max_side=max_side)
     raise TypeError(

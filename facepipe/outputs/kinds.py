@@ -123,7 +123,8 @@ class Sorted(Folder):
         number = 1
         while self.taken(name := f"{folder}/{stem}{suffix}" if number == 1 else f"{folder}/{stem}-{number}{suffix}"):
             place = self.folder / name
-            if os.path.lexists(place) and self.shows(place, key):
+            # Another photo with the same bytes may be listed for it and not be made yet.
+            if self.is_listed(name, key) or (os.path.lexists(place) and self.shows(place, key)):
                 return None
             number += 1
         return name

@@ -263,6 +263,10 @@ class Folder(Output):
         found = self._db.execute("SELECT 1 FROM file WHERE name = ?", (name,)).fetchone()
         return found is not None or os.path.lexists(self.folder / name)
 
+    def is_listed(self, name: str, key: str) -> bool:
+        """Say whether a file of this name is listed and shows this."""
+        return self._db.execute("SELECT 1 FROM file WHERE name = ? AND key = ?", (name, key)).fetchone() is not None
+
     def _is_ours(self, name: str, key: str, what: str) -> bool:
         place = self.folder / name
         if not what:

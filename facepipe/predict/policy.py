@@ -66,7 +66,7 @@ def policy_for(
     else:
         found, gap = record.decision()
     return Policy(
-        threshold=min(1.0, found if threshold is None else threshold),
+        threshold=min(1.0, found) if threshold is None else threshold,
         margin=gap if margin is None else margin,
         exclusive=exclusive,
         top_k=top_k,

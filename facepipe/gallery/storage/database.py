@@ -214,7 +214,9 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Read one consistent state, whatever others commit meanwhile. May be nested, also within `write`."""
-        if self._reading or self.connection.in_transaction:
+        with sqlite_errors(self.folder):
+            nested = self._reading or self.connection.in_transaction
+        if nested:
             yield self.connection
             return
         with sqlite_errors(self.folder):
@@ -277,7 +279,8 @@ class Database:
 
     def get_meta(self, key: str) -> str | None:
         """Return a setting, None when it is not set; GalleryError when it is damaged."""
-        row = self.connection.execute("SELECT value, crc FROM meta WHERE key = ?", (key,)).fetchone()
+        with sqlite_errors(self.folder):
+            row = self.connection.execute("SELECT value, crc FROM meta WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
         if checksum(key, row[0]) != row[1]:

@@ -30,6 +30,8 @@ def sqlite_errors(place: Path) -> Iterator[None]:
 
 def _in_words(error: sqlite3.Error, place: Path) -> GalleryError:
     text = str(error)
+    if "closed database" in text:
+        return GalleryError(f"{place}: this gallery is closed: open it again")
     if "full" in text:
         return GalleryFullError(f"{place}: the disk is full: free space and try again; nothing of this step was stored")
     if "disk I/O" in text:
