@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe import threads
+from facepipe.cli import process
 from facepipe.errors import FacepipeError
 from facepipe.gallery import people
 from facepipe.gallery.arrays import vectors_file
@@ -182,7 +182,7 @@ def _child(work: Work, folder: Path, pipe: int) -> None:
 
 def _forked() -> int:
     """Fork as one thread: OpenMP's other threads are not in the child, which would wait for them for ever."""
-    threads.limit()
+    process.limit()
     return os.fork()
 
 
