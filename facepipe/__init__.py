@@ -134,11 +134,13 @@ for _name in ("facepipe.detect", "facepipe.embed"):
     import_module(_name).__class__ = _Step
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used (PEP 562)."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'facepipe' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+if not TYPE_CHECKING:  # a type checker takes the names from above, and would believe any other one
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name when it is first used (PEP 562)."""
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'facepipe' has no attribute {name!r}")
+        return getattr(import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:
