@@ -122,9 +122,6 @@ def run(roots: Sequence[str], outputs: Outputs, opener: Opener, options: BatchOp
     if none_exists(roots):
         _say_none_exists(roots, options.tell)
     check_folders(folders, roots)
-    nothing = InputError(f"no photos found in {named(roots)}; name a folder with pictures in it")
-    if options.every is None and not catalog_file.exists() and not any(True for _ in find_sources(roots, folders)):
-        raise nothing  # before anything is written
     # Without a catalog there is something to scan; then a model that is missing is said before anything is written.
     opened = opener(None, catalog_file.exists())
     _say_old_ledger(outputs.results, catalog_file, options.tell)
@@ -136,7 +133,7 @@ def run(roots: Sequence[str], outputs: Outputs, opener: Opener, options: BatchOp
         sweep(outputs.results, outputs.report, folders, started)
         counts = batch.first()
         if not counts.found and options.every is None:
-            raise nothing
+            raise InputError(f"no photos found in {named(roots)}; name a folder with pictures in it")
         yield counts
         while options.every is not None:
             time.sleep(options.every)
