@@ -29,8 +29,9 @@ import numpy as np
 from facepipe.cli import process
 from facepipe.errors import FacepipeError
 from facepipe.gallery import people
-from facepipe.gallery.arrays import vectors_file
-from facepipe.gallery.arrays.index_file import INDEX_NAME, build_index, load_index
+from facepipe.gallery.arrays import snapshot as snapshots
+from facepipe.gallery.arrays.derived import INDEX_NAME, VECTORS_NAME, drop_derived
+from facepipe.gallery.arrays.index_file import build_index, load_index
 from facepipe.gallery.care.check import check, repair
 from facepipe.gallery.care.reembed import move
 from facepipe.gallery.privacy import erasing as privacy
@@ -164,7 +165,6 @@ def make_template(folder: Path, crowd: bool) -> State:
         else:
             seeds = [(p, p * FACES + f) for p in range(PEOPLE) for f in range(FACES)]
             gallery.add([NewFace(f"P{p}", unit(s), source=f"P{p}/{s}.jpg", content=content_of(s)) for p, s in seeds])
-        vectors_file.refresh_vectors_file(gallery.database, wait=True)
         return state_of(gallery)
 
 
@@ -222,7 +222,7 @@ def judge(name: str, folder: Path, before: State, reported: int) -> None:
         assert state_of(gallery) in allowed, f"{name}: neither the state after {reported} steps nor after one more"
         repair(gallery.database, findings)
         assert check(gallery.database) == []
-        vectors_file.drop_vectors_file(gallery.database)
+        drop_derived(gallery.database, VECTORS_NAME)
         assert state_of(gallery) in allowed, f"{name}: rows and derived file disagreed"
         if name == "erase":
             privacy.finish_scrub(gallery.database)
@@ -358,7 +358,7 @@ def make_damageable(folder: Path) -> State:
     assert {p.name for p in folder.iterdir()} >= {
         "faces.sqlite",
         "faces.sqlite-wal",
-        vectors_file.VECTORS_NAME,
+        VECTORS_NAME,
         INDEX_NAME,
     }
     return state
@@ -499,7 +499,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(WORK), nargs="+", default=list(WORK))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    vectors_file.SMALL = 8
+    snapshots.SMALL = 8
     with tempfile.TemporaryDirectory(prefix="facepipe-faults-") as place:
         folder = Path(place)
         start = time.perf_counter()

@@ -21,7 +21,7 @@ import numpy as np
 
 from facepipe.errors import FacepipeError
 from facepipe.gallery import people
-from facepipe.gallery.arrays import vectors_file
+from facepipe.gallery.arrays import snapshot as snapshots
 from facepipe.gallery.care.check import check
 from facepipe.gallery.portable import export_gallery, import_gallery
 from facepipe.gallery.store import GalleryStore
@@ -315,7 +315,7 @@ def main() -> None:
     def say(step: int) -> None:
         os.write(1, b"%d\n" % step)
 
-    vectors_file.SMALL = 8
+    snapshots.SMALL = 8
     VERBS[sys.argv[1]][0].run(Path(sys.argv[2]), say)
 
 

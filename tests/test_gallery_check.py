@@ -11,7 +11,8 @@ import pytest
 
 from facepipe.errors import GalleryError
 from facepipe.gallery import people
-from facepipe.gallery.arrays import vectors_file
+from facepipe.gallery.arrays import snapshot as snapshots
+from facepipe.gallery.arrays.derived import VECTORS_NAME, drop_derived
 from facepipe.gallery.care.check import check, repair
 from facepipe.gallery.care.leaves import leaf_rows
 from facepipe.gallery.care.salvage import salvage
@@ -22,7 +23,7 @@ from tests.test_gallery_store import DIM, content, new
 
 @pytest.fixture
 def gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GalleryStore:
-    monkeypatch.setattr(vectors_file, "SMALL", 8)
+    monkeypatch.setattr(snapshots, "SMALL", 8)
     gallery = GalleryStore.create(tmp_path / "gallery", "model-1", DIM)
     gallery.add([new(f"P{i % 5}", i, source=f"{i}.jpg") for i in range(30)])
     gallery.snapshot()
@@ -60,13 +61,13 @@ def test_a_damaged_vector_comes_back_from_the_derived_file(gallery: GalleryStore
     done, lost = repair(gallery.database, [finding])
     assert (len(done), lost) == (1, [])
     assert check(gallery.database) == []
-    vectors_file.drop_vectors_file(gallery.database)
+    drop_derived(gallery.database, VECTORS_NAME)
     assert content(gallery.snapshot()) == before
 
 
 def test_a_damaged_vector_without_a_copy_is_refused_then_dropped(gallery: GalleryStore) -> None:
     gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
-    vectors_file.drop_vectors_file(gallery.database)
+    drop_derived(gallery.database, VECTORS_NAME)
     with pytest.raises(Exception, match="vector of face 4 is damaged: run facepipe gallery check --repair"):
         gallery.snapshot()
     (finding,) = check(gallery.database)
@@ -182,5 +183,5 @@ def test_a_flipped_byte_is_found_or_harmless(gallery: GalleryStore, seed: int) -
         return
     with damaged:
         if not check(damaged.database):
-            vectors_file.drop_vectors_file(damaged.database)
+            drop_derived(damaged.database, VECTORS_NAME)
             assert content(damaged.snapshot(cache=False)) == expected

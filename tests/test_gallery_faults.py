@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from facepipe.gallery.arrays import vectors_file
+from facepipe.gallery.arrays import snapshot as snapshots
 from facepipe.gallery.store import GalleryStore
 from tests import gallery_faults as faults
 
 
 @pytest.fixture(autouse=True)
 def derived_files_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vectors_file, "SMALL", 8)
+    monkeypatch.setattr(snapshots, "SMALL", 8)
 
 
 @pytest.mark.parametrize("name", list(faults.WORK))

@@ -9,7 +9,8 @@ import pytest
 
 from facepipe.errors import UsageError
 from facepipe.gallery import people
-from facepipe.gallery.arrays.index_file import INDEX_NAME, build_index, load_index
+from facepipe.gallery.arrays.derived import INDEX_NAME
+from facepipe.gallery.arrays.index_file import build_index, load_index
 from facepipe.gallery.care.check import check
 from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.match.approximate import RefinedIndex

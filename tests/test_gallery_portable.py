@@ -14,7 +14,6 @@ import pytest
 from facepipe.embed.describer import Describer
 from facepipe.errors import GalleryError, GalleryModelError, InputError, UsageError
 from facepipe.gallery import people
-from facepipe.gallery.arrays import vectors_file
 from facepipe.gallery.care.anchors import add_anchor
 from facepipe.gallery.care.audit import audit, keep, without_kept
 from facepipe.gallery.care.audit_page import write_page
@@ -333,4 +332,3 @@ def test_identifications_are_logged_without_a_new_generation(gallery: GallerySto
 def test_altered_chips_are_found(gallery: GalleryStore) -> None:
     gallery.database.connection.execute("UPDATE chip SET data = x'00' WHERE face_id = 1")
     assert {finding.kind for finding in check(gallery.database)} == {"chip"}
-    assert vectors_file.check_vectors_file(gallery.database) is None

@@ -9,7 +9,7 @@ import pytest
 
 from facepipe.errors import GalleryError, InputError, UsageError
 from facepipe.gallery import people
-from facepipe.gallery.arrays import vectors_file
+from facepipe.gallery.arrays import snapshot as snapshots
 from facepipe.gallery.chips import StoredChip
 from facepipe.gallery.privacy import erasing as privacy
 from facepipe.gallery.privacy import sealing
@@ -23,7 +23,7 @@ OTHER = Secret("key-file", b"o" * 32)
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(vectors_file, "SMALL", 8)
+    monkeypatch.setattr(snapshots, "SMALL", 8)
     return tmp_path / "gallery"
 
 

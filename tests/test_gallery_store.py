@@ -22,7 +22,8 @@ from facepipe.errors import (
     UsageError,
 )
 from facepipe.gallery import people
-from facepipe.gallery.arrays import vectors_file
+from facepipe.gallery.arrays import snapshot as snapshots
+from facepipe.gallery.arrays.derived import VECTORS_NAME, drop_derived
 from facepipe.gallery.arrays.snapshot import GallerySnapshot, unit_means
 from facepipe.gallery.storage.disk import sqlite_errors
 from facepipe.gallery.storage.lock import WriterLock
@@ -220,10 +221,10 @@ def test_a_gallery_of_a_newer_facepipe_is_refused(gallery: GalleryStore) -> None
 def test_the_derived_file_is_rebuilt_when_missing_or_damaged(
     gallery: GalleryStore, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vectors_file, "SMALL", 8)
+    monkeypatch.setattr(snapshots, "SMALL", 8)
     gallery.add([new(f"P{i % 7}", i) for i in range(30)])
     expected = content(gallery.snapshot())
-    path = gallery.folder / vectors_file.VECTORS_NAME
+    path = gallery.folder / VECTORS_NAME
     good = path.read_bytes()
     if damage == "missing":
         path.unlink()
@@ -235,7 +236,7 @@ def test_the_derived_file_is_rebuilt_when_missing_or_damaged(
         other = GalleryStore.create(tmp_path / "other", "model-1", DIM)
         other.add([new("Q", 100 + i) for i in range(30)])
         other.snapshot()
-        path.write_bytes((other.folder / vectors_file.VECTORS_NAME).read_bytes())
+        path.write_bytes((other.folder / VECTORS_NAME).read_bytes())
     snapshot = gallery.snapshot()
     assert content(snapshot) == expected
     assert_templates_are_means(snapshot)
@@ -247,11 +248,11 @@ def test_a_snapshot_over_a_derived_file_equals_one_from_the_rows(steps: list[tup
     import tempfile
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(vectors_file, "SMALL", 8)
+    patch.setattr(snapshots, "SMALL", 8)
     with tempfile.TemporaryDirectory() as folder, GalleryStore.create(Path(folder), "m", DIM) as gallery:
         gallery.add([new(f"P{i % 5}", i) for i in range(20)])
         gallery.snapshot()
-        assert (gallery.folder / vectors_file.VECTORS_NAME).exists()
+        assert (gallery.folder / VECTORS_NAME).exists()
         for step, number in steps:
             names = [p.name for p in people.people(gallery.database)]
             if step == "add":
@@ -265,7 +266,7 @@ def test_a_snapshot_over_a_derived_file_equals_one_from_the_rows(steps: list[tup
                 if faces:
                     people.remove(gallery.database, names[number % len(names)], [faces[0].id])
         over = gallery.snapshot(cache=False)
-        vectors_file.drop_vectors_file(gallery.database)
+        drop_derived(gallery.database, VECTORS_NAME)
         plain = gallery.snapshot(cache=False)
         assert content(over) == content(plain)
         order = [over.persons.index(name) for name in plain.persons]

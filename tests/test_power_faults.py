@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facepipe.gallery.arrays import vectors_file
+from facepipe.gallery.arrays import snapshot as snapshots
 from tests.power_faults import Event, after_cut, cut_trials, strace_works, whole_lines
 
 
@@ -48,7 +48,7 @@ def test_a_rename_is_sure_when_its_folder_is_synced(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not strace_works(), reason="strace is not installed here, or may not trace")
 def test_a_power_cut_loses_nothing_that_was_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vectors_file, "SMALL", 8)
+    monkeypatch.setattr(snapshots, "SMALL", 8)
     assert sum(cut_trials(["enroll", "compact", "export"], 18, 0, tmp_path).values()) == 18
 
 

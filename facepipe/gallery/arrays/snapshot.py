@@ -1,29 +1,28 @@
 """A frozen picture of the gallery as arrays: what the matcher reads.
 
-Built from the derived file of vectors (memory-mapped, private, copy on write) and what changed since it was written, so
-opening costs what changed and not what is enrolled; see `vectors`.
+The derived file `vectors.f32` holds one as of some generation, sorted by person and face. It is mapped, so opening costs
+what changed since, not what is enrolled, and all readers share its memory. Rows that are gone are taken out and rows that
+came are put in (both lists are short and indexed in the database); when they are many, the file is written again. Below
+`SMALL` faces there is no such file: reading the rows is as quick.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from facepipe.gallery.arrays.vectors_file import (
-    FORMAT,
-    Base,
-    belongs,
-    is_behind,
-    load_base,
-    names_of,
-    read_vectors,
-    refresh_vectors_file,
-)
+from facepipe.errors import GalleryAccessError, GalleryError, GalleryFullError, GalleryLockedError
+from facepipe.gallery.arrays.derived import VECTORS_NAME, UnusableError, read_derived, write_derived
+from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.storage.database import Database
-from facepipe.types import Float32, Int64
+from facepipe.types import UNIT_TOLERANCE, Float32, Int64
+
+SMALL = 4096
+_CHUNK = 8192
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,8 +90,8 @@ def unit_means(vectors: Float32, starts: Int64) -> Float32:
     vectors: float32 (n, d), the groups one after the other. starts: int64 (g,), first row of each group, rising. A
     group of one keeps its vector bit for bit. A group whose mean is zero (opposite vectors) keeps its first vector.
     """
-    if not len(starts):
-        return np.zeros((0, vectors.shape[1]), np.float32)
+    if len(starts) == len(vectors):
+        return vectors
     sums = np.add.reduceat(vectors, starts, axis=0, dtype=np.float32)
     counts = np.diff(np.append(starts, len(vectors)))
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
@@ -106,137 +105,123 @@ def unit_means(vectors: Float32, starts: Int64) -> Float32:
 def load_snapshot(database: Database, *, cache: bool = True) -> GallerySnapshot:
     """Return the gallery as arrays, as of now; see `GalleryStore.snapshot`."""
     with database.read():
-        base = load_base(database)
-        behind = cache and is_behind(database, base)
-    if behind and refresh_vectors_file(database, wait=False):
-        base = None
-    with database.read():
-        # Between the two reads somebody may have been erased: nothing derived from before may be used then.
-        if base is None or not belongs(database, base.facts, FORMAT):
-            base = load_base(database)
-        return _assemble(database, base)
+        snapshot, changes = _brought_up(database, _load_base(database))
+    if cache and changes >= max(SMALL, len(snapshot.vectors) // 16):
+        _store(database, snapshot)
+    return snapshot
 
 
-def _assemble(database: Database, base: Base | None) -> GallerySnapshot:
-    connection = database.connection
-    since = base.generation if base is not None else -1
-    now = time.time()
-    # Left to itself SQLite would walk all faces in the wanted order to find the few that changed.
-    by_change = "INDEXED BY face_changed" if base is not None else ""
-    chunks = list(
-        read_vectors(
-            database,
-            f"SELECT f.id, f.person_id, v.data, v.crc FROM face f {by_change} JOIN vector v ON v.face_id = f.id"
-            " WHERE f.changed > ? AND (f.expires IS NULL OR f.expires > ?) ORDER BY f.person_id, f.id",
-            (since, now),
-        )
+def _load_base(database: Database) -> GallerySnapshot:
+    """Return the gallery as the derived file has it; without an intact one, as it was before its first face."""
+    fingerprint, identity, dim = database.fingerprint, database.identity, database.dim
+    nobody = GallerySnapshot(
+        persons=(),
+        templates=np.zeros((0, dim), np.float32),
+        vectors=np.zeros((0, dim), np.float32),
+        owners=np.zeros(0, np.int64),
+        face_ids=np.zeros(0, np.int64),
+        person_ids=np.zeros(0, np.int64),
+        negatives=np.zeros((0, dim), np.float32),
+        negative_owners=np.zeros(0, np.int64),
+        generation=-1,
+        fingerprint=fingerprint,
+        identity=identity,
     )
-    dim = database.dim
-    ids = _joined([chunk[0] for chunk in chunks], np.zeros(0, np.int64))
-    persons = _joined([chunk[1] for chunk in chunks], np.zeros(0, np.int64))
-    vectors = _joined([chunk[2] for chunk in chunks], np.zeros((0, dim), np.float32))
-    del chunks
-    if base is None:
-        person_ids, starts = np.unique(persons, return_index=True)
-        templates = vectors if len(person_ids) == len(persons) else unit_means(vectors, starts.astype(np.int64))
-        names = names_of(database, person_ids)
-    else:
-        gone = connection.execute(
-            "SELECT face_id FROM gone WHERE generation > ? UNION SELECT id FROM face WHERE changed > ?"
-            " UNION SELECT id FROM face WHERE expires <= ?",
-            (since, since, now),
-        ).fetchall()
-        known = base.person_ids[: base.people].copy()  # patching works in place
-        ids, persons, vectors, person_ids, templates = _patched(
-            base, np.array([row[0] for row in gone], np.int64), ids, persons, vectors
-        )
-        names = _patched_names(database, base, known, person_ids)
-    order = np.argsort(person_ids, kind="stable")
-    owners = order[np.searchsorted(person_ids, persons, sorter=order)] if len(persons) else persons
-    negatives, negative_owners = _negatives(database, person_ids)
-    return GallerySnapshot(
-        persons=tuple(names),
-        templates=templates,
-        vectors=vectors,
-        owners=owners,
-        face_ids=ids,
-        person_ids=person_ids,
-        negatives=negatives,
-        negative_owners=negative_owners,
-        generation=database.generation(),
-        fingerprint=database.fingerprint,
-        identity=database.identity,
-    )
+    try:
+        facts, arrays = read_derived(database, VECTORS_NAME)
+        names = arrays.pop("names").tobytes().decode().split("\0")
+        fields: dict[str, Any] = {"templates": arrays["vectors"], **arrays}
+        return replace(nobody, persons=tuple(names), generation=facts["generation"], **fields)
+    except (UnusableError, KeyError, TypeError, ValueError):  # arrays that do not fit each other are forged
+        return nobody
 
 
-def _patched_names(database: Database, base: Base, known: Int64, person_ids: Int64) -> list[str]:
-    """Return people's names: from the derived file (whose people are `known`), but for those who came or were renamed."""
-    changed = database.connection.execute(
-        "SELECT id, name FROM person WHERE changed > ?", (base.generation,)
+def _store(database: Database, snapshot: GallerySnapshot) -> None:
+    """Write the derived file, unless another process writes or the disk takes none: it is only quicker with the file."""
+    names = np.frombuffer("\0".join(snapshot.persons).encode(), np.uint8)
+    arrays = {name: getattr(snapshot, name) for name in ("vectors", "owners", "face_ids", "person_ids")}
+    if len(snapshot.persons) < len(snapshot.vectors):  # else the templates are the vectors
+        arrays["templates"] = snapshot.templates
+    with (
+        contextlib.suppress(GalleryLockedError, GalleryFullError, GalleryAccessError, UnusableError),
+        database.lock("write vectors", timeout=0.0),
+    ):
+        write_derived(database, VECTORS_NAME, snapshot.generation, {"names": names, **arrays})
+
+
+def _brought_up(database: Database, base: GallerySnapshot) -> tuple[GallerySnapshot, int]:
+    """Return the gallery as of now, made of an earlier state and what changed since; and how many faces came or went."""
+    connection, since, now = database.connection, base.generation, time.time()
+    ids, persons, vectors = _rows_since(database, since, now)
+    gone = connection.execute(
+        "SELECT face_id FROM gone WHERE generation > ? UNION SELECT id FROM face WHERE expires <= ?", (since, now)
     ).fetchall()
-    fresh = {person_id: database.codec.open_text(name) for person_id, name in changed}
-    names = base.names
-    if not np.array_equal(known, person_ids):
-        stored = dict(zip(known.tolist(), base.names, strict=True))
-        names = [stored.get(person_id, "") for person_id in person_ids.tolist()]
-    if fresh:
-        names = [fresh.get(person_id, name) for person_id, name in zip(person_ids.tolist(), names, strict=True)]
-    return names
-
-
-def _joined(parts: list[Any], empty: Any) -> Any:
-    return np.concatenate(parts) if parts else empty
-
-
-def _patched(
-    base: Base, gone: Int64, ids: Int64, persons: Int64, vectors: Float32
-) -> tuple[Int64, Int64, Float32, Int64, Float32]:
-    """Return face ids, their persons, vectors, person ids and templates: the base without `gone`, with the new rows."""
-    if not len(gone) and not len(ids):
-        return (
-            base.face_ids[: base.faces],
-            base.face_persons[: base.faces],
-            base.vectors[: base.faces],
-            base.person_ids[: base.people],
-            base.templates[: base.people],
+    alive = ~np.isin(base.face_ids, np.append(ids, [row[0] for row in gone]).astype(np.int64))
+    people = connection.execute("SELECT id, name FROM person WHERE changed > ?", (since,)).fetchall()
+    changes = len(ids) + int((~alive).sum())
+    if changes or people:
+        names = dict(zip(base.person_ids.tolist(), base.persons, strict=True))
+        names |= {person_id: database.codec.open_text(name) for person_id, name in people}
+        ids = np.append(base.face_ids[alive], ids)
+        persons = np.append(base.person_ids[base.owners[alive]], persons)
+        order = np.lexsort((ids, persons))
+        vectors = np.concatenate([base.vectors[alive], vectors])[order]
+        person_ids, starts, owners = np.unique(persons[order], return_index=True, return_inverse=True)
+        base = replace(
+            base,
+            persons=tuple(names[person_id] for person_id in person_ids.tolist()),
+            templates=unit_means(vectors, starts),
+            vectors=vectors,
+            owners=owners,
+            face_ids=ids[order],
+            person_ids=person_ids,
         )
-    dead = np.isin(base.face_ids[: base.faces], gone)
-    touched = np.union1d(base.face_persons[: base.faces][dead], persons)
-    all_ids = _patch(base.face_ids, base.faces, dead, ids)
-    all_persons = _patch(base.face_persons, base.faces, dead, persons)
-    all_vectors = _patch(base.vectors, base.faces, dead, vectors)
-    rows = np.flatnonzero(np.isin(all_persons, touched))
-    rows = rows[np.lexsort((all_ids[rows], all_persons[rows]))]
-    alive, starts = np.unique(all_persons[rows], return_index=True)
-    fresh = unit_means(all_vectors[rows], starts.astype(np.int64))
-    stale = np.isin(base.person_ids[: base.people], touched)
-    person_ids = _patch(base.person_ids, base.people, stale, alive)
-    templates = _patch(base.templates, base.people, stale, fresh)
-    return all_ids, all_persons, all_vectors, person_ids, templates
+    negatives, negative_owners = _negatives(database, base)
+    generation = database.generation()
+    return replace(base, negatives=negatives, negative_owners=negative_owners, generation=generation), changes
 
 
-def _patch(array: Any, rows: int, dead: Any, new: Any) -> Any:
-    """Return the first `rows` of `array` without the dead ones (the last rows take their places), then the new rows."""
-    kept = rows - int(dead.sum())
-    total = kept + len(new)
-    if total > len(array):
-        array = np.concatenate([array[:rows], np.zeros((total - rows, *array.shape[1:]), array.dtype)])
-    holes = np.flatnonzero(dead[:kept])
-    array[holes] = array[kept:rows][~dead[kept:]]
-    array[kept:total] = new
-    return array[:total]
+def _rows_since(database: Database, since: int, now: float) -> tuple[Int64, Int64, Float32]:
+    """Return ids, persons and verified vectors of the faces that came or changed after a generation."""
+    dim = database.dim
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, dim), np.float32))]
+    cursor = database.connection.execute(
+        "SELECT f.id, f.person_id, v.data, v.crc FROM face f JOIN vector v ON v.face_id = f.id"
+        " WHERE f.changed > ? AND (f.expires IS NULL OR f.expires > ?)",
+        (since, now),
+    )
+    while rows := cursor.fetchmany(_CHUNK):
+        for face_id, _, data, crc in rows:
+            if vector_checksum(face_id, data) != crc:
+                raise _damaged(database, face_id)
+        joined = b"".join([database.codec.open(row[2]) for row in rows])
+        if len(joined) != len(rows) * dim * 4:
+            raise GalleryError(f"{database.path}: vectors of another length than {dim}: run facepipe gallery check")
+        vectors = np.frombuffer(joined, np.float32).reshape(len(rows), dim)
+        wrong = np.flatnonzero(~(np.abs(np.linalg.norm(vectors, axis=1) - 1.0) <= UNIT_TOLERANCE))
+        if len(wrong):
+            raise _damaged(database, rows[wrong[0]][0])
+        parts.append((np.array([row[0] for row in rows]), np.array([row[1] for row in rows]), vectors))
+    ids, persons, vectors = map(np.concatenate, zip(*parts, strict=True))
+    return ids, persons, vectors
 
 
-def _negatives(database: Database, person_ids: Int64) -> tuple[Float32, Int64]:
-    position = {person: row for row, person in enumerate(person_ids.tolist())} if _has_anchors(database) else {}
-    found = [
-        (position[person], database.codec.open(vector))
-        for person, vector in database.connection.execute("SELECT person_id, vector FROM anchor ORDER BY id")
-        if person in position
-    ]
-    vectors = np.frombuffer(b"".join(vector for _, vector in found), np.float32).reshape(len(found), database.dim)
-    return vectors, np.array([row for row, _ in found], np.int64)
+def _damaged(database: Database, face_id: int) -> GalleryError:
+    return GalleryError(
+        f"{database.path}: the vector of face {face_id} is damaged: run facepipe gallery check --repair"
+    )
 
 
-def _has_anchors(database: Database) -> bool:
-    return database.connection.execute("SELECT 1 FROM anchor LIMIT 1").fetchone() is not None
+def _negatives(database: Database, snapshot: GallerySnapshot) -> tuple[Float32, Int64]:
+    rows = database.connection.execute("SELECT person_id, vector FROM anchor ORDER BY id").fetchall()
+    joined = b"".join(database.codec.open(vector) for _, vector in rows)
+    owners = rows_of(np.array([person for person, _ in rows], np.int64), snapshot.person_ids)
+    return np.frombuffer(joined, np.float32).reshape(-1, snapshot.dim)[owners >= 0], owners[owners >= 0]
+
+
+def rows_of(wanted: Int64, present: Int64) -> Int64:
+    """Return where each wanted id stands among those present, which rise; -1 where it does not."""
+    if not len(present):
+        return np.full(len(wanted), -1, np.int64)
+    rows = np.minimum(np.searchsorted(present, wanted), len(present) - 1)
+    return np.where(present[rows] == wanted, rows, -1)

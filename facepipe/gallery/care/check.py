@@ -8,19 +8,26 @@ rest there is `salvage`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from facepipe.errors import GalleryDamagedError, GalleryError, InputError
-from facepipe.gallery.arrays.derived_file import TEMPORARY, remove_leftovers
-from facepipe.gallery.arrays.index_file import check_index, drop_index
-from facepipe.gallery.arrays.vectors_file import base_vectors, check_vectors_file, drop_vectors_file
+from facepipe.gallery.arrays.derived import (
+    INDEX_NAME,
+    VECTORS_NAME,
+    DamagedError,
+    UnusableError,
+    drop_derived,
+    read_derived,
+)
 from facepipe.gallery.people import drop_faces, touch
 from facepipe.gallery.privacy.erasing import finish_scrub
 from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
 from facepipe.gallery.storage.database import Database
+from facepipe.gallery.storage.disk import TEMPORARY
 from facepipe.images import content_hash, read_bytes
 from facepipe.text import plural
 from facepipe.types import UNIT_TOLERANCE
@@ -66,23 +73,50 @@ def check(database: Database, *, sources: bool = False) -> list[Finding]:
             found = _foresee(database, found)
     except GalleryDamagedError as error:
         return [Finding("structure", error.what, _SALVAGE)]
-    for name, wrong in (("vectors", check_vectors_file(database)), ("index", check_index(database))):
-        if wrong is not None:
-            found.append(Finding(name, wrong, _REPAIR))
+    found += _check_derived(database)
     lost = database.lost_writes()
     if lost:
         found.append(Finding("lost", f"the last {lost} writes are missing", f"{_WITHOUT} them: {_NEWEST}"))
-    leftovers = [path for path in database.folder.iterdir() if path.name.endswith(TEMPORARY)]
-    found += [Finding("leftover", f"{path.name} was left by a killed process", _REPAIR) for path in leftovers]
+    found += [
+        Finding("leftover", f"{path.name} was left by a killed process", _REPAIR) for path in _leftovers(database)
+    ]
     if database.get_meta("scrub") is not None:
         found.append(Finding("scrub", "an erase was not finished: bytes may still lie in the file", _REPAIR))
     return found
 
 
+def _leftovers(database: Database) -> list[Path]:
+    return [path for path in database.folder.iterdir() if path.name.endswith(TEMPORARY)]
+
+
+def _check_derived(database: Database) -> Iterator[Finding]:
+    for kind, name, wanted in (("vectors", VECTORS_NAME, False), ("index", INDEX_NAME, database.get_meta("index"))):
+        path = database.folder / name
+        if wanted or path.exists():
+            try:
+                with database.read():
+                    read_derived(database, name)
+            except DamagedError:
+                yield Finding(kind, f"{path}: its bytes are damaged", _REPAIR)
+            except UnusableError as error:
+                yield Finding(kind, str(error), _REPAIR)
+
+
+def _copies(database: Database, face_ids: Sequence[int]) -> dict[int, bytes]:
+    """Return the vectors of faces that an intact derived file holds."""
+    try:
+        with database.read():
+            _, arrays = read_derived(database, VECTORS_NAME)
+    except UnusableError:
+        return {}
+    rows = np.flatnonzero(np.isin(arrays["face_ids"], face_ids))
+    return {int(arrays["face_ids"][row]): arrays["vectors"][row].tobytes() for row in rows}
+
+
 def _foresee(database: Database, found: list[Finding]) -> list[Finding]:
     """Say what --repair cannot repair, what will be lost, and what to do then."""
     broken = [f.face_id for f in found if f.kind == "vector" and f.face_id is not None]
-    copies = base_vectors(database, broken) if broken else {}
+    copies = _copies(database, broken) if broken else {}
     foreseen = []
     for finding in found:
         if finding.face_id is not None and finding.kind in LOSSES and finding.face_id not in copies:
@@ -183,7 +217,9 @@ def repair(database: Database, findings: list[Finding]) -> tuple[list[str], list
     kinds = {finding.kind for finding in findings}
     with database.lock("repair"):
         if "leftover" in kinds:
-            done += [f"{path.name} deleted" for path in remove_leftovers(database.folder)]
+            for path in _leftovers(database):
+                path.unlink(missing_ok=True)
+                done.append(f"{path.name} deleted")
         vectors = [f.face_id for f in findings if f.kind == "vector" and f.face_id is not None]
         _repair_vectors(database, vectors, done, lost)
         for table, key in (("chip", "face_id"), ("anchor", "id")):
@@ -194,10 +230,10 @@ def repair(database: Database, findings: list[Finding]) -> tuple[list[str], list
                     database.connection.executemany(f"DELETE FROM {table} WHERE {key} = ?", [(i,) for i in broken])
                 done.append(f"{len(broken)} damaged {table}s deleted")
         if "vectors" in kinds:
-            drop_vectors_file(database)
+            drop_derived(database, VECTORS_NAME)
             done.append("the file of vectors deleted; it is made again when it is needed")
         if "index" in kinds:
-            drop_index(database)
+            drop_derived(database, INDEX_NAME)
             done.append("the index deleted; facepipe gallery index makes it again")
         if "lost" in kinds:
             with database.write("repair"):
@@ -212,12 +248,12 @@ def repair(database: Database, findings: list[Finding]) -> tuple[list[str], list
 def _repair_vectors(database: Database, face_ids: list[int], done: list[str], lost: list[str]) -> None:
     if not face_ids:
         return
-    copies = base_vectors(database, face_ids)
+    copies = _copies(database, face_ids)
     with database.write("repair") as generation:
         for face_id in face_ids:
             copy = copies.get(face_id)
             if copy is not None:
-                database.put_vector(face_id, copy.tobytes())
+                database.put_vector(face_id, copy)
                 done.append(f"the vector of face {face_id} is back, from the derived file")
             else:
                 whose = _whose(database, "vector", face_id)

@@ -15,8 +15,7 @@ import numpy as np
 
 from facepipe.embed.alignment import align
 from facepipe.errors import GalleryError, InputError, NoFaceError
-from facepipe.gallery.arrays.index_file import drop_index
-from facepipe.gallery.arrays.vectors_file import drop_vectors_file
+from facepipe.gallery.arrays.derived import INDEX_NAME, VECTORS_NAME, drop_derived
 from facepipe.gallery.chips import face_in_chip, open_chip, read_chip
 from facepipe.gallery.people import drop_faces, touch
 from facepipe.gallery.storage.checksums import vector_checksum
@@ -158,8 +157,7 @@ def _finish(
         database.set_meta("gone_since", str(generation))
         database.log("reembed", faces=_count(database, "vector"), dropped=len(missing))
         faces = _count(database, "vector")
-    drop_vectors_file(database)
-    drop_index(database)
+    drop_derived(database, VECTORS_NAME, INDEX_NAME)
     lost_anchors = sum(vector is None for vector in made)
     return ReembedReport(faces, resumed, tuple(sorted(missing)), lost_anchors)
 

@@ -32,7 +32,7 @@ from facepipe.errors import (
 )
 from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
 from facepipe.gallery.storage.codec import Codec, SealedCodec, Secret, unwrap_key
-from facepipe.gallery.storage.disk import connect, disk_error, sqlite_errors, sync_folder, write_empty
+from facepipe.gallery.storage.disk import connect, disk_error, sqlite_errors, whole_file, write_empty
 from facepipe.gallery.storage.lock import WriterLock
 from facepipe.gallery.storage.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_version
 
@@ -66,7 +66,6 @@ class Database:
         if not fingerprint or dim < 1:
             raise ValueError(f"expected a fingerprint and a dimension of at least 1, got {fingerprint!r} and {dim}")
         path = folder / DATABASE_NAME
-        draft = folder / f"{DATABASE_NAME}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = WriterLock(folder)
@@ -74,18 +73,14 @@ class Database:
             try:
                 if path.exists():
                     raise GalleryExistsError(f"{folder}: there is a gallery already: open it, or give another folder")
-                with sqlite_errors(folder):
+                with whole_file(path) as draft, sqlite_errors(folder):
                     write_empty(draft, fingerprint, dim, secret)
-                draft.rename(path)
-                sync_folder(folder)
             finally:
                 lock.release()
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise disk_error(error, folder) from error
             raise GalleryError(f"{folder}: a gallery cannot be made here ({error.strerror})") from error
-        finally:
-            draft.unlink(missing_ok=True)
         return cls.open(folder, secret)
 
     @classmethod
@@ -202,10 +197,13 @@ class Database:
             )
 
     @contextlib.contextmanager
-    def lock(self, action: str) -> Iterator[None]:
-        """Hold the writer's lock, for work of several transactions that nobody may interleave with."""
+    def lock(self, action: str, timeout: float | None = None) -> Iterator[None]:
+        """Hold the writer's lock, for work of several transactions that nobody may interleave with.
+
+        timeout: seconds to wait for another process; None: `lock_timeout`.
+        """
         self.require_writable()
-        self._lock.acquire(action, self.lock_timeout)
+        self._lock.acquire(action, self.lock_timeout if timeout is None else timeout)
         try:
             yield
         finally:

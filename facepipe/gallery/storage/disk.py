@@ -13,10 +13,11 @@ from pathlib import Path
 from facepipe.errors import GalleryAccessError, GalleryDamagedError, GalleryError, GalleryFullError, GalleryLockedError
 from facepipe.gallery.storage.checksums import checksum
 from facepipe.gallery.storage.codec import Secret, wrap_key
-from facepipe.gallery.storage.lock import UnwritableError
 from facepipe.gallery.storage.schema import APPLICATION_ID, migrate
 
 _PAGE_SIZE = 8192
+#: Ends the names of files that are not whole yet; one that a killed process left may be deleted under the writer's lock.
+TEMPORARY = ".tmp"
 
 
 @contextlib.contextmanager
@@ -69,9 +70,25 @@ def connect(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a file beside `path`, for its owner alone, that takes its place, durable, when the block ends well.
+
+    Unlike `files.atomic` it follows no link: what somebody else's gallery holds may lead anywhere.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        yield draft
+        _sync(draft)
+        draft.rename(path)
+        _sync(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -79,7 +96,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_empty(path: Path, fingerprint: str, dim: int, secret: Secret | None) -> None:
-    """Write a gallery without faces to `path` and sync it."""
+    """Write a gallery without faces to `path`."""
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
@@ -97,16 +114,10 @@ def write_empty(path: Path, fingerprint: str, dim: int, secret: Secret | None) -
         connection.execute("PRAGMA journal_mode = WAL")
     finally:
         connection.close()
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fchmod(descriptor, 0o600)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def disk_error(error: OSError, place: Path) -> GalleryError:
     """Return the error for a file that could not be written."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return GalleryFullError(f"{place}: the disk is full: free space and try again")
-    return UnwritableError(f"{place}: cannot be written ({error.strerror})")
+    return GalleryAccessError(f"{place}: cannot be written ({error.strerror})")

@@ -14,13 +14,9 @@ import socket
 import time
 from pathlib import Path
 
-from facepipe.errors import GalleryError, GalleryLockedError
+from facepipe.errors import GalleryAccessError, GalleryLockedError
 
 LOCK_NAME = "lock"
-
-
-class UnwritableError(GalleryError):
-    """The disk is full, or does not allow writing."""
 
 
 class WriterLock:
@@ -30,11 +26,6 @@ class WriterLock:
         self._folder = folder
         self._descriptor: int | None = None
         self._depth = 0
-
-    @property
-    def held(self) -> bool:
-        """Whether this object holds the lock."""
-        return self._depth > 0
 
     def acquire(self, action: str, timeout: float) -> None:
         """Wait up to `timeout` seconds for the lock; `action` (a verb, no names) is what others are told.
@@ -48,7 +39,7 @@ class WriterLock:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise UnwritableError(
+            raise GalleryAccessError(
                 f"{self._folder}: cannot be written ({error.strerror}): give write permission"
             ) from error
         try:
