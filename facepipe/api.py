@@ -182,9 +182,9 @@ class Gallery(store.GalleryStore):
             self,
             person,
             found.embeddings.vectors[place],
-            face=found.faces[place],
-            source=str(Path(name).absolute()),
-            content=content,
+            found.faces[place],
+            str(Path(name).absolute()),
+            content,
         )
         return Refuted(name, fresh, tuple(enrolled_faces(self, person, content)))
 

@@ -118,13 +118,13 @@ def _after_merge(before: State, steps: int) -> State:
     return _without(before, steps) | {f"P{PEOPLE - 1}": merged}
 
 
-def _new_vectors(ids: Sequence[int]) -> list[Float32 | None]:
+def _new_vectors(table: str, ids: Sequence[int]) -> list[Float32 | None]:
     return [unit(10_000 + int(i), 8) for i in ids]
 
 
 def _reembed(folder: Path, say: Say) -> None:
     with GalleryStore.open(folder) as gallery:
-        move(gallery.database, "model-2", 8, _new_vectors, _new_vectors)
+        move(gallery.database, "model-2", 8, _new_vectors)
         say(1)
 
 
@@ -234,7 +234,7 @@ def judge(name: str, folder: Path, before: State, reported: int) -> None:
             _, rows = load_index(gallery.database, snapshot).search(probe, 1)
             assert [snapshot.persons[row] for row in rows[:, 0]] == ["P3", "P700"]
         if name == "reembed" and gallery.fingerprint == "model-1":
-            move(gallery.database, "model-2", 8, _new_vectors, _new_vectors)
+            move(gallery.database, "model-2", 8, _new_vectors)
             assert state_of(gallery) == work.after(before, 1), "an interrupted move goes on to the same end"
 
 

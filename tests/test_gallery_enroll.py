@@ -21,7 +21,7 @@ from facepipe.errors import GalleryAccessError, InputError, UsageError
 from facepipe.gallery import people
 from facepipe.gallery.care.audit import audit
 from facepipe.gallery.chips import cut_chip, face_in_chip, open_chip
-from facepipe.gallery.enrolment.enroller import Enroller, EnrollRules, QualityLimits
+from facepipe.gallery.enrolment.enroller import Enroller, EnrollRules, faults
 from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus, Photo, collect_photos
 from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.images import write_image
@@ -289,12 +289,12 @@ def test_a_doubtful_face_is_meant_only_where_no_other_is_there(choice: FaceRule)
 
 
 def test_each_fault_names_its_figure_and_its_limit() -> None:
-    faults = QualityLimits().faults(replace(face_at(0, 0, 31), score=0.5, quality=Quality(31, 5, -80, 50, 170, 0.1)))
-    assert len(faults) == 5
-    assert faults[1] == "small: 31 pixels, at least 40 wanted"
-    assert faults[3] == "turned: yaw -80 degrees, at most 60 wanted"
-    assert faults[0] == "doubtful: score 0.50, at least 0.70 wanted"
-    assert QualityLimits().faults(replace(face_at(0, 0, 100), quality=Quality(100, 500, 0, 0, 170, 0.1))) == []
+    found = faults(replace(face_at(0, 0, 31), score=0.5, quality=Quality(31, 5, -80, 50, 170, 0.1)))
+    assert len(found) == 5
+    assert found[1] == "small: 31 pixels, at least 40 wanted"
+    assert found[3] == "turned: yaw -80 degrees, at most 60 wanted"
+    assert found[0] == "doubtful: score 0.50, at least 0.70 wanted"
+    assert faults(replace(face_at(0, 0, 100), quality=Quality(100, 500, 0, 0, 170, 0.1))) == []
 
 
 def test_faces_expire(gallery: GalleryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,14 +22,14 @@ from facepipe.gallery.care.contact_sheet import write_sheet
 from facepipe.gallery.care.reembed import move, reembed
 from facepipe.gallery.enrolment.enroller import Enroller, EnrollRules
 from facepipe.gallery.enrolment.intake import EnrollStatus, Photo
-from facepipe.gallery.journal import journal_lines, log_identified
+from facepipe.gallery.journal import journal_entries, log_results
 from facepipe.gallery.portable import export_gallery, import_gallery
 from facepipe.gallery.privacy.erasing import erase
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.images import read_image, write_image
 from facepipe.types import Float32
-from tests.fakes import FakeDetector, FakeEmbedder, picture
+from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
 from tests.test_gallery_store import DIM, new, unit
 
 
@@ -59,7 +59,7 @@ def test_the_journal_names_who_was_removed_until_the_erase(gallery: GalleryStore
         gallery.database.log("remove", 1, faces=1, person=True)  # as entries were written before
 
     def removed() -> list[object]:
-        entries = [json.loads(line) for line in journal_lines(gallery.database)]
+        entries = list(journal_entries(gallery.database))
         return [(entry["person"], entry.get("whole")) for entry in entries if entry["action"] == "remove"]
 
     assert removed() == [("Ann", True), ("Ann", None)]
@@ -179,7 +179,7 @@ def test_reembed_goes_on_where_it_stopped_and_takes_newcomers(tmp_path: Path) ->
     gallery.add([new(f"P{i}", i) for i in range(150)])
     calls: list[int] = []
 
-    def make(ids: Sequence[int]) -> list[Float32 | None]:
+    def make(table: str, ids: Sequence[int]) -> list[Float32 | None]:
         calls.append(len(ids))
         if len(calls) == 2:
             raise KeyboardInterrupt
@@ -188,17 +188,17 @@ def test_reembed_goes_on_where_it_stopped_and_takes_newcomers(tmp_path: Path) ->
         return [unit(int(i), 4) for i in ids]
 
     with pytest.raises(KeyboardInterrupt):
-        move(gallery.database, "b", 4, make, make)
+        move(gallery.database, "b", 4, make)
     assert gallery.fingerprint == "a"
-    report = move(gallery.database, "b", 4, make, make)
+    report = move(gallery.database, "b", 4, make)
     assert (report.faces, report.resumed) == (151, 64)
     assert sum(calls) == 64 + 64 + 87
     assert "Late" in gallery.snapshot().persons
 
 
 def test_a_negative_anchor_refutes(gallery: GalleryStore, tmp_path: Path) -> None:
-    assert add_anchor(gallery, "Ann", unit(5), content="ab" * 32)
-    assert not add_anchor(gallery, "Ann", unit(5), content="ab" * 32)
+    assert add_anchor(gallery, "Ann", unit(5), face_at(0, 0, 40), "a.jpg", "ab" * 32)
+    assert not add_anchor(gallery, "Ann", unit(5), face_at(0, 0, 40), "b.jpg", "ab" * 32)
     snapshot = gallery.snapshot()
     assert snapshot.persons[int(snapshot.negative_owners[0])] == "Ann"
     np.testing.assert_array_equal(snapshot.negatives[0], unit(5))
@@ -210,7 +210,8 @@ def test_enrolment_refuses_a_refuted_face(gallery: GalleryStore, tmp_path: Path)
     describer = Describer(FakeDetector(), FakeEmbedder())
     path = tmp_path / "green.png"
     write_image(path, picture("green").rgb)
-    add_anchor(gallery, "Ann", describer.describe([read_image(path)])[0].embeddings.vectors[0])
+    vector = describer.describe([read_image(path)])[0].embeddings.vectors[0]
+    add_anchor(gallery, "Ann", vector, face_at(0, 0, 40), "other.jpg", "ab" * 32)
     outcome = next(iter(Enroller(gallery, describer, EnrollRules(lookalike=0.6)).run([Photo(path, "Ann")])))
     assert outcome.status is EnrollStatus.REFUTED
     assert "is not Ann, 1.00" in outcome.reason
@@ -307,9 +308,9 @@ def test_a_contact_sheet_shows_the_faces(gallery: GalleryStore, tmp_path: Path) 
 
 
 def test_the_journal_names_people_until_they_are_erased(gallery: GalleryStore) -> None:
-    assert [json.loads(line)["person"] for line in journal_lines(gallery.database)] == ["Ann", "Bob"]
+    assert [entry["person"] for entry in journal_entries(gallery.database)] == ["Ann", "Bob"]
     erase(gallery.database, "Ann")
-    entries = [json.loads(line) for line in journal_lines(gallery.database)]
+    entries = list(journal_entries(gallery.database))
     assert [(entry["action"], entry["person"]) for entry in entries] == [
         ("enroll", None),
         ("enroll", "Bob"),
@@ -319,8 +320,9 @@ def test_the_journal_names_people_until_they_are_erased(gallery: GalleryStore) -
 
 def test_identifications_are_logged_without_a_new_generation(gallery: GalleryStore) -> None:
     generation = gallery.generation()
-    log_identified(gallery.database, {"Ann": 2, "Nobody": 1}, 3)
-    entries = [json.loads(line) for line in journal_lines(gallery.database)][2:]
+    answers = [SimpleNamespace(person=person) for person in ("Ann", "Ann", "Nobody", None, None, None)]
+    log_results(gallery.folder, [SimpleNamespace(predictions=answers)])  # type: ignore[list-item]
+    entries = list(journal_entries(gallery.database))[2:]
     assert [(e["action"], e["person"], e.get("faces"), e.get("unknown")) for e in entries] == [
         ("identify", "Ann", 2, None),
         ("identify", None, None, 3),

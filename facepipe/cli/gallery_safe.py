@@ -111,14 +111,12 @@ def unseal(gallery: Path, as_json: bool, quiet: bool) -> None:
 @json_option
 def log(identify: str | None, gallery: Path, as_json: bool) -> None:
     """Show who did what and when, oldest first. People have the name of today, erased people none."""
-    import json
-
-    from facepipe.gallery.journal import journal_lines, set_identify_log
+    from facepipe.gallery.journal import journal_entries, set_identify_log
 
     with open_database(gallery) as database:
         if identify is not None:
             set_identify_log(database, identify == "on")
-        entries = [json.loads(line) for line in journal_lines(database)]
+        entries = list(journal_entries(database))
     if as_json:
         echo_json(entries=entries)
         return

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from facepipe.gallery.people import find_person
 from facepipe.gallery.storage.database import Database
@@ -29,29 +31,24 @@ def logs_identify(database: Database) -> bool:
     return database.get_meta(_IDENTIFY) is not None
 
 
-def log_identified(database: Database, names: Mapping[str, int], others: int) -> None:
-    """Log who was recognised, how often, and how many faces were not. The gallery's generation stays as it is."""
-    with database.append("identify"):
-        for name, count in names.items():
-            person_id = find_person(database, name)
+def log_results(folder: Path, results: Sequence[Recognized]) -> None:
+    """Log who was recognised in photos, how often, and how many faces were not, in the gallery of `folder`, which is not open.
+
+    The gallery's generation stays as it is.
+    """
+    people = Counter(prediction.person for result in results for prediction in result.predictions)
+    unknown = people.pop(None, 0)
+    with closing(Database.open(folder)) as database, database.append("identify"):
+        for name, count in people.items():
+            person_id = find_person(database, str(name))
             if person_id is not None:
                 database.log("identify", person_id, faces=count)
-        if others:
-            database.log("identify", None, unknown=others)
+        if unknown:
+            database.log("identify", None, unknown=unknown)
 
 
-def log_results(folder: Path, results: Sequence[Recognized]) -> None:
-    """Log who was recognised in photos, in the gallery that lies in `folder` and is not open; see `log_identified`."""
-    people = [prediction.person for result in results for prediction in result.predictions]
-    database = Database.open(folder)
-    try:
-        log_identified(database, Counter(name for name in people if name is not None), people.count(None))
-    finally:
-        database.close()
-
-
-def journal_lines(database: Database) -> Iterator[str]:
-    """Yield the journal as JSON lines, oldest first, with the names of people who were not erased, as they are called now.
+def journal_entries(database: Database) -> Iterator[dict[str, Any]]:
+    """Yield the journal, oldest first, with the names of people who were not erased, as they are called now.
 
     The name before a rename is kept nowhere: an erase could not take it out of an entry.
     """
@@ -65,7 +62,7 @@ def journal_lines(database: Database) -> Iterator[str]:
             facts = json.loads(details)
             if "into" in facts:
                 facts["into_person"] = names.get(facts["into"])
-            entry = {
+            yield {
                 **facts,  # first: entries of old have a detail "person", whether all of the person went
                 "schema_version": 1,
                 "id": row_id,
@@ -76,4 +73,3 @@ def journal_lines(database: Database) -> Iterator[str]:
                 "person": names.get(person_id),
                 "digest": digest.hex(),
             }
-            yield json.dumps(entry, ensure_ascii=False)

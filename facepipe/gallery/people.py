@@ -89,13 +89,11 @@ def ensure_person(database: Database, name: str, generation: int) -> int:
     if found is not None:
         return found
     name = new_name(name)
-    cursor = database.connection.execute(
-        "INSERT INTO person (name, name_key, created, changed) VALUES (?, ?, ?, ?)",
-        (database.codec.seal_text(name), name_key(database, name), time.time(), generation),
-    )
-    assert cursor.lastrowid is not None
-    _record_subject(database, cursor.lastrowid, name)
-    return cursor.lastrowid
+    sealed, key = database.codec.seal_text(name), name_key(database, name)
+    person_id = database.insert("person", name=sealed, name_key=key, created=time.time(), changed=generation)
+    assert person_id is not None
+    _record_subject(database, person_id, name)
+    return person_id
 
 
 def _record_subject(database: Database, person_id: int, name: str) -> None:
@@ -123,20 +121,17 @@ def faces_of(database: Database, name: str) -> list[FaceRecord]:
     with database.read() as connection:
         person_id = require_person(database, name)
         rows = connection.execute(
-            "SELECT f.id, f.person_id, f.source, f.x1, f.y1, f.x2, f.y2, f.score, f.size, f.sharpness, f.yaw, f.pitch,"
-            " f.roll, f.edge_density, f.enrolled, f.expires, c.face_id IS NOT NULL FROM face f"
-            " LEFT JOIN chip c ON c.face_id = f.id"
-            " WHERE f.person_id = ? AND (f.expires IS NULL OR f.expires > ?) ORDER BY f.id",
+            "SELECT id, source, x1, y1, x2, y2, score, size, sharpness, yaw, pitch, roll, edge_density, enrolled, expires,"
+            " EXISTS (SELECT 1 FROM chip WHERE face_id = id) FROM face"
+            " WHERE person_id = ? AND (expires IS NULL OR expires > ?) ORDER BY id",
             (person_id, time.time()),
         ).fetchall()
-    return [_record(database, row) for row in rows]
-
-
-def _record(database: Database, row: tuple[Any, ...]) -> FaceRecord:
-    source = None if row[2] is None else database.codec.open_text(row[2])
-    box = None if row[3] is None else (row[3], row[4], row[5], row[6])
-    rest = (*row[7:16], bool(row[16]))
-    return FaceRecord(row[0], row[1], source, box, *rest)
+    found = []
+    for face_id, stored, x1, y1, x2, y2, *rest, chip in rows:
+        source = None if stored is None else database.codec.open_text(stored)
+        box = None if x1 is None else (x1, y1, x2, y2)
+        found.append(FaceRecord(face_id, person_id, source, box, *rest, bool(chip)))
+    return found
 
 
 def rename(database: Database, name: str, to: str) -> None:
@@ -170,8 +165,7 @@ def merge(database: Database, names: Sequence[str], into: str) -> int:
             if source == target:
                 continue
             moved += _move(database, face_ids_of(database, source), target, generation)
-            database.connection.execute("UPDATE anchor SET person_id = ? WHERE person_id = ?", (target, source))
-            _drop_person(database, source)
+            _drop_person(database, source, into=target)
             database.log("merge", source, into=target)
         touch(database, [target], generation)
         return moved
@@ -192,8 +186,7 @@ def split(database: Database, name: str, face_ids: Sequence[int], into: str) -> 
         moved = _move(database, face_ids, target, generation)
         emptied = not face_ids_of(database, source)
         if emptied:
-            database.connection.execute("UPDATE anchor SET person_id = ? WHERE person_id = ?", (target, source))
-            _drop_person(database, source)
+            _drop_person(database, source, into=target)
         touch(database, [source, target], generation)
         database.log("split", source, into=target, faces=moved, **({"emptied": True} if emptied else {}))
         return moved
@@ -211,7 +204,7 @@ def remove(database: Database, name: str, face_ids: Sequence[int] | None = None)
         _check_owner(database, name, person_id, ids)
         drop_faces(database, ids, generation)
         if face_ids is None:
-            _drop_person(database, person_id)
+            database.connection.execute("DELETE FROM person WHERE id = ?", (person_id,))
         else:
             touch(database, [person_id], generation)
         database.log("remove", person_id, faces=len(ids), whole=face_ids is None)
@@ -251,13 +244,14 @@ def _move(database: Database, face_ids: Sequence[int], target: int, generation: 
 
 def drop_faces(database: Database, face_ids: Sequence[int], generation: int) -> None:
     """Delete faces with their vectors and chips, leaving their ids in `gone`; within `write`."""
-    ids = [(face_id,) for face_id in face_ids]
-    connection = database.connection
-    connection.executemany("DELETE FROM face WHERE id = ?", ids)
-    connection.executemany("INSERT OR REPLACE INTO gone VALUES (?, ?)", [(i, generation) for (i,) in ids])
+    database.connection.executemany("DELETE FROM face WHERE id = ?", [(face_id,) for face_id in face_ids])
+    rows = [(face_id, generation) for face_id in face_ids]
+    database.connection.executemany("INSERT OR REPLACE INTO gone VALUES (?, ?)", rows)
 
 
-def _drop_person(database: Database, person_id: int) -> None:
+def _drop_person(database: Database, person_id: int, into: int) -> None:
+    """Delete a person without faces; faces that are not this person are not the other one either."""
+    database.connection.execute("UPDATE anchor SET person_id = ? WHERE person_id = ?", (into, person_id))
     database.connection.execute("DELETE FROM person WHERE id = ?", (person_id,))
 
 
@@ -270,23 +264,22 @@ def touch(database: Database, person_ids: Sequence[int], generation: int) -> Non
 
 def stats(database: Database) -> dict[str, Any]:
     """Return counts, sizes in bytes, model, seal and expiry of the gallery."""
+
+    def count(what: str) -> int:
+        return int(database.connection.execute(f"SELECT count(*) FROM {what}").fetchone()[0])
+
     with database.read() as connection:
-        now = time.time()
-        faces, expired, expiring = connection.execute(
-            "SELECT count(*), count(*) FILTER (WHERE expires <= ?), count(expires) FROM face", (now,)
-        ).fetchone()
-        people_count = connection.execute("SELECT count(*) FROM person").fetchone()[0]
-        per_person = connection.execute(
+        least, most = connection.execute(
             "SELECT min(n), max(n) FROM (SELECT count(*) AS n FROM face GROUP BY person_id)"
         ).fetchone()
         return {
-            "people": people_count,
-            "faces": faces,
-            "faces_per_person": None if per_person[0] is None else {"min": per_person[0], "max": per_person[1]},
-            "expired": expired,
-            "expiring": expiring,
-            "chips": connection.execute("SELECT count(*) FROM chip").fetchone()[0],
-            "anchors": connection.execute("SELECT count(*) FROM anchor").fetchone()[0],
+            "people": count("person"),
+            "faces": count("face"),
+            "faces_per_person": None if least is None else {"min": least, "max": most},
+            "expired": count(f"face WHERE expires <= {time.time()!r}"),
+            "expiring": count("face WHERE expires IS NOT NULL"),
+            "chips": count("chip"),
+            "anchors": count("anchor"),
             "model": database.fingerprint,
             "dim": database.dim,
             "generation": database.generation(),

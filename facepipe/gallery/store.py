@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -213,45 +213,23 @@ class GalleryStore:
         return ids
 
     def _insert(self, new: NewFace, person_id: int, generation: int) -> int | None:
-        database = self.database
-        codec = database.codec
-        content = None if new.content is None else codec.lookup(bytes.fromhex(new.content)[:16])
-        face = new.face
-        quality: tuple[Any, ...] = (None,) * 12
-        if face is not None:
-            q = face.quality
-            quality = (
-                *map(float, face.box),
-                float(face.score),
-                face.landmarks.tobytes(),
-                *map(float, (q.size, q.sharpness, q.yaw, q.pitch, q.roll, q.edge_density)),
-            )
-        cursor = database.connection.execute(
-            "INSERT INTO face (person_id, source, content, ordinal, x1, y1, x2, y2, score, landmarks, size, sharpness,"
-            " yaw, pitch, roll, edge_density, enrolled, expires, changed)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (
-                person_id,
-                None if new.source is None else codec.seal_text(new.source),
-                content,
-                new.ordinal,
-                *quality,
-                time.time() if new.enrolled is None else float(new.enrolled),
-                None if new.expires is None else float(new.expires),
-                generation,
-            ),
+        database, codec = self.database, self.database.codec
+        face_id = database.insert(
+            "face",
+            person_id=person_id,
+            source=None if new.source is None else codec.seal_text(new.source),
+            content=None if new.content is None else codec.lookup(bytes.fromhex(new.content)[:16]),
+            ordinal=new.ordinal,
+            enrolled=time.time() if new.enrolled is None else float(new.enrolled),
+            expires=None if new.expires is None else float(new.expires),
+            changed=generation,
+            **({} if new.face is None else _columns(new.face)),
         )
-        if not cursor.rowcount:
-            return None
-        face_id = cursor.lastrowid
-        assert face_id is not None
-        database.put_vector(face_id, new.vector.tobytes())
-        if new.chip is not None:
-            chip = codec.seal(new.chip.data)
-            database.connection.execute(
-                "INSERT INTO chip VALUES (?, ?, ?, ?, ?, ?)",
-                (face_id, chip, new.chip.x, new.chip.y, new.chip.scale, vector_checksum(face_id, chip)),
-            )
+        if face_id is not None:
+            database.put_vector(face_id, new.vector.tobytes())
+        if face_id is not None and new.chip is not None:
+            chip, place = codec.seal(new.chip.data), {"x": new.chip.x, "y": new.chip.y, "scale": new.chip.scale}
+            database.insert("chip", face_id=face_id, data=chip, crc=vector_checksum(face_id, chip), **place)
         return face_id
 
     def calibration(self) -> dict[str, Any] | None:
@@ -266,6 +244,12 @@ class GalleryStore:
                 "calibration", None if calibration is None else json.dumps(calibration, sort_keys=True)
             )
             self.database.log("calibrate")
+
+
+def _columns(face: Face) -> dict[str, Any]:
+    corners = zip(("x1", "y1", "x2", "y2"), face.box, strict=True)
+    numbers = {**dict(corners), "score": face.score, **asdict(face.quality)}
+    return {"landmarks": face.landmarks.tobytes(), **{name: float(number) for name, number in numbers.items()}}
 
 
 def require_place(folder: Path) -> None:

@@ -10,43 +10,31 @@ from facepipe.gallery.store import GalleryStore
 from facepipe.types import Face, Float32
 
 
-def add_anchor(
-    gallery: GalleryStore,
-    name: str,
-    vector: Float32,
-    *,
-    face: Face | None = None,
-    source: str | None = None,
-    content: str | None = None,
-) -> bool:
+def add_anchor(gallery: GalleryStore, name: str, vector: Float32, face: Face, source: str, content: str) -> bool:
     """Note that a face is not the person `name`; return False when this photo was noted before.
 
-    vector: float32 (d,), unit. content: SHA-256 of the photo's bytes, hex. UsageError when nobody has this name.
+    vector: float32 (d,), unit. source: path of the photo. content: SHA-256 of its bytes, hex. UsageError when nobody has this name.
     """
     if vector.shape != (gallery.dim,):
         raise ValueError(f"add_anchor: expected a vector of shape ({gallery.dim},), got {vector.shape}")
-    database = gallery.database
-    codec = database.codec
+    database, codec = gallery.database, gallery.database.codec
     with database.write("not") as generation:
         person_id = require_person(database, name)
         data = codec.seal(vector.tobytes())
-        cursor = database.connection.execute(
-            "INSERT INTO anchor (person_id, source, content, x1, y1, x2, y2, landmarks, vector, created, crc)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING",
-            (
-                person_id,
-                None if source is None else codec.seal_text(source),
-                None if content is None else codec.lookup(bytes.fromhex(content)[:16]),
-                *((None,) * 4 if face is None else map(float, face.box)),
-                None if face is None else face.landmarks.tobytes(),
-                data,
-                time.time(),
-            ),
+        x1, y1, x2, y2 = map(float, face.box)
+        anchor_id = database.insert(
+            "anchor",
+            person_id=person_id,
+            source=codec.seal_text(source),
+            content=codec.lookup(bytes.fromhex(content)[:16]),
+            **{"x1": x1, "y1": y1, "x2": x2, "y2": y2},
+            landmarks=face.landmarks.tobytes(),
+            vector=data,
+            created=time.time(),
+            crc=0,  # of its id as well, which is known only now
         )
-        if not cursor.rowcount:
+        if anchor_id is None:
             return False
-        anchor_id = cursor.lastrowid
-        assert anchor_id is not None
         database.connection.execute(
             "UPDATE anchor SET crc = ? WHERE id = ?", (vector_checksum(anchor_id, data), anchor_id)
         )

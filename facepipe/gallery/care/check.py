@@ -70,7 +70,7 @@ def check(database: Database, *, sources: bool = False) -> list[Finding]:
             found += _check_journal(connection)
             if sources:
                 found += _check_sources(database)
-            found = _foresee(database, found)
+            found = list(_foresee(database, found))
     except GalleryDamagedError as error:
         return [Finding("structure", error.what, _SALVAGE)]
     found += _check_derived(database)
@@ -104,6 +104,8 @@ def _check_derived(database: Database) -> Iterator[Finding]:
 
 def _copies(database: Database, face_ids: Sequence[int]) -> dict[int, bytes]:
     """Return the vectors of faces that an intact derived file holds."""
+    if not face_ids:
+        return {}
     try:
         with database.read():
             _, arrays = read_derived(database, VECTORS_NAME)
@@ -113,17 +115,16 @@ def _copies(database: Database, face_ids: Sequence[int]) -> dict[int, bytes]:
     return {int(arrays["face_ids"][row]): arrays["vectors"][row].tobytes() for row in rows}
 
 
-def _foresee(database: Database, found: list[Finding]) -> list[Finding]:
+def _foresee(database: Database, found: list[Finding]) -> Iterator[Finding]:
     """Say what --repair cannot repair, what will be lost, and what to do then."""
-    broken = [f.face_id for f in found if f.kind == "vector" and f.face_id is not None]
-    copies = _copies(database, broken) if broken else {}
-    foreseen = []
+    copies = _copies(database, [f.face_id for f in found if f.kind == "vector" and f.face_id])
     for finding in found:
-        if finding.face_id is not None and finding.kind in LOSSES and finding.face_id not in copies:
+        returns = finding.kind == "vector" and finding.face_id in copies
+        if finding.face_id is not None and finding.kind in LOSSES and not returns:
             whose, advice = _whose(database, finding.kind, finding.face_id), LOSSES[finding.kind]
-            finding = replace(finding, text=f"{finding.text} ({whose})", advice=f"{_DROPS}: {advice}")
-        foreseen.append(finding)
-    return foreseen
+            yield replace(finding, text=f"{finding.text} ({whose})", advice=f"{_DROPS}: {advice}")
+        else:
+            yield finding
 
 
 #: Kind of finding that costs something to repair -> what to do afterwards.
@@ -220,14 +221,16 @@ def repair(database: Database, findings: list[Finding]) -> tuple[list[str], list
             for path in _leftovers(database):
                 path.unlink(missing_ok=True)
                 done.append(f"{path.name} deleted")
-        vectors = [f.face_id for f in findings if f.kind == "vector" and f.face_id is not None]
-        _repair_vectors(database, vectors, done, lost)
+        if "vector" in kinds:
+            _repair_vectors(database, [f.face_id for f in findings if f.kind == "vector" and f.face_id], done, lost)
         for table, key in (("chip", "face_id"), ("anchor", "id")):
-            broken = [f.face_id for f in findings if f.kind == table]
+            broken = [finding for finding in findings if finding.kind == table]
             if broken:
-                lost += [f"{f.text}: {LOSSES[table]}" for f in findings if f.kind == table]
+                lost += [f"{finding.text}: {LOSSES[table]}" for finding in broken]
                 with database.write("repair"):
-                    database.connection.executemany(f"DELETE FROM {table} WHERE {key} = ?", [(i,) for i in broken])
+                    database.connection.executemany(
+                        f"DELETE FROM {table} WHERE {key} = ?", [(finding.face_id,) for finding in broken]
+                    )
                 done.append(f"{len(broken)} damaged {table}s deleted")
         if "vectors" in kinds:
             drop_derived(database, VECTORS_NAME)
@@ -236,8 +239,8 @@ def repair(database: Database, findings: list[Finding]) -> tuple[list[str], list
             drop_derived(database, INDEX_NAME)
             done.append("the index deleted; facepipe gallery index makes it again")
         if "lost" in kinds:
-            with database.write("repair"):
-                database.set_meta("gone_since", str(database.generation()))
+            with database.write("repair") as generation:
+                database.set_meta("gone_since", str(generation))
                 database.log("repair", lost=True)
             lost.append(f"continuing without the lost writes: {_NEWEST}")
         if "scrub" in kinds and finish_scrub(database):
@@ -246,19 +249,16 @@ def repair(database: Database, findings: list[Finding]) -> tuple[list[str], list
 
 
 def _repair_vectors(database: Database, face_ids: list[int], done: list[str], lost: list[str]) -> None:
-    if not face_ids:
-        return
     copies = _copies(database, face_ids)
     with database.write("repair") as generation:
         for face_id in face_ids:
-            copy = copies.get(face_id)
-            if copy is not None:
-                database.put_vector(face_id, copy)
+            if face_id in copies:
+                database.put_vector(face_id, copies[face_id])
                 done.append(f"the vector of face {face_id} is back, from the derived file")
-            else:
-                whose = _whose(database, "vector", face_id)
-                row = database.connection.execute("SELECT person_id FROM face WHERE id = ?", (face_id,)).fetchone()
-                drop_faces(database, [face_id], generation)
-                touch(database, [row[0]], generation)
-                database.log("repair", row[0], faces=1)
-                lost.append(f"face {face_id} ({whose}) dropped, no copy of its vector is left: {LOSSES['vector']}")
+                continue
+            whose = _whose(database, "vector", face_id)
+            (person_id,) = database.connection.execute("SELECT person_id FROM face WHERE id = ?", (face_id,)).fetchone()
+            drop_faces(database, [face_id], generation)
+            touch(database, [person_id], generation)
+            database.log("repair", person_id, faces=1)
+            lost.append(f"face {face_id} ({whose}) dropped, no copy of its vector is left: {LOSSES['vector']}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from facepipe.embed.alignment import align
 from facepipe.errors import GalleryError, InputError, NoFaceError
 from facepipe.gallery.arrays.derived import INDEX_NAME, VECTORS_NAME, drop_derived
 from facepipe.gallery.chips import face_in_chip, open_chip, read_chip
-from facepipe.gallery.people import drop_faces, touch
+from facepipe.gallery.people import drop_faces
 from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.storage.database import Database
 from facepipe.images import content_hash, read_bytes, read_image_bytes
@@ -36,43 +36,33 @@ class ReembedReport:
     anchors: int
 
 
-#: Returns new vectors, float32 (n, d), for face ids; None for a face that cannot be embedded again.
-Maker = Callable[[Sequence[int]], list[Float32 | None]]
+#: Returns new vectors, float32 (n, d), for ids of a table, `face` or `anchor`; None for what cannot be embedded again.
+Maker = Callable[[str, Sequence[int]], list[Float32 | None]]
+#: Is told how many of how many faces are done.
+Progress = Callable[[int, int], None]
 
 
 def reembed(
-    database: Database,
-    embedder: Embedder,
-    *,
-    drop_missing: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    database: Database, embedder: Embedder, *, drop_missing: bool = False, progress: Progress = lambda *_: None
 ) -> ReembedReport:
     """Move the gallery to `embedder`; see `move`. Chips come first, else the photo, if it is still the same file."""
-    return move(
-        database,
-        embedder.fingerprint,
-        embedder.dim,
-        lambda ids: _from_pictures(database, embedder, "face", ids),
-        lambda ids: _from_pictures(database, embedder, "anchor", ids),
-        drop_missing=drop_missing,
-        progress=progress,
-    )
+    make = partial(_from_pictures, database, embedder)
+    return move(database, embedder.fingerprint, embedder.dim, make, drop_missing=drop_missing, progress=progress)
 
 
 def move(
     database: Database,
     fingerprint: str,
     dim: int,
-    faces: Maker,
-    anchors: Maker,
+    make: Maker,
     *,
     drop_missing: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = lambda *_: None,
 ) -> ReembedReport:
     """Give every face a vector of another embedder, then put all in place at once.
 
     Faces that cannot be embedded again stop it before anything changes (GalleryError says how many), unless
-    `drop_missing` gives them up. progress: called with done and total.
+    `drop_missing` gives them up.
     """
     if fingerprint == database.fingerprint:
         raise GalleryError(f"{database.folder}: made by {fingerprint} already: there is nothing to move")
@@ -84,7 +74,7 @@ def move(
     resumed = _count(database, "vector_next")
     missing: set[int] = set()
     while True:
-        _gather(database, faces, missing, progress)
+        _gather(database, make, missing, progress)
         with database.lock("reembed"):
             # Somebody may have enrolled since: only under the lock is it known that nobody is left.
             if _waiting(database, missing):
@@ -94,12 +84,12 @@ def move(
                     f"{database.folder}: {len(missing)} faces have lost both chip and photo (first: face "
                     f"{min(missing)}): drop them with --drop-missing; the gallery is unchanged"
                 )
-            return _finish(database, fingerprint, dim, anchors, missing, resumed)
+            return _finish(database, fingerprint, dim, make, missing, resumed)
 
 
-def _gather(database: Database, faces: Maker, missing: set[int], progress: Callable[[int, int], None] | None) -> None:
+def _gather(database: Database, make: Maker, missing: set[int], progress: Progress) -> None:
     while ids := _waiting(database, missing)[:BATCH]:
-        made = faces(ids)
+        made = make("face", ids)
         with database.write("reembed"):
             for face_id, vector in zip(ids, made, strict=True):
                 if vector is None:
@@ -111,8 +101,7 @@ def _gather(database: Database, faces: Maker, missing: set[int], progress: Calla
                     "INSERT OR REPLACE INTO vector_next SELECT id, ?, ? FROM face WHERE id = ?",
                     (data, vector_checksum(face_id, data), face_id),
                 )
-        if progress is not None:
-            progress(_count(database, "vector_next") + len(missing), _count(database, "vector"))
+        progress(_count(database, "vector_next") + len(missing), _count(database, "vector"))
 
 
 def _waiting(database: Database, missing: set[int]) -> list[int]:
@@ -129,11 +118,11 @@ def _count(database: Database, table: str) -> int:
 
 
 def _finish(
-    database: Database, fingerprint: str, dim: int, anchors: Maker, missing: set[int], resumed: int
+    database: Database, fingerprint: str, dim: int, make: Maker, missing: set[int], resumed: int
 ) -> ReembedReport:
     connection = database.connection
     anchor_ids = [row[0] for row in connection.execute("SELECT id FROM anchor ORDER BY id")]
-    made = anchors(anchor_ids) if anchor_ids else []
+    made = make("anchor", anchor_ids) if anchor_ids else []
     with database.write("reembed") as generation:
         drop_faces(database, sorted(missing), generation)
         connection.execute("DELETE FROM vector")
@@ -149,33 +138,26 @@ def _finish(
                 (data, vector_checksum(anchor_id, data), anchor_id),
             )
         connection.execute("UPDATE face SET changed = ?", (generation,))
-        touch(database, [row[0] for row in connection.execute("SELECT id FROM person").fetchall()], generation)
+        connection.execute("UPDATE person SET changed = ?", (generation,))
         database.set_meta("fingerprint", fingerprint)
         database.set_meta("dim", str(dim))
         database.set_meta("reembed", None)
         database.set_meta("calibration", None)  # it was measured on the old vectors
         database.set_meta("gone_since", str(generation))
-        database.log("reembed", faces=_count(database, "vector"), dropped=len(missing))
         faces = _count(database, "vector")
+        database.log("reembed", faces=faces, dropped=len(missing))
     drop_derived(database, VECTORS_NAME, INDEX_NAME)
     lost_anchors = sum(vector is None for vector in made)
     return ReembedReport(faces, resumed, tuple(sorted(missing)), lost_anchors)
 
 
-_COLUMNS = "t.id, t.source, t.content, t.x1, t.y1, t.x2, t.y2, t.landmarks"
 _UNKNOWN = Quality(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def _from_pictures(database: Database, embedder: Embedder, table: str, ids: Sequence[int]) -> list[Float32 | None]:
     """Return new vectors of faces or anchors, from chips or photos."""
-    cut: dict[int, UInt8] = {}
-    for row_id in ids:
-        row = database.connection.execute(f"SELECT {_COLUMNS} FROM {table} t WHERE t.id = ?", (row_id,)).fetchone()
-        if row is None or row[7] is None:
-            continue
-        aligned = _aligned(database, embedder.template, table, row)
-        if aligned is not None:
-            cut[row_id] = aligned
+    aligned = {row_id: _aligned(database, embedder.template, table, row_id) for row_id in ids}
+    cut = {row_id: picture for row_id, picture in aligned.items() if picture is not None}
     if not cut:
         return [None] * len(ids)
     vectors = embedder.embed(np.concatenate(list(cut.values()))).vectors
@@ -183,9 +165,13 @@ def _from_pictures(database: Database, embedder: Embedder, table: str, ids: Sequ
     return [found.get(row_id) for row_id in ids]
 
 
-def _aligned(database: Database, template: str, table: str, row: tuple[Any, ...]) -> UInt8 | None:
+def _aligned(database: Database, template: str, table: str, row_id: int) -> UInt8 | None:
     """Return the aligned chip of a face, (1, H, W, 3), None when there is neither a chip nor the photo."""
-    row_id, source, content, *corners, landmarks = row
+    query = f"SELECT source, content, x1, y1, x2, y2, landmarks FROM {table} WHERE id = ?"
+    row = database.connection.execute(query, (row_id,)).fetchone()
+    if row is None or row[-1] is None:
+        return None
+    source, content, *corners, landmarks = row
     points = np.frombuffer(landmarks, np.float32).reshape(5, 2)
     face = Face(np.array(corners, np.float32), 1.0, points, _UNKNOWN)
     chip = read_chip(database, row_id) if table == "face" else None

@@ -13,18 +13,12 @@ from facepipe.errors import GalleryDamagedError, GalleryError
 from facepipe.gallery.care.check import LOSSES, readable
 from facepipe.gallery.care.leaves import leaf_rows
 from facepipe.gallery.people import ensure_person
-from facepipe.gallery.storage.checksums import CRC_OF_FACE, checksum, vector_checksum
+from facepipe.gallery.storage.checksums import CRC_OF_FACE, FACE_COLUMNS, checksum, vector_checksum
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.storage.database import Database
 from facepipe.gallery.storage.schema import migrate
 from facepipe.gallery.store import GalleryStore
 from facepipe.text import plural, printable
-
-#: What is carried of a face, besides its vector.
-_COLUMNS = (
-    "person_id, source, content, ordinal, x1, y1, x2, y2, score, landmarks, size, sharpness, yaw, pitch, roll,"
-    " edge_density, enrolled, expires"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +67,9 @@ def _carry_faces(reader: _Reader, target: Database, generation: int) -> Salvaged
     known, rowless = set(stored), set(stored)
     people: set[int] = set()
     count = 0
-    for row in reader.rows("face", f"id, {_COLUMNS}, crc = {CRC_OF_FACE}"):
-        face_id, person_id, path, content, *rest, intact = row
+    for face_id, person_id, intact, *row in reader.rows("face", f"id, person_id, crc = {CRC_OF_FACE}, {FACE_COLUMNS}"):
+        columns = dict(zip(FACE_COLUMNS.split(", "), row, strict=True))
+        path, content = columns["source"], columns["content"]
         known.add(face_id)
         rowless.discard(face_id)
         data, crc = stored.get(face_id, (None, None))
@@ -85,18 +80,12 @@ def _carry_faces(reader: _Reader, target: Database, generation: int) -> Salvaged
             continue
         person = ensure_person(target, name, generation)
         people.add(person)
-        values = [
-            person,
-            None if path is None else target.codec.seal_text(source.codec.open_text(path)),
-            None if content is None else target.codec.lookup(source.codec.unlookup(content)),
-            *rest,
-            generation,
-        ]
-        marks = ", ".join("?" * len(values))
-        cursor = target.connection.execute(f"INSERT INTO face ({_COLUMNS}, changed) VALUES ({marks})", values)
-        assert cursor.lastrowid is not None
-        target.put_vector(cursor.lastrowid, source.codec.open(data))
-        count += 1
+        columns["source"] = None if path is None else target.codec.seal_text(source.codec.open_text(path))
+        columns["content"] = None if content is None else target.codec.lookup(source.codec.unlookup(content))
+        new_id = target.insert("face", person_id=person, changed=generation, **columns)
+        if new_id is not None:
+            target.put_vector(new_id, source.codec.open(data))
+            count += 1
     if rowless:
         lost.append(f"{plural(len(rowless), 'face')} whose person is lost: enrol everybody again")
     if reader.patchy:

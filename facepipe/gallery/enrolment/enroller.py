@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -31,39 +31,9 @@ from facepipe.types import SURE_SCORE, Described, Face, Image
 
 #: Photos that are read, embedded and committed together.
 BATCH = 32
-
-
-@dataclass(frozen=True, slots=True)
-class QualityLimits:
-    """What a face must have to be enrolled.
-
-    score: the detector's.
-    size: shorter side of the box in pixels.
-    sharpness: see `Quality`.
-    yaw, pitch: degrees away from frontal at most. Roll does no harm: alignment takes it out.
-    """
-
-    score: float = SURE_SCORE
-    size: float = 40.0
-    sharpness: float = 20.0
-    yaw: float = 60.0
-    pitch: float = 45.0
-
-    def faults(self, face: Face) -> list[str]:
-        """Return what is wrong with a face, each with its figure and the limit."""
-        found = []
-        quality = face.quality
-        if face.score < self.score:
-            found.append(f"doubtful: score {face.score:.2f}, at least {self.score:.2f} wanted")
-        if quality.size < self.size:
-            found.append(f"small: {quality.size:.0f} pixels, at least {self.size:.0f} wanted")
-        if quality.sharpness < self.sharpness:
-            found.append(f"blurred: sharpness {quality.sharpness:.0f}, at least {self.sharpness:.0f} wanted")
-        if abs(quality.yaw) > self.yaw:
-            found.append(f"turned: yaw {quality.yaw:.0f} degrees, at most {self.yaw:.0f} wanted")
-        if abs(quality.pitch) > self.pitch:
-            found.append(f"tilted: pitch {quality.pitch:.0f} degrees, at most {self.pitch:.0f} wanted")
-        return found
+#: What a face must have to be enrolled: pixels of the shorter side, sharpness (see `Quality`), degrees away from frontal.
+#: Roll does no harm: alignment takes it out.
+_SIZE, _SHARPNESS, _YAW, _PITCH = 40, 20, 60, 45
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +42,8 @@ class EnrollRules:
 
     lookalike: cosine from which on two people are confused: the model's threshold.
     unlike: cosine below which a face is enrolled as doubtful when none of its person's others is nearer; None: never.
-    duplicate: cosine from which on two faces of a person are one picture, None: `duplicate_limit`.
     force: enrol what looks like somebody else or was refuted, and call nothing doubtful.
-    accept_poor: enrol what is below `limits`.
+    accept_poor: enrol what has `faults`.
     retain: seconds until a face expires.
     keep_chips: store the piece of photo around the face.
     max_side: a larger photo is read reduced.
@@ -83,8 +52,6 @@ class EnrollRules:
     lookalike: float
     unlike: float | None = None
     faces: FaceRule = "clear"
-    limits: QualityLimits = field(default_factory=QualityLimits)
-    duplicate: float | None = None
     accept_poor: bool = False
     force: bool = False
     keep_chips: bool = False
@@ -98,7 +65,7 @@ class EnrollRules:
         Measured with mini: copies of a photo (smaller, cropped, JPEG quality 60) have 0.99 (median), 0.96 (tenth
         percentile); other photos of the person 0.63 +- 0.06. Networks with other spreads have other thresholds.
         """
-        return self.lookalike + 0.9 * (1.0 - self.lookalike) if self.duplicate is None else self.duplicate
+        return self.lookalike + 0.9 * (1.0 - self.lookalike)
 
 
 @dataclass(slots=True)
@@ -188,7 +155,7 @@ class Enroller:
             else:
                 _, data = read_bytes(photo.path)
                 content = content_hash(data)
-            if is_enrolled(self._gallery, photo.person, content):
+            if enrolled_faces(self._gallery, photo.person, content):
                 return EnrollOutcome(str(photo.path), photo.person, EnrollStatus.ALREADY)
             if photo.picture is None:
                 image = read_image_bytes(data, str(photo.path), max_side=self._rules.max_side)
@@ -216,9 +183,8 @@ class Enroller:
         refusals: list[EnrollOutcome] = []
         for row in chosen:
             face, vector = result.faces[row], result.embeddings.vectors[row]
-            faults = [] if rules.accept_poor else rules.limits.faults(face)
-            if faults:
-                refusals.append(refuse(EnrollStatus.POOR, f"{'; '.join(faults)}: --accept-poor enrols it"))
+            if not rules.accept_poor and (wrong := faults(face)):
+                refusals.append(refuse(EnrollStatus.POOR, f"{'; '.join(wrong)}: --accept-poor enrols it"))
                 continue
             likeness = known.likeness(photo.person, vector)
             refusal = self._compare(photo, likeness)
@@ -264,9 +230,17 @@ class Enroller:
         return None
 
 
-def is_enrolled(gallery: GalleryStore, person: str, content: str) -> bool:
-    """Whether this very file is enrolled for this person. content: SHA-256 of its bytes, hex."""
-    return bool(enrolled_faces(gallery, person, content))
+def faults(face: Face) -> list[str]:
+    """Return what is wrong with a face, each with its figure and the limit."""
+    quality = face.quality
+    limits = [
+        (face.score < SURE_SCORE, f"doubtful: score {face.score:.2f}, at least {SURE_SCORE:.2f} wanted"),
+        (quality.size < _SIZE, f"small: {quality.size:.0f} pixels, at least {_SIZE} wanted"),
+        (quality.sharpness < _SHARPNESS, f"blurred: sharpness {quality.sharpness:.0f}, at least {_SHARPNESS} wanted"),
+        (abs(quality.yaw) > _YAW, f"turned: yaw {quality.yaw:.0f} degrees, at most {_YAW} wanted"),
+        (abs(quality.pitch) > _PITCH, f"tilted: pitch {quality.pitch:.0f} degrees, at most {_PITCH} wanted"),
+    ]
+    return [text for failed, text in limits if failed]
 
 
 def enrolled_faces(gallery: GalleryStore, person: str, content: str) -> list[int]:

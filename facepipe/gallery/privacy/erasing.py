@@ -85,27 +85,27 @@ def _names_of(database: Database, person_ids: Iterable[int]) -> Iterator[str]:
 
 
 def _erase_person(database: Database, person_id: int, generation: int) -> int:
-    connection = database.connection
     faces = face_ids_of(database, person_id)
     drop_faces(database, faces, generation)
-    connection.execute("DELETE FROM person WHERE id = ?", (person_id,))
-    connection.execute("DELETE FROM subject WHERE person_id = ?", (person_id,))
+    _drop_people(database, {person_id})
     database.log("erase", person_id, faces=len(faces))
     return len(faces)
+
+
+def _drop_people(database: Database, person_ids: set[int]) -> None:
+    """Delete people without faces, and their names."""
+    for query in ("DELETE FROM person WHERE id = ?", "DELETE FROM subject WHERE person_id = ?"):
+        database.connection.executemany(query, [(person_id,) for person_id in person_ids])
 
 
 def _blank_mentions(database: Database, name: str, generation: int) -> None:
     """Blank the paths in which the name stands as a word of its own."""
     pattern = re.compile(rf"(?<!\w){re.escape(name.strip())}(?!\w)", re.IGNORECASE)
-    connection = database.connection
-    opened = database.codec.open_text
-    for table, mark in (("face", ", changed = :generation"), ("anchor", "")):
-        rows = connection.execute(f"SELECT id, source FROM {table} WHERE source IS NOT NULL").fetchall()
+    for table, values in (("face", f"source = NULL, changed = {generation}"), ("anchor", "source = NULL")):
+        rows = database.connection.execute(f"SELECT id, source FROM {table} WHERE source IS NOT NULL").fetchall()
         for row_id, source in rows:
-            if pattern.search(opened(source)):
-                connection.execute(
-                    f"UPDATE {table} SET source = NULL{mark} WHERE id = :id", {"generation": generation, "id": row_id}
-                )
+            if pattern.search(database.codec.open_text(source)):
+                database.connection.execute(f"UPDATE {table} SET {values} WHERE id = ?", (row_id,))
 
 
 def scrub(database: Database, *, vacuum: bool = True) -> None:
@@ -118,19 +118,17 @@ def scrub(database: Database, *, vacuum: bool = True) -> None:
             path.unlink(missing_ok=True)
     with sqlite_errors(database.folder):
         if vacuum:
-            database.connection.execute(
-                "PRAGMA temp_store = FILE"
-            )  # a copy of a large gallery does not belong in memory
-            database.connection.execute("VACUUM")
-            database.connection.execute("PRAGMA temp_store = MEMORY")
-        empty_wal(database)
+            # A copy of a large gallery does not belong in memory.
+            for statement in ("PRAGMA temp_store = FILE", "VACUUM", "PRAGMA temp_store = MEMORY"):
+                database.connection.execute(statement)
+        _empty_wal(database)
         if database.get_meta("scrub") is not None:
             with database.write("scrub"):
                 database.set_meta("scrub", None)
-            empty_wal(database)
+            _empty_wal(database)
 
 
-def empty_wal(database: Database) -> None:
+def _empty_wal(database: Database) -> None:
     """Move the WAL into the database file and cut it to nothing; GalleryLockedError when a reader holds it."""
     busy = database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     if busy:
@@ -154,11 +152,7 @@ def forget_expired(database: Database) -> int:
                 touch(database, [person_id], generation)
                 database.log("expire", person_id, faces=sum(row[1] == person_id for row in rows))
                 if not face_ids_of(database, person_id):
-                    database.connection.execute("DELETE FROM person WHERE id = ?", (person_id,))
-                    database.connection.executemany(
-                        "DELETE FROM subject WHERE person_id = ?",
-                        [(i,) for i in {person_id, *_predecessors(database, [person_id])}],
-                    )
+                    _drop_people(database, {person_id, *_predecessors(database, [person_id])})
             database.set_meta("gone_since", str(generation))
             database.set_meta("scrub", "forget")
         scrub(database, vacuum=False)

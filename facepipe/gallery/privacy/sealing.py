@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from facepipe.gallery.privacy.erasing import scrub
@@ -43,49 +43,42 @@ def _recode(database: Database, new: Codec, record: str | None) -> None:
 
 
 def _recode_rows(connection: sqlite3.Connection, old: Codec, new: Codec, generation: int) -> None:
-    def text(value: str | bytes | None) -> str | bytes | None:
-        return None if value is None else new.seal_text(old.open_text(value))
+    def text(value: str | bytes) -> str | bytes:
+        return new.seal_text(old.open_text(value))
 
-    def lookup(value: bytes | None) -> bytes | None:
-        return None if value is None else new.lookup(old.unlookup(value))
+    def lookup(value: bytes) -> bytes:
+        return new.lookup(old.unlookup(value))
 
     def blob(value: bytes) -> bytes:
         return new.seal(old.open(value))
 
-    for row_id, name, key in _by_id(connection, "person", "name, name_key"):
-        connection.execute(
-            "UPDATE person SET name = ?, name_key = ?, changed = ? WHERE id = ?",
-            (text(name), lookup(key), generation, row_id),
-        )
-    for row_id, name, key in _by_id(connection, "subject", "name, name_key", "person_id"):
-        connection.execute(
-            "UPDATE subject SET name = ?, name_key = ? WHERE person_id = ?", (text(name), lookup(key), row_id)
-        )
-    for row_id, source, content in _by_id(connection, "face", "source, content"):
-        connection.execute(
-            "UPDATE face SET source = ?, content = ?, changed = ? WHERE id = ?",
-            (text(source), lookup(content), generation, row_id),
-        )
-    for table in ("vector", "chip", "vector_next"):
-        for row_id, data in _by_id(connection, table, "data", "face_id"):
-            sealed = blob(data)
-            connection.execute(
-                f"UPDATE {table} SET data = ?, crc = ? WHERE face_id = ?",
-                (sealed, vector_checksum(row_id, sealed), row_id),
-            )
-    for row_id, source, content, vector in _by_id(connection, "anchor", "source, content, vector"):
-        sealed = blob(vector)
-        connection.execute(
-            "UPDATE anchor SET source = ?, content = ?, vector = ?, crc = ? WHERE id = ?",
-            (text(source), lookup(content), sealed, vector_checksum(row_id, sealed), row_id),
-        )
+    tables: list[tuple[str, str, dict[str, Callable[[Any], Any]]]] = [
+        ("person", "id", {"name": text, "name_key": lookup}),
+        ("subject", "person_id", {"name": text, "name_key": lookup}),
+        ("face", "id", {"source": text, "content": lookup}),
+        ("vector", "face_id", {"data": blob}),
+        ("vector_next", "face_id", {"data": blob}),
+        ("chip", "face_id", {"data": blob}),
+        ("anchor", "id", {"source": text, "content": lookup, "vector": blob}),
+    ]
+    for table, key, columns in tables:
+        for row_id, *stored in _by_id(connection, table, key, columns):
+            values: dict[str, Any] = {}
+            for (column, recode), value in zip(columns.items(), stored, strict=True):
+                values[column] = None if value is None else recode(value)
+                if recode is blob:
+                    values["crc"] = vector_checksum(row_id, values[column])
+            settings = ", ".join(f"{column} = ?" for column in values)
+            connection.execute(f"UPDATE {table} SET {settings} WHERE {key} = ?", (*values.values(), row_id))
+    for table in ("person", "face"):
+        connection.execute(f"UPDATE {table} SET changed = ?", (generation,))
 
 
-def _by_id(connection: sqlite3.Connection, table: str, columns: str, key: str = "id") -> Iterator[tuple[Any, ...]]:
+def _by_id(connection: sqlite3.Connection, table: str, key: str, columns: Iterable[str]) -> Iterator[tuple[Any, ...]]:
     """Yield rows in chunks, so that updating them cannot disturb the reading."""
     last = -1
     while rows := connection.execute(
-        f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT {_CHUNK}", (last,)
+        f"SELECT {key}, {', '.join(columns)} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT {_CHUNK}", (last,)
     ).fetchall():
         yield from rows
         last = rows[-1][0]

@@ -7,10 +7,12 @@ import zlib
 from typing import Any
 
 CRC_OF_PERSON = "checksum(id, name, name_key, created, changed)"
-CRC_OF_FACE = (
-    "checksum(id, person_id, source, content, ordinal, x1, y1, x2, y2, score, landmarks, size, sharpness, yaw, pitch,"
-    " roll, edge_density, enrolled, expires, changed)"
+#: What is known of a face, as columns of its table; `size` to `edge_density` are the fields of `Quality`.
+FACE_COLUMNS = (
+    "source, content, ordinal, x1, y1, x2, y2, score, landmarks, size, sharpness, yaw, pitch, roll, edge_density,"
+    " enrolled, expires"
 )
+CRC_OF_FACE = f"checksum(id, person_id, {FACE_COLUMNS}, changed)"
 
 
 def checksum(*values: Any) -> int:

@@ -20,6 +20,7 @@ from facepipe.errors import GalleryDamagedError, GalleryError, InputError
 SCRYPT = {"n": 2**16, "r": 8, "p": 1}
 KEY_BYTES = 32
 _NONCE_BYTES = 12
+_PURPOSE = b"facepipe key"
 
 
 class WrongKeyError(GalleryError):
@@ -71,15 +72,15 @@ class SealedCodec(Codec):
         self._cipher = AESGCM(data_key)
         self._lookup = AESSIV(hashlib.sha512(b"facepipe lookup" + data_key).digest())
 
-    def seal(self, value: bytes) -> bytes:
-        """Return nonce and ciphertext, 28 bytes longer than the value."""
+    def seal(self, value: bytes, purpose: bytes | None = None) -> bytes:
+        """Return nonce and ciphertext, 28 bytes longer than the value; it opens for the same purpose only."""
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, value, None)
+        return nonce + self._cipher.encrypt(nonce, value, purpose)
 
-    def open(self, stored: bytes) -> bytes:
+    def open(self, stored: bytes, purpose: bytes | None = None) -> bytes:
         """Return the value."""
         try:
-            return self._cipher.decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], None)
+            return self._cipher.decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], purpose)
         except self._altered as error:
             raise GalleryDamagedError("a sealed value is damaged") from error
 
@@ -151,49 +152,33 @@ class Secret:
         return cls.passphrase(text) if text else None
 
 
-def _wrapping_key(secret: Secret, record: dict[str, Any]) -> bytes:
+def _wrapping(secret: Secret, record: dict[str, Any]) -> SealedCodec:
+    """Return what seals the data key itself."""
     if secret.kind == "key-file":
-        return hashlib.sha256(b"facepipe wrap" + secret.value).digest()
-    return hashlib.scrypt(
-        secret.value,
-        salt=bytes.fromhex(record["salt"]),
-        n=record["n"],
-        r=record["r"],
-        p=record["p"],
-        maxmem=2**28,
-        dklen=KEY_BYTES,
-    )
+        return SealedCodec(hashlib.sha256(b"facepipe wrap" + secret.value).digest())
+    cost = {name: record[name] for name in SCRYPT}
+    salt = bytes.fromhex(record["salt"])
+    return SealedCodec(hashlib.scrypt(secret.value, salt=salt, maxmem=2**28, dklen=KEY_BYTES, **cost))
 
 
 def wrap_key(secret: Secret, data_key: bytes) -> str:
     """Return the record, JSON, from which `unwrap_key` gets the data key back with the same secret."""
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
     record: dict[str, Any] = {"kind": secret.kind}
     if secret.kind == "passphrase":
         record |= SCRYPT | {"salt": os.urandom(16).hex()}
-    nonce = os.urandom(_NONCE_BYTES)
-    sealed = AESGCM(_wrapping_key(secret, record)).encrypt(nonce, data_key, b"facepipe key")
-    return json.dumps(record | {"key": (nonce + sealed).hex()})
+    return json.dumps(record | {"key": _wrapping(secret, record).seal(data_key, _PURPOSE).hex()})
 
 
 def unwrap_key(secret: Secret | None, text: str, place: str) -> bytes:
     """Return the data key; WrongKeyError when the secret is missing, of the other kind, or wrong."""
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
     record = json.loads(text)
-    wanted = "FACEPIPE_PASSPHRASE" if record["kind"] == "passphrase" else "FACEPIPE_KEY_FILE"
+    kind = record["kind"]
+    wanted = "FACEPIPE_PASSPHRASE" if kind == "passphrase" else "FACEPIPE_KEY_FILE"
     if secret is None:
-        raise WrongKeyError(f"{place}: the gallery is sealed with a {record['kind']}: give it in {wanted}")
-    if secret.kind != record["kind"]:
-        raise WrongKeyError(
-            f"{place}: the gallery is sealed with a {record['kind']}, not a {secret.kind}: use {wanted}"
-        )
-    sealed = bytes.fromhex(record["key"])
+        raise WrongKeyError(f"{place}: the gallery is sealed with a {kind}: give it in {wanted}")
+    if secret.kind != kind:
+        raise WrongKeyError(f"{place}: the gallery is sealed with a {kind}, not a {secret.kind}: use {wanted}")
     try:
-        return AESGCM(_wrapping_key(secret, record)).decrypt(
-            sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], b"facepipe key"
-        )
-    except InvalidTag as error:
-        raise WrongKeyError(f"{place}: wrong {record['kind']}: nothing was opened or changed") from error
+        return _wrapping(secret, record).open(bytes.fromhex(record["key"]), _PURPOSE)
+    except GalleryDamagedError as error:
+        raise WrongKeyError(f"{place}: wrong {kind}: nothing was opened or changed") from error

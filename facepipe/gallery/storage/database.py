@@ -266,6 +266,14 @@ class Database:
         row = self.connection.execute("SELECT token FROM stamp WHERE generation = ?", (generation,)).fetchone()
         return None if row is None else int(row[0])
 
+    def insert(self, table: str, **values: Any) -> int | None:
+        """Add a row and return its id, None when one like it is there already; within `write`."""
+        cursor = self.connection.execute(
+            f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))}) ON CONFLICT DO NOTHING",
+            tuple(values.values()),
+        )
+        return cursor.lastrowid if cursor.rowcount else None
+
     def put_vector(self, face_id: int, vector: bytes) -> None:
         """Store the vector, little-endian float32, of a face; within `write`."""
         data = self.codec.seal(vector)
@@ -320,10 +328,8 @@ class Database:
         last = self.connection.execute("SELECT digest FROM journal ORDER BY id DESC LIMIT 1").fetchone()
         entry = (time.time(), actor(), action, person_id, json.dumps(details, sort_keys=True))
         digest = journal_digest(last[0] if last else b"", entry)
-        self.connection.execute(
-            "INSERT INTO journal (at, actor, action, person_id, details, digest) VALUES (?, ?, ?, ?, ?, ?)",
-            (*entry, digest),
-        )
+        columns = zip(("at", "actor", "action", "person_id", "details"), entry, strict=True)
+        self.insert("journal", **dict(columns), digest=digest)
 
 
 def actor() -> str:

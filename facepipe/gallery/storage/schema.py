@@ -107,19 +107,7 @@ CREATE TABLE vector_next (
 """
 
 
-def _statements(script: str) -> list[str]:
-    """Split a script into statements (`executescript` would commit on its own)."""
-    found: list[str] = []
-    pending = ""
-    for line in script.splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            found.append(pending)
-            pending = ""
-    return found
-
-
-#: (number, what it does, statements). Numbers only rise; a migration that was released is never edited.
+#: (number, what it does, script). Numbers only rise; a migration that was released is never edited.
 MIGRATIONS = (
     (1, "people, faces, vectors, journal", _FIRST),
     (2, "negative anchors", _ANCHORS),
@@ -135,33 +123,28 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(number or 0)
 
 
-def migrate(connection: sqlite3.Connection, upto: int | None = None) -> list[int]:
-    """Run the migrations that have not run yet, up to number `upto`; return their numbers.
+def migrate(connection: sqlite3.Connection) -> None:
+    """Run the migrations that have not run yet.
 
     GalleryError when the file was written by a newer facepipe. The caller holds the writer lock.
     """
-    done = schema_version(connection)
-    newest = MIGRATIONS[-1][0]
+    done, newest = schema_version(connection), MIGRATIONS[-1][0]
     if done > newest:
         raise GalleryError(
             f"the gallery has schema {done}, this facepipe knows schemas up to {newest}: install a newer facepipe"
         )
-    ran = []
     for number, title, script in MIGRATIONS:
-        if number <= done or (upto is not None and number > upto):
+        if number <= done:
             continue
-        connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS migration"
-                " (number INTEGER PRIMARY KEY, title TEXT NOT NULL, at REAL NOT NULL)"
+            connection.executescript(
+                "BEGIN IMMEDIATE;"
+                "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, title TEXT NOT NULL, at REAL NOT NULL);"
+                f"{script}"
             )
-            for statement in _statements(script):
-                connection.execute(statement)
             connection.execute("INSERT INTO migration VALUES (?, ?, ?)", (number, title, time.time()))
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
-        ran.append(number)
-    return ran
