@@ -127,10 +127,11 @@ def faces_of(database: Database, name: str) -> list[FaceRecord]:
             (person_id, time.time()),
         ).fetchall()
     found = []
-    for face_id, stored, x1, y1, x2, y2, *rest, chip in rows:
+    for face_id, stored, x1, y1, x2, y2, *rest in rows:
         source = None if stored is None else database.codec.open_text(stored)
         box = None if x1 is None else (x1, y1, x2, y2)
-        found.append(FaceRecord(face_id, person_id, source, box, *rest, bool(chip)))
+        rest[-1] = bool(rest[-1])  # whether there is a chip
+        found.append(FaceRecord(face_id, person_id, source, box, *rest))
     return found
 
 

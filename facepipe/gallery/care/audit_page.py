@@ -13,10 +13,11 @@ from facepipe.files.guard import MARK, own_path
 from facepipe.gallery.arrays.snapshot import GallerySnapshot
 from facepipe.gallery.care.audit import AuditReport, Doubt
 from facepipe.gallery.care.contact_sheet import face_picture
-from facepipe.gallery.people import FaceRecord, faces_of
+from facepipe.gallery.people import faces_of
 from facepipe.gallery.storage.database import Database
 from facepipe.images import encode_image
 from facepipe.text import printable
+from facepipe.types import Float32
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #ddd; --soft: #5c6068; --plate: #f1f1ef; --bad: #a00000 }
@@ -42,8 +43,7 @@ def write_page(
     path: Path, database: Database, snapshot: GallerySnapshot, report: AuditReport, limit: int = 100
 ) -> None:
     """Write the page with the first `limit` doubts. It shows faces: only its owner may read it."""
-    pictures = _Pictures(database, snapshot)
-    rows = [_doubt_row(pictures, number, doubt) for number, doubt in enumerate(report.doubts[:limit], 1)]
+    rows = [_doubt_row(database, snapshot, number, doubt) for number, doubt in enumerate(report.doubts[:limit], 1)]
     alike = [
         f"<tr><td>{_escape(a.first)}</td><td>{_escape(a.second)}</td><td>{a.similarity:.2f}</td></tr>"
         for a in report.alike[:limit]
@@ -73,71 +73,40 @@ def _escape(text: str) -> str:
     return html.escape(printable(text))
 
 
-class _Pictures:
-    """Finds the pictures that a doubt is shown with."""
-
-    def __init__(self, database: Database, snapshot: GallerySnapshot) -> None:
-        self._database = database
-        self._snapshot = snapshot
-        self._rows = {name: row for row, name in enumerate(snapshot.persons)}
-        self._records: dict[str, dict[int, FaceRecord]] = {}
-        self._place = {face_id: row for row, face_id in enumerate(snapshot.face_ids.tolist())}
-
-    def figure(self, person: str, face_id: int | None, caption: str) -> str:
-        """Return a face with its caption."""
-        picture = None
-        if face_id is not None:
-            if person not in self._records:
-                self._records[person] = {face.id: face for face in faces_of(self._database, person)}
-            record = self._records[person].get(face_id)
-            picture = None if record is None else face_picture(self._database, record)
-        if picture is None:
-            shown = '<span class="none">no chip, no photo</span>'
-        else:
-            shown = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(encode_image(picture)).decode()}">'
-        return f"<figure>{shown}<figcaption>{_escape(caption)}</figcaption></figure>"
-
-    def nearest(self, person: str, to_face: int) -> int | None:
-        """Return the face of a person that is nearest to a face."""
-        vector = self._snapshot.vectors[self._place[to_face]]
-        return self._best(person, vector, without=to_face)
-
-    def typical(self, person: str, without: int) -> int | None:
-        """Return the face of a person that is nearest to the person's mean."""
-        return self._best(person, self._snapshot.templates[self._rows[person]], without)
-
-    def _best(self, person: str, vector: np.ndarray, without: int) -> int | None:
-        if person not in self._rows:
-            return None
-        rows = self._snapshot.faces_of(self._rows[person])
-        rows = rows[self._snapshot.face_ids[rows] != without]
-        if not len(rows):
-            return None
-        return int(self._snapshot.face_ids[rows[np.argmax(self._snapshot.vectors[rows] @ vector)]])
+def _figure(database: Database, person: str, face_id: int | None, caption: str) -> str:
+    """Return a face with its caption."""
+    record = next((face for face in faces_of(database, person) if face.id == face_id), None) if person else None
+    picture = None if record is None else face_picture(database, record)
+    shown = '<span class="none">no chip, no photo</span>'
+    if picture is not None:
+        shown = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(encode_image(picture)).decode()}">'
+    return f"<figure>{shown}<figcaption>{_escape(caption)}</figcaption></figure>"
 
 
-def _doubt_row(pictures: _Pictures, number: int, doubt: Doubt) -> str:
-    own = "its only face" if doubt.own is None else f"like {doubt.person} {doubt.own:.2f}"
-    other = f"like {doubt.other_person} {doubt.other:.2f}" if doubt.other_person else "like nobody else"
-    name, rival = shlex.quote(doubt.person), shlex.quote(doubt.other_person)
-    command = (
-        f"facepipe gallery split {name} {doubt.face_id} --into {rival}"
-        if doubt.mislabelled
-        else f"facepipe gallery remove {name} --face {doubt.face_id}"
-    )
-    figures = (
-        pictures.figure(doubt.person, doubt.face_id, f"face {doubt.face_id} of {doubt.person}")
-        + pictures.figure(doubt.person, pictures.typical(doubt.person, doubt.face_id), doubt.person)
-        + (
-            pictures.figure(doubt.other_person, pictures.nearest(doubt.other_person, doubt.face_id), doubt.other_person)
-            if doubt.other_person
-            else ""
-        )
-    )
+def _nearest(snapshot: GallerySnapshot, person: str, vector: Float32, without: int) -> int | None:
+    """Return the face of a person that is nearest to a vector, None when the person has no other."""
+    rows = snapshot.faces_of(snapshot.persons.index(person))
+    rows = rows[snapshot.face_ids[rows] != without]
+    return int(snapshot.face_ids[rows[np.argmax(snapshot.vectors[rows] @ vector)]]) if len(rows) else None
+
+
+def _doubt_row(database: Database, snapshot: GallerySnapshot, number: int, doubt: Doubt) -> str:
+    face, person, other = doubt.face_id, doubt.person, doubt.other_person
+    figures = _figure(database, person, face, f"face {face} of {person}")
+    typical = _nearest(snapshot, person, snapshot.templates[snapshot.persons.index(person)], face)
+    figures += _figure(database, person, typical, person)
+    if other:
+        (vector,) = snapshot.vectors[snapshot.face_ids == face]
+        figures += _figure(database, other, _nearest(snapshot, other, vector, face), other)
+    own = "its only face" if doubt.own is None else f"like {person} {doubt.own:.2f}"
+    rival = f"like {other} {doubt.other:.2f}" if other else "like nobody else"
+    command = f"facepipe gallery remove {shlex.quote(person)} --face {face}"
+    if doubt.mislabelled:
+        command = f"facepipe gallery split {shlex.quote(person)} {face} --into {shlex.quote(other)}"
     mark = ' class="bad"' if doubt.mislabelled else ""
     return (
         f'<tr><td class="number">{number}</td><td class="faces">{figures}</td>'
-        f"<td><b{mark}>{_escape(own)}, {_escape(other)}</b>"
+        f"<td><b{mark}>{_escape(own)}, {_escape(rival)}</b>"
         f"<br><code>{_escape(command)}</code>"
-        f"<br>or, if it is correct: <code>facepipe gallery audit --keep {doubt.face_id}</code></td></tr>\n"
+        f"<br>or, if it is correct: <code>facepipe gallery audit --keep {face}</code></td></tr>\n"
     )

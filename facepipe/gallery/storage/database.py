@@ -55,7 +55,6 @@ class Database:
         self.key_record: str | None = None
         self._lock = WriterLock(folder)
         self._shadow = shadow  # temporary copy of a database with unfinished writes on a read-only disk
-        self._reading = 0
 
     @classmethod
     def create(cls, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> Database:
@@ -100,7 +99,7 @@ class Database:
             if part.exists() and not os.access(part, os.R_OK):
                 raise GalleryAccessError(f"{part}: permission denied: the file may not be read; ask its owner")
         with sqlite_errors(folder):
-            database = cls._open_writable(folder) or cls._open_readonly(folder)
+            database = cls._connected(folder)
             try:
                 database._prepare(secret, accept_loss)
             except BaseException:
@@ -109,31 +108,22 @@ class Database:
         return database
 
     @classmethod
-    def _open_writable(cls, folder: Path) -> Database | None:
-        """Open for reading and writing, None when the disk does not allow it."""
-        try:
-            connection = connect(folder / DATABASE_NAME)
-        except sqlite3.OperationalError as error:
-            if "unable to open" in str(error) or "readonly" in str(error):
-                return None
-            raise
-        path = folder / DATABASE_NAME  # SQLite opens a file that may not be written all the same
-        return cls(folder, connection, writable=os.access(folder, os.W_OK) and os.access(path, os.W_OK))
-
-    @classmethod
-    def _open_readonly(cls, folder: Path) -> Database:
-        """Open where SQLite can make no WAL: as immutable, or, when the WAL holds transactions, from a copy."""
+    def _connected(cls, folder: Path) -> Database:
+        """Open for writing; where SQLite can make no WAL, as immutable, or from a copy when a WAL holds transactions."""
         path = folder / DATABASE_NAME
         wal = path.with_name(path.name + "-wal")
-        shadow = None
-        if wal.exists() and wal.stat().st_size:
-            shadow = tempfile.TemporaryDirectory(prefix="facepipe-")
-            shutil.copy(path, shadow.name)
-            shutil.copy(wal, shadow.name)
-            connection = connect(Path(shadow.name) / path.name)
-        else:
-            connection = connect(path, immutable=True)
-        return cls(folder, connection, writable=False, shadow=shadow)
+        try:
+            # SQLite opens a file that may not be written all the same.
+            return cls(folder, connect(path), writable=os.access(folder, os.W_OK) and os.access(path, os.W_OK))
+        except sqlite3.OperationalError as error:
+            if "unable to open" not in str(error) and "readonly" not in str(error):
+                raise
+        if not wal.exists() or not wal.stat().st_size:
+            return cls(folder, connect(path, immutable=True), writable=False)
+        shadow = tempfile.TemporaryDirectory(prefix="facepipe-")
+        shutil.copy(path, shadow.name)
+        shutil.copy(wal, shadow.name)
+        return cls(folder, connect(Path(shadow.name) / path.name), writable=False, shadow=shadow)
 
     def _prepare(self, secret: Secret | None, accept_loss: bool) -> None:
         if self.connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -185,9 +175,6 @@ class Database:
         self.connection.close()
         if self._shadow is not None:
             self._shadow.cleanup()
-            self._shadow = None
-
-    # ── transactions ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def require_writable(self) -> None:
         """GalleryAccessError when nothing can be written; asked before long work whose result is written at its end."""
@@ -213,18 +200,14 @@ class Database:
     def read(self) -> Iterator[sqlite3.Connection]:
         """Read one consistent state, whatever others commit meanwhile. May be nested, also within `write`."""
         with sqlite_errors(self.folder):
-            nested = self._reading or self.connection.in_transaction
-        if nested:
-            yield self.connection
-            return
-        with sqlite_errors(self.folder):
+            if self.connection.in_transaction:
+                yield self.connection
+                return
             self.connection.execute("BEGIN")
-            self._reading += 1
             try:
                 self._require_same_key()
                 yield self.connection
             finally:
-                self._reading -= 1
                 self.connection.execute("COMMIT")
 
     @contextlib.contextmanager
@@ -281,8 +264,6 @@ class Database:
             "INSERT OR REPLACE INTO vector VALUES (?, ?, ?)", (face_id, data, vector_checksum(face_id, data))
         )
 
-    # ── meta ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def get_meta(self, key: str) -> str | None:
         """Return a setting, None when it is not set; GalleryError when it is damaged."""
         with sqlite_errors(self.folder):
@@ -320,8 +301,6 @@ class Database:
     def identity(self) -> str:
         """Random name of this gallery, for derived files."""
         return self._required("identity")
-
-    # ── journal ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def log(self, action: str, person_id: int | None = None, **details: Any) -> None:
         """Append to the journal, within `write`. Details hold no names and no paths: an entry is never changed."""
