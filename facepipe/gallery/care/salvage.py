@@ -131,10 +131,7 @@ class _Reader:
     def __init__(self, source: Database) -> None:
         self.source = source
         self._rebuilt: sqlite3.Connection | None = None
-
-    @property
-    def patchy(self) -> bool:
-        return self._rebuilt is not None
+        self.patchy = False
 
     def rows(self, table: str, columns: str) -> list[tuple[Any, ...]]:
         """Return columns of all rows that can be read."""
@@ -143,7 +140,7 @@ class _Reader:
             return self.source.connection.execute(query).fetchall()
         except sqlite3.DatabaseError:
             if self._rebuilt is None:
-                self._rebuilt = _rebuild(self.source)
+                self._rebuilt, self.patchy = _rebuild(self.source), True
             return self._rebuilt.execute(query).fetchall()
 
     def close(self) -> None:

@@ -13,11 +13,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from facepipe.detect.selection import FaceRule, choose_faces
 from facepipe.embed.describer import Describer
-from facepipe.errors import FacepipeError, InputError
+from facepipe.errors import InputError
 from facepipe.gallery.chips import cut_chip
 from facepipe.gallery.enrolment.intake import GOOD, EnrollOutcome, EnrollStatus, Photo
 from facepipe.gallery.enrolment.likeness import Known, Likeness
@@ -145,7 +144,7 @@ class Enroller:
                     f"expected: facepipe gallery audit compares them, facepipe gallery remove {shlex.quote(photo.person)} "
                     f"--face {face_id} takes it out"
                 )
-        return EnrollOutcome(str(photo.path), photo.person, status, reason, tuple(faces))
+        return photo.outcome(status, reason, tuple(faces))
 
     def _read(self, photo: Photo) -> EnrollOutcome | _Pending:
         try:
@@ -156,40 +155,34 @@ class Enroller:
                 _, data = read_bytes(photo.path)
                 content = content_hash(data)
             if enrolled_faces(self._gallery, photo.person, content):
-                return EnrollOutcome(str(photo.path), photo.person, EnrollStatus.ALREADY)
+                return photo.outcome(EnrollStatus.ALREADY)
             if photo.picture is None:
                 image = read_image_bytes(data, str(photo.path), max_side=self._rules.max_side)
         except InputError as error:
-            return EnrollOutcome(str(photo.path), photo.person, EnrollStatus.UNREADABLE, _without(error, photo.path))
+            # The path stands beside the reason anyway.
+            return photo.outcome(EnrollStatus.UNREADABLE, str(error).removeprefix(f"{printable(photo.path)}: "))
         return _Pending(photo, content, image)
 
     def _judge(self, item: _Pending, result: Described, known: Known) -> EnrollOutcome | list[_Accepted]:
         """Return the faces to be enrolled, or why there are none."""
-        rules = self._rules
-        photo = item.photo
-
-        def refuse(status: EnrollStatus, reason: str) -> EnrollOutcome:
-            return EnrollOutcome(str(photo.path), photo.person, status, reason)
-
+        rules, photo = self._rules, item.photo
         if not result.faces:
-            return refuse(EnrollStatus.NO_FACE, "no face found")
+            return photo.outcome(EnrollStatus.NO_FACE, "no face found")
         chosen = choose_faces(result.faces, rules.faces)
         if not chosen:
-            return refuse(
-                EnrollStatus.AMBIGUOUS,
-                f"{len(result.faces)} faces, and none is clearly the person's: choose with --faces largest or all",
-            )
+            reason = f"{len(result.faces)} faces, and none is clearly the person's: choose with --faces largest or all"
+            return photo.outcome(EnrollStatus.AMBIGUOUS, reason)
         found: list[_Accepted] = []
         refusals: list[EnrollOutcome] = []
         for row in chosen:
             face, vector = result.faces[row], result.embeddings.vectors[row]
             if not rules.accept_poor and (wrong := faults(face)):
-                refusals.append(refuse(EnrollStatus.POOR, f"{'; '.join(wrong)}: --accept-poor enrols it"))
+                refusals.append(photo.outcome(EnrollStatus.POOR, f"{'; '.join(wrong)}: --accept-poor enrols it"))
                 continue
             likeness = known.likeness(photo.person, vector)
             refusal = self._compare(photo, likeness)
             if refusal is not None:
-                refusals.append(refuse(*refusal))
+                refusals.append(refusal)
                 continue
             known.accept(photo.person, vector)
             new = NewFace(
@@ -205,28 +198,20 @@ class Enroller:
             found.append(_Accepted(new, likeness.nearest_own if likeness.own_faces else None))
         return found or refusals[0]
 
-    def _compare(self, photo: Photo, likeness: Likeness) -> tuple[EnrollStatus, str] | None:
+    def _compare(self, photo: Photo, likeness: Likeness) -> EnrollOutcome | None:
         """Return why a face should not be enrolled for this person: it is there already, or it is somebody else's."""
-        rules = self._rules
-        if likeness.nearest_own >= rules.duplicate_limit:
-            limit = rules.duplicate_limit
-            return (
-                EnrollStatus.DUPLICATE,
-                f"nearly the same face is enrolled, {likeness.nearest_own:.2f}, the limit is {limit:.2f}",
-            )
-        if rules.force:
+        same, limit = self._rules.duplicate_limit, self._rules.lookalike
+        if likeness.nearest_own >= same:
+            reason = f"nearly the same face is enrolled, {likeness.nearest_own:.2f}, the limit is {same:.2f}"
+            return photo.outcome(EnrollStatus.DUPLICATE, reason)
+        if self._rules.force:
             return None
-        if likeness.refuted >= rules.lookalike and likeness.refuted > likeness.own:
-            return (
-                EnrollStatus.REFUTED,
-                f"looks like a face that is not {photo.person}, {likeness.refuted:.2f}, the limit is {rules.lookalike:.2f}: "
-                "enrol anyway with --force",
-            )
-        if likeness.other >= rules.lookalike and likeness.other > likeness.own:
-            return (
-                EnrollStatus.LOOKALIKE,
-                f"looks like {likeness.name}, {likeness.other:.2f}, the limit is {rules.lookalike:.2f}: enrol anyway with --force",
-            )
+        advice = f"the limit is {limit:.2f}: enrol anyway with --force"
+        if likeness.refuted >= limit and likeness.refuted > likeness.own:
+            reason = f"looks like a face that is not {photo.person}, {likeness.refuted:.2f}, {advice}"
+            return photo.outcome(EnrollStatus.REFUTED, reason)
+        if likeness.other >= limit and likeness.other > likeness.own:
+            return photo.outcome(EnrollStatus.LOOKALIKE, f"looks like {likeness.name}, {likeness.other:.2f}, {advice}")
         return None
 
 
@@ -258,10 +243,5 @@ def enrolled_faces(gallery: GalleryStore, person: str, content: str) -> list[int
 def _as_twin(photo: Photo, first: EnrollOutcome) -> EnrollOutcome:
     """Return what became of a photo that has the same bytes as an earlier one of the batch."""
     if first.status in GOOD:
-        return EnrollOutcome(str(photo.path), photo.person, EnrollStatus.ALREADY)
-    return EnrollOutcome(str(photo.path), photo.person, first.status, first.reason)
-
-
-def _without(error: FacepipeError, path: Path) -> str:
-    """Return an error's text without the path that stands beside it anyway."""
-    return str(error).removeprefix(f"{printable(path)}: ")
+        return photo.outcome(EnrollStatus.ALREADY)
+    return photo.outcome(first.status, first.reason)

@@ -36,15 +36,6 @@ GOOD = frozenset({EnrollStatus.ENROLLED, EnrollStatus.DOUBTFUL, EnrollStatus.ALR
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
-    """A photo of a person, to be enrolled. picture: where it is in memory; its path is then only what it is called."""
-
-    path: Path
-    person: str
-    picture: Source | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class EnrollOutcome:
     """What became of a photo, and why; ids of the faces that were enrolled."""
 
@@ -53,6 +44,19 @@ class EnrollOutcome:
     status: EnrollStatus
     reason: str = ""
     face_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo of a person, to be enrolled. picture: where it is in memory; its path is then only what it is called."""
+
+    path: Path
+    person: str
+    picture: Source | None = None
+
+    def outcome(self, status: EnrollStatus, reason: str = "", face_ids: tuple[int, ...] = ()) -> EnrollOutcome:
+        """Return what became of it."""
+        return EnrollOutcome(str(self.path), self.person, status, reason, face_ids)
 
 
 def collect_photos(roots: Sequence[Path], name: str | None) -> tuple[list[Photo], list[EnrollOutcome]]:
