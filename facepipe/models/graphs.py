@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facepipe.models.cascade import CropLayout
 from facepipe.models.onnx_writer import OnnxWriter
 from facepipe.types import Float32
 
@@ -56,27 +57,17 @@ def pnet_graph(weights: Weights) -> bytes:
     return graph.finish([(out, ["n", 6, "h2", "w2"])])
 
 
-def rnet_graph(weights: Weights) -> bytes:
-    """MTCNN's RNet: crops (n, 3, 24, 24) to (n, 6): two logits, four box offsets."""
-    graph = OnnxWriter(3, 24, 24)
-    x = graph.max_pool(_conv_prelu(graph, weights, "x", 1), 3, 2)
-    x = graph.max_pool(_conv_prelu(graph, weights, x, 2), 3, 2)
-    x = _conv_prelu(graph, weights, x, 3)  # (n, 64, 3, 3)
-    x = _linear_prelu(graph, weights, x, 4)
-    out = graph.linear(x, *_joined(weights, "dense5_1", "dense5_2"))
-    return graph.finish([(out, ["n", 6])])
-
-
-def onet_graph(weights: Weights) -> bytes:
-    """MTCNN's ONet: crops (n, 3, 48, 48) to (n, 16): two logits, four box offsets, x of five landmarks, y of five."""
-    graph = OnnxWriter(3, 48, 48)
-    x = graph.max_pool(_conv_prelu(graph, weights, "x", 1), 3, 2)
-    x = graph.max_pool(_conv_prelu(graph, weights, x, 2), 3, 2)
-    x = graph.max_pool(_conv_prelu(graph, weights, x, 3), 2, 2)
-    x = _conv_prelu(graph, weights, x, 4)  # (n, 128, 3, 3)
-    x = _linear_prelu(graph, weights, x, 5)
-    out = graph.linear(x, *_joined(weights, "dense6_1", "dense6_2", "dense6_3"))
-    return graph.finish([(out, ["n", 16])])
+def crop_graph(weights: Weights, layout: CropLayout) -> bytes:
+    """MTCNN's RNet or ONet: crops (n, 3, side, side) to all its outputs side by side, the logits first (see `CropLayout`)."""
+    graph = OnnxWriter(3, layout.side, layout.side)
+    x = "x"
+    for number, (_, _, pool) in enumerate(layout.convolutions, 1):
+        x = _conv_prelu(graph, weights, x, number)
+        x = graph.max_pool(x, pool, 2) if pool else x
+    number = len(layout.convolutions) + 1
+    x = _linear_prelu(graph, weights, x, number)  # from (n, c, 3, 3)
+    outputs = [f"dense{number + 1}_{place}" for place in range(1, len(layout.outputs) + 1)]
+    return graph.finish([(graph.linear(x, *_joined(weights, *outputs)), ["n", sum(layout.outputs)])])
 
 
 def _pair(weights: Weights, name: str) -> tuple[Float32, Float32]:

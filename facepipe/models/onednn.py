@@ -12,11 +12,12 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import conv2d, linear, max_pool2d, prelu
 
+from facepipe.models.cascade import CROP_LAYOUTS, CascadeNetworks, CropName, split_logits
 from facepipe.models.devices import fast_bfloat16
-from facepipe.models.mtcnn import CPU_PIXELS, ONet, PNet, RNet, load_network
+from facepipe.models.mtcnn import CropNet, PNet, load_crop_network, load_network
 from facepipe.types import Float32
 
 #: Crops in one pass. Few different numbers, because oneDNN compiles its kernels for each shape that it meets; the largest
@@ -26,84 +27,37 @@ _CROPS = (32, 8)
 ROUGHNESS = 0.3
 
 
-class _Stack:
-    """The convolutional part of a network, in one number format: convolution, PReLU, and pooling where there is one."""
+class _CropNetwork:
+    """RNet or ONet in one number format: convolutions in oneDNN's layout, then the dense layer and all outputs side by side."""
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
-        self._layers = []
+    def __init__(self, network: CropNet, dtype: torch.dtype) -> None:
         self._dtype = dtype
-        number = 1
-        while (conv := getattr(network, f"conv{number}", None)) is not None:
-            weight = conv.weight.detach().to_mkldnn(dtype)
-            bias = conv.bias.detach().to_mkldnn(dtype)
-            slope = getattr(network, f"prelu{number}").weight.detach().to_mkldnn(dtype)
-            self._layers.append((weight, bias, slope, getattr(network, f"pool{number}", None)))
-            number += 1
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(n, 3, h, w) float32, contiguous, to the last activations as an ordinary tensor in this stack's number format."""
-        y = x.to_mkldnn(self._dtype)
-        for weight, bias, slope, pool in self._layers:
-            y = prelu(conv2d(y, weight, bias), slope)
-            if pool is not None:
-                y = max_pool2d(y, pool.kernel_size, pool.stride, ceil_mode=True)
-        return y.to_dense()
-
-
-class _Head:
-    """The dense part of RNet and ONet: a layer with PReLU, and the outputs side by side: two logits, box, landmarks."""
-
-    def __init__(
-        self, dense: nn.Linear, act: nn.PReLU, outputs: list[nn.Linear], side: int, dtype: torch.dtype
-    ) -> None:
+        self._layers = [
+            (*(values.detach().to_mkldnn(dtype) for values in (conv.weight, conv.bias, act.weight)), pool)
+            for conv, act, pool in network.layers
+        ]
+        dense, act, outputs = network.head
         # The weights were trained on (w, h, c) order; reordered once here instead of the activations every time.
-        weight = dense.weight.detach().view(dense.out_features, side, side, -1).permute(0, 3, 2, 1)
+        weight = dense.weight.detach().view(dense.out_features, 3, 3, -1).permute(0, 3, 2, 1)
         self._weight = weight.reshape(dense.out_features, -1).to(dtype).contiguous()
         self._bias = dense.bias.detach().to(dtype)
         self._slope = act.weight.detach().to(dtype)
         self._out_weight = torch.cat([layer.weight.detach() for layer in outputs]).to(dtype)
         self._out_bias = torch.cat([layer.bias.detach() for layer in outputs]).to(dtype)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(n, c, side, side) to float32 (n, outputs)."""
-        hidden = prelu(linear(x.flatten(1), self._weight, self._bias), self._slope)
+    @torch.inference_mode()
+    def __call__(self, crops: Float32) -> Float32:
+        """(n, h, w, 3) to the outputs (n, 2 + k), the logits first."""
+        return np.concatenate([self._run(part)[:count].numpy() for count, part in _parts(crops)])
+
+    def _run(self, x: Tensor) -> Tensor:
+        y = x.to_mkldnn(self._dtype)
+        for weight, bias, slope, pool in self._layers:
+            y = prelu(conv2d(y, weight, bias), slope)
+            if pool is not None:
+                y = max_pool2d(y, pool.kernel_size, pool.stride, ceil_mode=True)
+        hidden = prelu(linear(y.to_dense().flatten(1), self._weight, self._bias), self._slope)
         return linear(hidden, self._out_weight, self._out_bias).float()
-
-
-class _CropNetwork:
-    """RNet or ONet: float32, and a copy in bfloat16 where that is fast."""
-
-    def __init__(self, network: RNet | ONet, rough: bool) -> None:
-        if isinstance(network, RNet):
-            dense, act, outputs, side = network.dense4, network.prelu4, [network.dense5_1, network.dense5_2], 3
-        else:
-            outputs = [network.dense6_1, network.dense6_2, network.dense6_3]
-            dense, act, side = network.dense5, network.prelu5, 3
-        self._exact = _Stack(network, torch.float32), _Head(dense, act, outputs, side, torch.float32)
-        self._rough = None
-        if rough:
-            self._rough = _Stack(network, torch.bfloat16), _Head(dense, act, outputs, side, torch.bfloat16)
-
-    def __call__(self, crops: Float32, least: float) -> tuple[Float32, Float32]:
-        """(n, h, w, 3) to probabilities (n,) and the other outputs (n, k); exact where the probability reaches `least`."""
-        if self._rough is None or least <= 0.0:
-            return _split(_run(self._exact, crops))
-        out = _run(self._rough, crops)
-        wanted = float(np.log(least / (1 - least)))
-        keep = np.flatnonzero(out[:, 1] - out[:, 0] >= wanted - ROUGHNESS)
-        if len(keep):
-            out[keep] = _run(self._exact, crops[keep])
-        return _split(out)
-
-    def roughly(self, crops: Float32) -> tuple[Float32, Float32] | None:
-        """Like a call, with all answers in bfloat16; None where float32 is as fast."""
-        return None if self._rough is None else _split(_run(self._rough, crops))
-
-
-@torch.inference_mode()
-def _run(network: tuple[_Stack, _Head], crops: Float32) -> Float32:
-    stack, head = network
-    return np.concatenate([head(stack(part))[:count].numpy() for count, part in _parts(crops)])
 
 
 def _parts(crops: Float32) -> Iterator[tuple[int, Tensor]]:
@@ -119,30 +73,24 @@ def _parts(crops: Float32) -> Iterator[tuple[int, Tensor]]:
         start += size
 
 
-def _split(out: Float32) -> tuple[Float32, Float32]:
-    """Turn the two logits into a probability."""
-    return (1.0 / (1.0 + np.exp(out[:, 0] - out[:, 1]))).astype(np.float32), out[:, 2:]
-
-
 def available() -> bool:
     """Say whether this torch was built with oneDNN."""
     return bool(torch._C._has_mkldnn)
 
 
-class OneDnnCascade:
-    """`CascadeNetworks` on the CPU."""
-
-    #: PNet stays in torch's layout, in which it is as fast and the borders of its levels can be seen to.
-    mixes_sizes = True
-    batch_pixels = CPU_PIXELS
+class OneDnnCascade(CascadeNetworks):
+    """The networks on the CPU. PNet stays in torch's layout, in which it is as fast and the borders of its levels can be seen to."""
 
     def __init__(self, rough: bool | None = None) -> None:
         """Load the weights; ModelError when they are missing. rough: use bfloat16 for crops; None: where that is fast."""
         cpu = torch.device("cpu")
-        rough = fast_bfloat16() if rough is None else rough
+        self.has_rough = fast_bfloat16() if rough is None else rough
         self._pnet = load_network(PNet(), "pnet", cpu)
-        self._rnet = _CropNetwork(load_network(RNet(), "rnet", cpu), rough)
-        self._onet = _CropNetwork(load_network(ONet(), "onet", cpu), rough)
+        networks = {name: load_crop_network(name, cpu) for name in CROP_LAYOUTS}
+        self._exact = {name: _CropNetwork(network, torch.float32) for name, network in networks.items()}
+        self._rough = {
+            name: _CropNetwork(network, torch.bfloat16) for name, network in networks.items() if self.has_rough
+        }
 
     def propose(self, pictures: Float32, places: NDArray[np.int64] | None) -> tuple[Float32, Float32]:
         """See `CascadeNetworks.propose`."""
@@ -150,21 +98,13 @@ class OneDnnCascade:
             logits, offsets = self._pnet(torch.from_numpy(pictures).permute(0, 3, 1, 2), places)
             return logits.numpy(), offsets.numpy()
 
-    def refine(self, crops: Float32, least: float) -> tuple[Float32, Float32]:
-        """See `CascadeNetworks.refine`."""
-        return self._rnet(crops, least)
-
-    def finish(self, crops: Float32, least: float) -> tuple[Float32, Float32, Float32]:
-        """See `CascadeNetworks.finish`."""
-        scores, out = self._onet(crops, least)
-        return scores, out[:, :4], _landmarks(out[:, 4:])
-
-    def finish_roughly(self, crops: Float32) -> tuple[Float32, Float32] | None:
-        """See `CascadeNetworks.finish_roughly`."""
-        answer = self._onet.roughly(crops)
-        return None if answer is None else (answer[0], answer[1][:, :4])
-
-
-def _landmarks(out: Float32) -> Float32:
-    """(n, 10), x of all five before y, to (n, 5, 2)."""
-    return out.reshape(-1, 2, 5).transpose(0, 2, 1)
+    def over_crops(self, name: CropName, crops: Float32, least: float | None) -> tuple[Float32, Float32]:
+        """See `CascadeNetworks.over_crops`."""
+        if not self.has_rough or least == 0.0:
+            return split_logits(self._exact[name](crops))
+        out = self._rough[name](crops)
+        if least is not None:
+            keep = np.flatnonzero(out[:, 1] - out[:, 0] >= float(np.log(least / (1 - least))) - ROUGHNESS)
+            if len(keep):
+                out[keep] = self._exact[name](crops[keep])
+        return split_logits(out)
