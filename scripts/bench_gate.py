@@ -14,7 +14,7 @@ from facepipe.detect import detector as detect
 from facepipe.detect import edges, levels
 from facepipe.errors import ImageError
 from facepipe.images import find_images, read_image
-from facepipe.models.cascade import load_cascade
+from facepipe.models.networks import load_cascade
 from scripts.benchlib import machine
 
 DENSITIES = (0.04, 0.1, 0.15, 0.2, 0.25)
@@ -53,7 +53,7 @@ def main() -> None:
                 whole, cells = whole + height * width, cells + rows * columns
                 for density in DENSITIES:
                     edges.MIN_DENSITY = density
-                    windows = work.edges.windows(scale, rows, columns, levels.CELL, levels.STRIDE)
+                    windows = work.edges.windows(scale, rows, columns)
                     kept["windows", density] += int(windows.sum())
                     kept["box", density] += bounding(windows)
                     kept["split", density] += split(windows)

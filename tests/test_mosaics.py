@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facepipe.detect.detector import DetectOptions, MtcnnDetector
-from facepipe.detect.mosaics import SIDE, lay_out, tiles
-from facepipe.models.cascade import CascadeNetworks, load_cascade
+from facepipe.detect.levels import SIDE, lay_out, tiles
+from facepipe.models.cascade import CascadeNetworks
 from facepipe.models.mtcnn import TorchCascade
+from facepipe.models.networks import load_cascade
 from facepipe.types import Image
 
 CPU = torch.device("cpu")

@@ -23,16 +23,16 @@ def iou(a: Float32, b: Float32) -> Float32:
     return np.asarray(np.divide(inter, union, out=np.zeros_like(inter), where=union > 0), np.float32)
 
 
-def nms(boxes: Float32, scores: Float32, groups: Int64, threshold: float) -> Int64:
+def nms(boxes: Float32, scores: Float32, groups: Int64 | None, threshold: float) -> Int64:
     """Return the indices of the boxes that no better box of the same group overlaps by more than `threshold` IoU.
 
-    Best score first. groups: int64 (n,), boxes of different groups never suppress each other.
+    Best score first. groups: int64 (n,), boxes of different groups never suppress each other; None: all are of one.
     """
     if len(boxes) == 0:
         return np.zeros(0, np.int64)
     rectangles = boxes.astype(np.float64)
-    # Groups are moved apart, so that one pass handles all of them.
-    rectangles += (groups * (float(boxes.max()) - float(boxes.min()) + 1.0))[:, None]
+    if groups is not None:  # they are moved apart, so that one pass handles all of them
+        rectangles += (groups * (float(boxes.max()) - float(boxes.min()) + 1.0))[:, None]
     rectangles[:, 2:] -= rectangles[:, :2]
     # OpenCV drops scores at or below its own threshold, and ours are probabilities above 0.
     keep = cv2.dnn.NMSBoxes(rectangles, scores, 0.0, threshold)  # type: ignore[arg-type]
@@ -102,7 +102,7 @@ def to_pixels(boxes: Float32) -> Int64:
     return whole
 
 
-def clip(pixels: Int64, width: Int64, height: Int64) -> Int64:
+def clip(pixels: Int64, width: Int64 | int, height: Int64 | int) -> Int64:
     """Return the part of each crop that lies in its picture; an empty one has x1 >= x2 or y1 >= y2."""
     x1, y1, x2, y2 = pixels.T
     return np.stack([np.maximum(x1, 0), np.maximum(y1, 0), np.minimum(x2, width), np.minimum(y2, height)], axis=1)

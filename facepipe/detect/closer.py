@@ -27,32 +27,28 @@ _WORTH = 1.25
 _SMALL = 1.5
 
 
-class CloserLook:
-    """Shows small faces in the pixels that their photo has, and searches photos of crowds again."""
+def look_closer(
+    image: Image,
+    faces: tuple[Face, ...],
+    find: Callable[[Sequence[Image]], list[tuple[Face, ...]]],
+    min_face: float,
+    max_side: int | None,
+) -> Detected:
+    """Return the photo with the faces that a closer look finds in it: the same where nothing more is to see.
 
-    def __init__(
-        self, find: Callable[[Sequence[Image]], list[tuple[Face, ...]]], min_face: float, max_side: int | None
-    ) -> None:
-        """find: searches larger pictures. min_face, max_side: how the first look was (`DetectOptions`)."""
-        self._find = find
-        self._min_face = min_face
-        self._max_side = max_side
-
-    def __call__(self, image: Image, faces: tuple[Face, ...]) -> Detected:
-        """Return the photo with the faces that a closer look finds in it: the same where nothing more is to see.
-
-        Errors: ImageError when the photo cannot be decoded any more.
-        """
-        longer = max(image.width, image.height)
-        if self._max_side is None or longer < _WORTH * self._max_side:
-            return Detected(image, faces)
-        limit = _SMALL * self._min_face * longer / self._max_side
-        small = [face.quality.size < limit for face in faces]
-        if not any(small):
-            return Detected(image, faces)
-        larger = image if image.enlarge is None else image.enlarge(CLOSER * self._max_side)
-        found = self._find([larger])[0] if sum(small) >= CROWD else _seen_again(larger, faces)
-        return Detected(image, found, larger)
+    faces: found by the first look, with min_face and max_side (`DetectOptions`). find: searches larger pictures.
+    Errors: ImageError when the photo cannot be decoded any more.
+    """
+    longer = max(image.width, image.height)
+    if max_side is None or longer < _WORTH * max_side:
+        return Detected(image, faces)
+    limit = _SMALL * min_face * longer / max_side
+    small = sum(face.quality.size < limit for face in faces)
+    if not small:
+        return Detected(image, faces)
+    larger = image if image.enlarge is None else image.enlarge(CLOSER * max_side)
+    found = find([larger])[0] if small >= CROWD else _seen_again(larger, faces)
+    return Detected(image, found, larger)
 
 
 def _seen_again(image: Image, faces: Sequence[Face]) -> tuple[Face, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.detect.boxes import clip, contenders, nms, nms_contained, regress, square, to_pixels
-from facepipe.detect.closer import CLOSER, CloserLook
+from facepipe.detect.closer import CLOSER, look_closer
 from facepipe.detect.edges import EdgeMap, edge_map, search_region
 from facepipe.detect.levels import CELL, STRIDE, Batch, Level, by_size, cells, on_mosaics
 from facepipe.detect.pyramid import crop_area, integral_image, pyramid_scales, resize_area
@@ -88,7 +88,7 @@ class _Work:
     scale: float  # working pixels per displayed pixel
     integral: NDArray[np.int32]
     scales: list[float]
-    finest: Float32 | None
+    finest: Float32
     edges: EdgeMap
 
 
@@ -121,9 +121,11 @@ class MtcnnDetector:
 
         The first look is at all pictures together. Errors: ImageError when a photo cannot be decoded again.
         """
-        closer = self._closer()
+        side = self.options.max_side
+        options = replace(self.options, max_side=None if side is None else CLOSER * side)
+        closer = MtcnnDetector(self._networks, options)
         for image, faces in zip(images, self.find(images), strict=True):
-            yield closer(image, faces)
+            yield look_closer(image, faces, closer.find, self.options.min_face, side)
 
     def find(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
         """Return the faces of each picture, best score first, without a closer look at small ones."""
@@ -131,11 +133,6 @@ class MtcnnDetector:
         candidates = self._propose(works)
         candidates = self._refine(works, candidates)
         return self._finish(works, candidates)
-
-    def _closer(self) -> CloserLook:
-        side = self.options.max_side
-        larger = replace(self.options, max_side=None if side is None else CLOSER * side)
-        return CloserLook(MtcnnDetector(self._networks, larger).find, self.options.min_face, side)
 
     def edges(self, image: Image) -> EdgeMap:
         """Return the edge map that `detect` uses for this picture."""
@@ -149,7 +146,7 @@ class MtcnnDetector:
         integral = integral_image(rgb)
         ratio = width / image.width
         smallest = self.options.min_face * max(min(1.0, ratio), self.options.factor)
-        scales = pyramid_scales(height, width, max(smallest, CELL), self.options.factor, CELL)
+        scales = pyramid_scales(height, width, max(smallest, CELL), self.options.factor)
         base = scales[0] if scales else 1.0
         finest = resize_area(integral, int(height * base + 1), int(width * base + 1))
         grey = np.ascontiguousarray(finest @ np.array([0.299, 0.587, 0.114], np.float32))
@@ -168,28 +165,21 @@ class MtcnnDetector:
     def _levels(self, index: int, work: _Work) -> Iterable[Level]:
         for number, scale in enumerate(work.scales):
             height, width = int(work.height * scale + 1), int(work.width * scale + 1)
-            region: tuple[int, int, int, int] | None = (0, 0, width, height)
+            x1, y1, x2, y2 = 0, 0, width, height
             if self.options.edge_gate:
-                rows, columns = int(cells(height)), int(cells(width))
-                region = search_region(work.edges.windows(scale, rows, columns, CELL, STRIDE), CELL, STRIDE)
+                region = search_region(work.edges.windows(scale, int(cells(height)), int(cells(width))))
                 if region is None:
                     continue
                 # A window at the border may be cut by the picture; what is left of it belongs to the level.
-                x1, y1, x2, y2 = region
-                region = (
-                    x1,
-                    y1,
-                    width if x2 >= width - STRIDE else x2,
-                    height if y2 >= height - STRIDE else y2,
-                )
-                if (region[2] - region[0]) * (region[3] - region[1]) > _WORTH * width * height:
-                    region = (0, 0, width, height)
-            assert region is not None
-            if number == 0 and work.finest is not None:
-                pixels = work.finest[region[1] : region[3], region[0] : region[2]]
+                right = width if region[2] >= width - STRIDE else region[2]
+                bottom = height if region[3] >= height - STRIDE else region[3]
+                if (right - region[0]) * (bottom - region[1]) <= _WORTH * width * height:
+                    x1, y1, x2, y2 = *region[:2], right, bottom
+            if number == 0:
+                pixels = work.finest[y1:y2, x1:x2]
             else:
-                pixels = resize_area(work.integral, height, width, region)
-            yield Level(index, scale, pixels, (region[0], region[1]))
+                pixels = resize_area(work.integral, height, width, (x1, y1, x2, y2))
+            yield Level(index, scale, pixels, (x1, y1))
 
     def _propose(self, works: Sequence[_Work]) -> _Candidates:
         levels = [level for index, work in enumerate(works) for level in self._levels(index, work)]
@@ -238,7 +228,7 @@ class MtcnnDetector:
             rows = np.flatnonzero(image == index)
             _, scale_group = np.unique(scale[rows], return_inverse=True)
             rows = rows[nms(packed[rows, :4], scores[rows], scale_group.astype(np.int64), 0.5)]
-            rows = rows[nms(packed[rows, :4], scores[rows], np.zeros(len(rows), np.int64), 0.7)]
+            rows = rows[nms(packed[rows, :4], scores[rows], None, 0.7)]
             keep.append(rows)
         rows = np.concatenate(keep)
         boxes = square(regress(packed[rows, :4], packed[rows, 4:], plus=0.0))
@@ -278,7 +268,7 @@ class MtcnnDetector:
         candidates = _Candidates(candidates.boxes[passed], scores[passed], candidates.image[passed])
         keep = np.concatenate(
             [
-                rows[nms(candidates.boxes[rows], candidates.scores[rows], np.zeros(len(rows), np.int64), 0.7)]
+                rows[nms(candidates.boxes[rows], candidates.scores[rows], None, 0.7)]
                 for rows in (np.flatnonzero(candidates.image == index) for index in range(len(works)))
             ]
         )
@@ -345,22 +335,18 @@ class MtcnnDetector:
             scores.append(score)
             unit = _mirror(unit) if mirrored else unit
             points.append(unit * (boxes[:, None, 2:] - boxes[:, None, :2] + 1) + boxes[:, None, :2] - 1)
-        at_border = np.array([self._leaves(works[i], box) for i, box in zip(found.image, squares, strict=True)])
+        sizes = np.array([(work.width, work.height) for work in works])[found.image]
+        at_border = ((squares[:, :2] < 0) | (squares[:, 2:] > sizes)).any(axis=1)
         score = np.where(at_border, found.scores, np.mean(scores, axis=0)).astype(np.float32)
         sure = score >= self.options.min_score
         steady = np.asarray(np.mean(points, axis=0, dtype=np.float32))[sure]
         return _Candidates(found.boxes, score, found.image).take(sure), steady
 
-    @staticmethod
-    def _leaves(work: _Work, box: Float32) -> bool:
-        return bool(box[0] < 0 or box[1] < 0 or box[2] > work.width or box[3] > work.height)
-
     def _faces(self, work: _Work, found: _Candidates, landmarks: Float32, rows: Int64) -> tuple[Face, ...]:
         if not rows.size:
             return ()
         boxes = found.boxes[rows]
-        count = np.full(len(rows), 1, np.int64)
-        pixels = clip(to_pixels(boxes), count * work.width, count * work.height)
+        pixels = clip(to_pixels(boxes), work.width, work.height)
         pixels[:, 2:] = np.maximum(pixels[:, 2:], pixels[:, :2] + 1)
         crops = crop_area(work.integral, pixels, CROP_SIDE)
         shown = (boxes / work.scale).astype(np.float32)

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facepipe.detect.levels import CELL, STRIDE
 from facepipe.types import Float32
 
 #: A pixel is an edge when its gradient (Sobel, grey levels a pixel) is above this.
@@ -46,13 +47,13 @@ class EdgeMap:
         inside = self.sums[y2, x2] - self.sums[y1, x2] - self.sums[y2, x1] + self.sums[y1, x1]
         return (inside / ((x2 - x1) * (y2 - y1))).astype(np.float32)
 
-    def windows(self, scale: float, rows: int, columns: int, cell: int = 12, stride: int = 2) -> NDArray[np.bool_]:
+    def windows(self, scale: float, rows: int, columns: int) -> NDArray[np.bool_]:
         """Return which of PNet's windows at a pyramid scale hold enough edges to be searched: bool (rows, columns)."""
         height, width = self.magnitude.shape
         ratio = self.scale / scale
-        y1 = np.minimum((np.arange(rows) * stride * ratio).astype(np.int64), height - 1)
-        x1 = np.minimum((np.arange(columns) * stride * ratio).astype(np.int64), width - 1)
-        side = max(1, round(cell * ratio))
+        y1 = np.minimum((np.arange(rows) * STRIDE * ratio).astype(np.int64), height - 1)
+        x1 = np.minimum((np.arange(columns) * STRIDE * ratio).astype(np.int64), width - 1)
+        side = max(1, round(CELL * ratio))
         y2, x2 = np.minimum(y1 + side, height), np.minimum(x1 + side, width)
         band = self.sums[y2] - self.sums[y1]
         inside = band[:, x2] - band[:, x1]
@@ -69,18 +70,12 @@ def edge_map(grey: Float32, scale: float) -> EdgeMap:
     return EdgeMap(magnitude, np.asarray(cv2.integral(edges, sdepth=cv2.CV_32S), np.int32), scale)
 
 
-def search_region(windows: NDArray[np.bool_], cell: int = 12, stride: int = 2) -> tuple[int, int, int, int] | None:
+def search_region(windows: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     """Return the part of a pyramid level that holds all windows with enough edges: x1, y1, x2, y2 in level pixels, None for none.
 
     The corner is even, so that PNet's pooling sees the same pixel pairs as in the whole level.
     """
-    rows = np.flatnonzero(windows.any(axis=1))
+    rows, columns = np.flatnonzero(windows.any(axis=1)) * STRIDE, np.flatnonzero(windows.any(axis=0)) * STRIDE
     if not rows.size:
         return None
-    columns = np.flatnonzero(windows.any(axis=0))
-    return (
-        int(columns[0]) * stride,
-        int(rows[0]) * stride,
-        int(columns[-1]) * stride + cell,
-        int(rows[-1]) * stride + cell,
-    )
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + CELL, int(rows[-1]) + CELL

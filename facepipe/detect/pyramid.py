@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from facepipe.detect.levels import CELL
 from facepipe.images.memory import room
 from facepipe.types import Float32, Int64, UInt8
 
@@ -105,8 +106,8 @@ def _crop_some(integral: NDArray[np.int32], boxes: Int64, out: Float32) -> None:
 _USUAL_FACE = 20.0
 
 
-def pyramid_scales(height: int, width: int, min_face: float, factor: float, cell: int = 12) -> list[float]:
-    """Return the scales at which a `cell` pixel window sees faces from `min_face` pixels up to the whole picture.
+def pyramid_scales(height: int, width: int, min_face: float, factor: float) -> list[float]:
+    """Return the scales at which PNet's windows see faces from `min_face` pixels up to the whole picture.
 
     A min_face that is less than 3 % above a size of MTCNN's usual pyramid (40 above 39.8) is taken as that size: which doubtful
     faces are found depends on the scales, and so they are the same as in other programs.
@@ -115,10 +116,10 @@ def pyramid_scales(height: int, width: int, min_face: float, factor: float, cell
     usual = _USUAL_FACE / factor**step
     if usual <= min_face < 1.03 * usual:
         min_face = usual
-    scale = cell / min_face
+    scale = CELL / min_face
     shorter = min(height, width) * scale
     scales = []
-    while shorter >= cell:
+    while shorter >= CELL:
         scales.append(scale)
         scale *= factor
         shorter *= factor
