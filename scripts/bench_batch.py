@@ -210,14 +210,16 @@ def run_script(paths: list[str], _: int) -> dict[str, Any]:
 
 
 def import_face_recognition() -> Any:
-    """Import the peer; it asks for dlib's sources, and dlib-bin, which the tests install, is dlib as well."""
+    """Import the peer; it asks for dlib's sources, and dlib-bin is dlib as well."""
     shim = types.ModuleType("pkg_resources")  # gone from setuptools; its models' package asks it for file names
     shim.resource_filename = lambda name, path: str(Path(sys.modules[name].__file__ or "").parent / path)  # type: ignore[attr-defined]
     sys.modules.setdefault("pkg_resources", shim)
     try:
         import face_recognition
     except ModuleNotFoundError as error:
-        sys.exit(f"{error}; run: {sys.executable} -m pip install --no-deps face_recognition face_recognition_models")
+        sys.exit(
+            f"{error}; run: {sys.executable} -m pip install --no-deps dlib-bin face_recognition face_recognition_models"
+        )
     return face_recognition
 
 

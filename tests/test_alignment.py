@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facepipe.embed.alignment import TEMPLATES, align, get_template, similarity_transforms
+from facepipe.embed.alignment import TEMPLATES, align, similarity_transforms
 from facepipe.errors import NoFaceError, UsageError
 from facepipe.types import Face, Image, Quality, UInt8
 
@@ -142,29 +142,8 @@ def test_the_box_template_takes_the_box_and_its_margin() -> None:
     assert chip[:6].max() == 0
 
 
-@pytest.mark.parametrize(("degrees", "scale"), [(0, 1000.0), (25, 1500.0), (-70, 600.0)])
-def test_a_mean_face_is_cut_where_dlib_cuts_it(degrees: float, scale: float) -> None:
-    """A face shaped like dlib's mean: dlib places it by eye corners and nose base, we by our five points."""
-    dlib = pytest.importorskip("dlib")
-    corners = np.array(
-        [[0.858516, 0.216423], [0.645647, 0.231733], [0.121737, 0.216423], [0.334606, 0.231733], [0.490127, 0.628106]]
-    )
-    parts = [dlib.point(*map(int, p)) for p in np.round(turned(corners, degrees, scale, (2000, 2000)))]
-    details = dlib.get_face_chip_details(dlib.full_object_detection(dlib.rectangle(0, 0, 9, 9), parts), 150, 0.25)
-
-    mean_face = (np.asarray(get_template("dlib150").points) / 150) * 1.5 - 0.25
-    landmarks = turned(mean_face, degrees, scale, (2000, 2000))
-    matrix = similarity_transforms(landmarks[None], np.asarray(get_template("dlib150").points))[0]
-    side = 150 / np.hypot(matrix[0, 0], matrix[1, 0])
-    angle = np.arctan2(-matrix[1, 0], matrix[0, 0])
-    centre = np.linalg.solve(matrix[:, :2], np.array([75, 75]) - matrix[:, 2])
-    assert details.rect.width() == pytest.approx(side, rel=0.01)
-    assert abs(np.angle(np.exp(1j * (angle - details.angle)))) < np.radians(0.5)
-    assert np.abs(centre - (details.rect.center().x, details.rect.center().y)).max() < 0.005 * side
-
-
 def test_an_unknown_template_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="arcface112, dlib150, margin160"):
+    with pytest.raises(UsageError, match="arcface112, margin160"):
         align(Image(np.zeros((9, 9, 3), np.uint8)), [], "arcface")
 
 

@@ -206,10 +206,10 @@ def test_what_is_no_face_is_dropped() -> None:
 
 def test_the_forbidden_are_compared_by_models_of_any_template() -> None:
     class Other(FakeEmbedder):
-        template = "dlib150"
+        template = "margin160"
 
         def embed(self, chips: UInt8) -> Embeddings:
-            assert chips.shape[1:] == (150, 150, 3)
+            assert chips.shape[1:] == (160, 160, 3)
             return super().embed(chips)
 
     photo = Photo("p", None, encode_image(picture("ada", 1), "PNG"))

@@ -46,25 +46,6 @@ class Template:
     source: str = ""
 
 
-#: dlib's mean face (`get_face_chip_details` in dlib/image_transforms/interpolation.h), the points that five landmarks
-#: of MTCNN's kind correspond to: dlib's own five are eye corners and the nose's base, so the eye centres are the means
-#: of the six points around each eye (36-41, 42-47), the nose is its tip (30), the mouth its corners (48, 54).
-_DLIB_MEAN_FACE = (
-    (0.225492, 0.215990),
-    (0.754761, 0.215990),
-    (0.490127, 0.515625),
-    (0.254149, 0.780233),
-    (0.726104, 0.780233),
-)
-
-
-def _dlib_points(size: int, padding: float) -> tuple[tuple[float, float], ...]:
-    """Place dlib's mean face in a chip; `padding` is the border on each side as a share of the face."""
-    return tuple(
-        (size * (padding + x) / (2 * padding + 1), size * (padding + y) / (2 * padding + 1)) for x, y in _DLIB_MEAN_FACE
-    )
-
-
 TEMPLATES: dict[str, Template] = {
     template.name: template
     for template in (
@@ -73,12 +54,6 @@ TEMPLATES: dict[str, Template] = {
             112,
             ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)),
             source="the reference points of ArcFace (Deng et al. 2019), used by most published embedders",
-        ),
-        Template(
-            "dlib150",
-            150,
-            _dlib_points(150, 0.25),
-            source="dlib's get_face_chip_details with size 150 and padding 0.25, on its mean face",
         ),
         Template(
             "margin160",
