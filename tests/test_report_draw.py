@@ -221,8 +221,6 @@ def test_edges_are_light_on_dark() -> None:
     rgb = draw_edges(magnitude)
     assert rgb.shape == (20, 30, 3)
     assert rgb[10, 10].sum() > 600 and rgb[5, 5].sum() < 80
-    fainter = draw_edges(magnitude, np.zeros((20, 30), bool))
-    assert fainter[10, 10].sum() < rgb[10, 10].sum()
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), 1e30])
@@ -230,6 +228,6 @@ def test_any_edge_map_can_be_drawn(value: float) -> None:
     assert draw_edges(np.full((3, 4), value, np.float32)).shape == (3, 4, 3)
 
 
-def test_a_mask_of_another_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match="same shape"):
-        draw_edges(np.zeros((3, 4), np.float32), np.zeros((4, 3), bool))
+def test_a_map_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected \(H, W\)"):
+        draw_edges(np.zeros((3, 4, 3), np.float32))

@@ -180,20 +180,17 @@ def crop_names(path: str, record: Record) -> list[str]:
 # ---- edges ----
 
 
-def draw_edges(magnitude: NDArray[np.floating], looked_at: NDArray[np.bool_] | None = None) -> UInt8:
+def draw_edges(magnitude: NDArray[np.floating]) -> UInt8:
     """Return an edge map as a picture, uint8 (H, W, 3): edges light on dark, as strong as their gradient.
 
-    magnitude: gradient (H, W), 0 or more. looked_at: bool (H, W), where step 1 sent its networks; the rest is drawn
-    fainter and in blue.
+    magnitude: gradient (H, W), 0 or more.
     """
-    if magnitude.ndim != 2 or (looked_at is not None and looked_at.shape != magnitude.shape):
-        raise ValueError(f"edges: expected (H, W) and a mask of the same shape, got {magnitude.shape}")
+    if magnitude.ndim != 2:
+        raise ValueError(f"edges: expected (H, W), got {magnitude.shape}")
     finite = np.nan_to_num(np.asarray(magnitude, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     strong = float(np.quantile(finite, 0.995)) if finite.size else 0.0
     # A power below 1 shows weak contours beside strong ones, as an eye sees them.
     light = np.clip(finite / strong, 0.0, 1.0) ** 0.7 if strong > 0.0 else np.zeros_like(finite)
-    dark, bright, faint = (np.array(colour, np.float32) for colour in ((13, 17, 28), (255, 236, 200), (72, 104, 160)))
+    dark, bright = (np.array(colour, np.float32) for colour in ((13, 17, 28), (255, 236, 200)))
     picture = dark + light[..., None] * (bright - dark)
-    if looked_at is not None:
-        picture = np.where(looked_at[..., None], picture, dark + 0.75 * light[..., None] * (faint - dark))
     return np.rint(picture).astype(np.uint8)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
-from numpy.typing import NDArray
 
 from facepipe.outputs.draw import draw_edges
 from facepipe.outputs.paint import INK, STATUS_COLOURS, WHITE, Colour, Rectangle, draw_box, fitted, font
@@ -51,7 +50,6 @@ class StepRow:
     candidates: best first.
     threshold: cosine.
     status, person, probability: the verdict.
-    looked_at: bool (h, w), where the networks looked.
     """
 
     title: str
@@ -65,7 +63,6 @@ class StepRow:
     status: Status | None = None
     person: str | None = None
     probability: float | None = None
-    looked_at: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         found = self.face is not None
@@ -187,7 +184,7 @@ def _draw_row(board: _Board, row: StepRow, top: int) -> None:
     middle = top + _CELL / 2
     photo = PIL.Image.fromarray(row.image.rgb)
     board.picture(photo, starts[0], top, _CELL)
-    board.picture(PIL.Image.fromarray(draw_edges(row.edges, row.looked_at)), starts[1], top, _CELL)
+    board.picture(PIL.Image.fromarray(draw_edges(row.edges)), starts[1], top, _CELL)
     board.picture(_with_face(row), starts[2], top, _CELL)
     for start in starts[1:3]:
         board.arrow(start - _GAP, middle)
