@@ -14,8 +14,7 @@ from facepipe.embed.embedding import embed
 from facepipe.gallery.store import GalleryStore
 from facepipe.images.inputs import Source, is_one, read_inputs
 from facepipe.loading import Steps, load_steps
-from facepipe.match.matcher import Matcher
-from facepipe.match.matching import match
+from facepipe.match.matcher import Matcher, match
 from facepipe.predict.decision import predict
 from facepipe.types import Described, Detector, Embedder, Failed, Image, Policy, Recognized
 

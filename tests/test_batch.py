@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from facepipe.catalog.catalog import Catalog
 from facepipe.catalog.counts import Counts
-from facepipe.catalog.ordered import ordered_map
-from facepipe.catalog.scan import Scanned
+from facepipe.catalog.scan import Scanned, ordered_map
 from facepipe.catalog.sources import Source
 from facepipe.catalog.store import catalog_path
 from facepipe.errors import InputError, ModelError, OutputError

@@ -20,9 +20,9 @@ from typing import Any, Protocol
 
 from facepipe.catalog.counts import Counts, Show
 from facepipe.catalog.packing import pack, unpack
-from facepipe.catalog.reading import Reader
 from facepipe.catalog.scan import Scanned, ScanOptions, scan_stream
 from facepipe.catalog.sources import Source, as_sources, file_of
+from facepipe.catalog.store import Store
 from facepipe.embed.describer import Describer
 from facepipe.files.atomic import is_gone
 from facepipe.records import Record, dumps, readable, to_record
@@ -53,7 +53,7 @@ def key_of(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=True).encode()).hexdigest()[:32]
 
 
-class Catalog(Reader):
+class Catalog(Store):
     """What a batch knows of its photos: scanned once, decided whenever the gallery changed.
 
         with facepipe.Catalog("results.jsonl.catalog") as catalog:

@@ -8,16 +8,21 @@ release Python's lock while they work, so threads share one copy of the networks
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from facepipe.catalog.ordered import ordered_map
 from facepipe.catalog.sources import Source
 from facepipe.embed.describer import PHOTO_ERRORS, Describer, spoiled
 from facepipe.errors import InputError, ModelError
 from facepipe.images import content_hash, read_image_bytes
 from facepipe.images.memory import apart
 from facepipe.types import Described, Face, Failed, Image
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 #: Pixels in one chunk, for each of the photos that the describer wants at a time: several chunks are in memory.
 CHUNK_PIXELS = 250_000
@@ -176,3 +181,30 @@ def _each(describer: Describer, images: Sequence[Image]) -> list[Described | Fai
             return [spoiled(images[0].path, error)]
     middle = len(images) // 2
     return _each(describer, images[:middle]) + _each(describer, images[middle:])
+
+
+def ordered_map(
+    function: Callable[[_In], _Out],
+    items: Iterable[_In],
+    workers: int,
+    ahead: int,
+    initializer: Callable[[], object] | None = None,
+) -> Iterator[_Out]:
+    """Yield function(item) in the order of the items, computed on `workers` threads.
+
+    At most `workers + ahead` results exist that were not yielded: a slow consumer slows the producers down. The items are drawn
+    in the consumer's thread. An exception of the function is raised where its result would have been yielded. When the
+    consumer stops early, what has not begun is dropped.
+    """
+    pending: deque[Future[_Out]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="facepipe", initializer=initializer) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) >= workers + ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from facepipe.errors import ImageError, InputError
-from facepipe.images import IMAGE_SUFFIXES, find_images, is_output, max_pixels, natural_key, read_bytes
+from facepipe.images import IMAGE_SUFFIXES, find_images, is_output, max_bytes, natural_key, read_bytes
 from facepipe.text import printable
 
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -27,8 +27,6 @@ _ARCHIVE_ERRORS = (
     RuntimeError,
     NotImplementedError,
 )
-#: A file of more bytes for each allowed pixel holds no picture within the limit.
-_MAX_BYTES_PER_PIXEL = 8
 #: Stands between an archive and its member in a photo's name: photos.zip!2019/a.jpg
 MEMBER = "!"
 
@@ -201,7 +199,7 @@ def _tar_members(path: str) -> Iterator[Source]:
 def _loader(name: str, open_member: Callable[[], IO[bytes] | None]) -> Callable[[], bytes]:
     def load() -> bytes:
         """Unpack the member, never more bytes than a picture within the limit can have; InputError otherwise."""
-        limit = max(64 << 20, max_pixels() * _MAX_BYTES_PER_PIXEL)
+        limit = max_bytes()
         try:
             file = open_member()
             assert file is not None  # only links and folders of a tar have none

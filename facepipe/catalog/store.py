@@ -3,22 +3,67 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from facepipe.catalog.schema import NEWEST, prepare, version_of
+from facepipe.catalog.packing import unpack
 from facepipe.errors import InputError, OutputError, UsageError
+from facepipe.records import Record, dumps, readable
 from facepipe.text import printable
+from facepipe.types import Described, Failed
 
 SUFFIX = ".catalog"
+#: The version of the tables that is read and written; another one comes with a migration.
+VERSION = 1
+#: `state` may hold `finished`, the last pass that met all of its input; `facts`, what scan and decision depended on in the last pass,
+#: as JSON; `scrub`, when descriptions were deleted and the file was not written anew yet.
+_TABLES = f"""
+CREATE TABLE about (schema_version INTEGER NOT NULL, pass INTEGER NOT NULL);
+CREATE TABLE photo (
+    name BLOB PRIMARY KEY,       -- the source's name, as the bytes of a file name
+    stamp TEXT NOT NULL,         -- size and time when it was read; empty: nobody knows
+    content TEXT NOT NULL,       -- SHA-256 of its bytes, empty when they could not be read
+    scanned TEXT NOT NULL,       -- key of the scan, empty: it is to be scanned again
+    reason TEXT,                 -- why it cannot be used; NULL: it can
+    pass INTEGER NOT NULL,       -- the last pass over the input that met it
+    position INTEGER NOT NULL,   -- its place in that pass
+    vanished INTEGER NOT NULL,   -- 1: a later pass found it to be gone
+    decided TEXT NOT NULL,       -- key of the decision, empty: it is to be decided
+    record TEXT NOT NULL,        -- the result as one line of JSON, empty: there is none yet
+    known INTEGER NOT NULL,      -- faces in the record, by status
+    ambiguous INTEGER NOT NULL,
+    unknown INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE description (
+    content TEXT PRIMARY KEY,    -- SHA-256 of the photos' bytes
+    key TEXT NOT NULL,           -- of the scan
+    data BLOB NOT NULL           -- faces and vectors, see packing.py
+);
+CREATE TABLE thumbnail (
+    content TEXT NOT NULL,
+    number INTEGER NOT NULL,     -- of the face in the photo, from 0
+    jpeg BLOB NOT NULL,
+    PRIMARY KEY (content, number)
+) WITHOUT ROWID;
+CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX photo_content ON photo (content);
+CREATE INDEX photo_position ON photo (pass, position);
+INSERT INTO about VALUES ({VERSION}, 0);
+"""
 
 
 def catalog_path(out: Path) -> Path:
     """Return where the catalog of a batch's output lies: beside it."""
     return out.with_name(out.name + SUFFIX)
+
+
+_PRESENT = "pass >= ? AND NOT vanished"
+_RESULT = f"{_PRESENT} AND record != ''"
 
 
 @contextlib.contextmanager
@@ -54,7 +99,10 @@ def _begin_again(catalog: Path) -> str:
 
 
 class Store:
-    """An open catalog file: transactions, rows, one line for each thing that can go wrong."""
+    """An open catalog file, as those see it who only read: faces and vectors, results, failures."""
+
+    #: The photos that this pass met are in the catalog.
+    _pass: int
 
     def __init__(self, path: Path, *, write: bool) -> None:
         """Open the file; see `facepipe.catalog.catalog.Catalog`."""
@@ -75,10 +123,10 @@ class Store:
             self._db = sqlite3.connect(uri, uri=True, timeout=1.0, isolation_level=None)
         try:
             with _sqlite_errors(path):
-                version = self._open_to_write() if write else version_of(self._db)
-            if version != NEWEST:
+                version = self._open_to_write() if write else self._version()
+            if version != VERSION:
                 raise InputError(
-                    f"{printable(path)}: is not a catalog of this facepipe (schema {version}, it reads {NEWEST}); "
+                    f"{printable(path)}: is not a catalog of this facepipe (schema {version}, it reads {VERSION}); "
                     f"{_begin_again(path)}"
                 )
         except BaseException:
@@ -93,7 +141,18 @@ class Store:
         self._db.execute("PRAGMA synchronous=NORMAL")
         # What is deleted or replaced is overwritten: vectors of faces are personal data.
         self._db.execute("PRAGMA secure_delete=ON")
-        return prepare(self._db)
+        self._db.execute("BEGIN IMMEDIATE")
+        if not (version := self._version()):
+            for statement in _TABLES.split(";\n"):
+                self._db.execute(statement)
+        self._db.execute("COMMIT")
+        return version or VERSION
+
+    def _version(self) -> int:
+        """Return the version of the tables, 0 in an empty file."""
+        if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            return 0
+        return int(self._db.execute("SELECT schema_version FROM about").fetchone()[0])
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -129,6 +188,88 @@ class Store:
         with _sqlite_errors(self.path):
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    # ---- what is in it ----
+
+    @property
+    def model(self) -> str:
+        """Fingerprint of the embedder that made the vectors."""
+        return str(self._facts().get("model", ""))
+
+    def __len__(self) -> int:
+        """Return the number of photos that the last scan met."""
+        return int(self._first(f"SELECT count(*) FROM photo WHERE {_PRESENT}", self._pass)[0])  # type: ignore[index]
+
+    def photos(self) -> Iterator[Described | Failed]:
+        """Yield the photos that the last scan met, in the order of the input, without their pixels.
+
+        Errors: InputError when vectors were not kept, or are damaged.
+        """
+        model = self.model
+        query = f"""
+            SELECT name, reason, data FROM photo LEFT JOIN description USING (content) WHERE {_PRESENT} ORDER BY position"""
+        for name, reason, data in self._rows(query, self._pass):
+            path = os.fsdecode(name)
+            photo = Failed(path, reason) if reason is not None else unpack(data, path, model)
+            if photo is None:
+                why = "was scanned with --no-keep-embeddings" if data is None else "is damaged in it"
+                raise InputError(
+                    f"{printable(self.path)}: {printable(path)} {why}; run the batch again with --keep-embeddings"
+                )
+            yield photo
+
+    def records(self) -> Iterator[Record]:
+        """Yield the results in the order of the input, then those of photos that vanished since they were scanned, marked."""
+        return map(json.loads, self.lines())
+
+    def lines(self) -> Iterator[str]:
+        """Yield the records, each as one line of JSON."""
+        for (record,) in self._rows(f"SELECT record FROM photo WHERE {_RESULT} ORDER BY position", self._pass):
+            yield record
+        query = "SELECT record FROM photo WHERE vanished AND record != '' ORDER BY pass, position"
+        for (record,) in self._rows(query):
+            fields = json.loads(record)
+            fields["error"] = f"{fields['path']}: vanished: an earlier run found it, and it does not exist now"
+            yield dumps(fields)
+
+    def records_with_thumbnails(self) -> Iterator[tuple[Record, list[bytes]]]:
+        """Yield the records in the order of the input, each with the thumbnails of its faces, if they were kept."""
+        query = f"SELECT content, record FROM photo WHERE {_RESULT} ORDER BY position"
+        for content, record in self._rows(query, self._pass):
+            rows = self._rows("SELECT jpeg FROM thumbnail WHERE content = ? ORDER BY number", content)
+            yield json.loads(record), [jpeg for (jpeg,) in rows]
+
+    def failures(self) -> Iterator[tuple[str, str]]:
+        """Yield (path, reason) of the photos that cannot be used, in the order of the input."""
+        query = f"SELECT name, reason FROM photo WHERE {_PRESENT} AND reason IS NOT NULL ORDER BY position"
+        for name, reason in self._rows(query, self._pass):
+            yield readable(os.fsdecode(name)), readable(reason)
+
+    def decided(self, name: str) -> tuple[str, Record] | None:
+        """Return content and record of a photo that the pass met and that is decided."""
+        row = self._first(
+            f"SELECT content, record FROM photo WHERE name = ? AND {_RESULT}", os.fsencode(name), self._pass
+        )
+        return None if row is None else (row[0], json.loads(row[1]))
+
+    def earlier(self) -> int:
+        """Return how many photos the last whole pass met, and a run that was stopped since; vanished ones are not counted."""
+        query = "SELECT count(*) FROM photo WHERE NOT vanished AND stamp != '' AND pass >= ?"
+        return int(self._first(query, self._finished())[0])  # type: ignore[index]
+
+    def earlier_has(self, name: str) -> bool:
+        """Say whether the photo of this name is one of these, or of those that had vanished."""
+        query = "SELECT 1 FROM photo WHERE name = ? AND stamp != '' AND (vanished OR pass >= ?)"
+        return self._first(query, os.fsencode(name), self._finished()) is not None
+
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads(self._state("facts") or "{}")
+        return facts
+
+    def _finished(self) -> int:
+        return int(self._state("finished") or 0)
+
+    # ---- closing ----
 
     def close(self) -> None:
         """Close it; what was recorded stays."""

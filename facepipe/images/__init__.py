@@ -4,6 +4,7 @@ from facepipe.images.finding import IMAGE_SUFFIXES, OUTPUT_MARK, find_images, is
 from facepipe.images.reading import (
     DEFAULT_MAX_PIXELS,
     content_hash,
+    max_bytes,
     max_pixels,
     read_bytes,
     read_image,
@@ -19,6 +20,7 @@ __all__ = [
     "encode_image",
     "find_images",
     "is_output",
+    "max_bytes",
     "max_pixels",
     "natural_key",
     "read_bytes",

@@ -23,11 +23,8 @@ _HUGE = 4 << 20
 def room(shape: tuple[int, ...], dtype: type[_Scalar]) -> NDArray[_Scalar]:
     """Return an array of zeros, of at least one element, in memory of its own."""
     length = math.prod(shape) * np.dtype(dtype).itemsize
-    if hasattr(mmap, "MAP_PRIVATE"):
-        # Shared pages, Python's default, are slower to come by and never huge.
-        pages = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    else:
-        pages = mmap.mmap(-1, length)
+    # Shared pages, Python's default, are slower to come by and never huge.
+    pages = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if length >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel that was built without them: the advice is not supported
             pages.madvise(mmap.MADV_HUGEPAGE)

@@ -44,9 +44,6 @@ from facepipe.types import Image, UInt8
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
-#: A file of more bytes for each allowed pixel than this holds no picture within the limit (RGBA of 16 bits has 8).
-_MAX_BYTES_PER_PIXEL = 8
-
 #: Pillow's formats that are not read: EPS runs Ghostscript, WMF needs Windows, the others have no decoder.
 _REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
 
@@ -78,6 +75,11 @@ def max_pixels() -> int:
     return int(text)
 
 
+def max_bytes() -> int:
+    """Return the largest number of bytes of a file that can hold a picture within the limit: RGBA of 16 bits has 8 for a pixel."""
+    return max(64 << 20, max_pixels() * 8)
+
+
 def content_hash(data: bytes) -> str:
     """Return the SHA-256 of a file's bytes, 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
@@ -98,7 +100,7 @@ def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
     Never takes more memory than a picture within the pixel limit may need. Raises InputError when there is no such file,
     it is a pipe or a device (other than stdin), or may not be read, ImageError when it is empty or too large.
     """
-    limit = max(64 << 20, max_pixels() * _MAX_BYTES_PER_PIXEL)
+    limit = max_bytes()
     if not isinstance(source, (str, os.PathLike)):
         name = getattr(source, "name", None)
         name = name if isinstance(name, str) else "<stream>"
@@ -108,13 +110,13 @@ def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
         try:
             with open(name, "rb", opener=_open_at_once) as file:
                 info = os.fstat(file.fileno())
-                regular = stat.S_ISREG(info.st_mode)
-                if not regular and not _is_descriptor(name):
+                if stat.S_ISREG(info.st_mode):
+                    _require_few_bytes(name, info.st_size)
+                elif not _is_descriptor(name):
                     raise InputError(
                         f"{printable(name)}: is a pipe or a device, not a file; pipe it into `-`, or save it first"
                     )
-                data = file.read(limit + 1) if not regular or info.st_size <= limit else b""
-                too_large = regular and info.st_size > limit
+                data = file.read(limit + 1)
         except FileNotFoundError as error:
             raise InputError(f"{printable(name)}: no such file; check the path") from error
         except IsADirectoryError as error:
@@ -122,12 +124,9 @@ def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(f"{printable(name)}: cannot be read ({reason}); check its permissions") from error
-        if too_large:
-            raise ImageError(_too_many_bytes(name, limit))
     if not data:
         raise ImageError(f"{printable(name)}: is empty; copy the picture again")
-    if len(data) > limit:
-        raise ImageError(_too_many_bytes(name, limit))
+    _require_few_bytes(name, len(data))
     return name, data
 
 
@@ -141,8 +140,11 @@ def _open_at_once(name: str, flags: int) -> int:
     return os.open(name, flags if _is_descriptor(name) else flags | os.O_NONBLOCK)
 
 
-def _too_many_bytes(name: str, limit: int) -> str:
-    return f"{printable(name)}: has more than {limit:,} bytes; raise FACEPIPE_MAX_PIXELS if it really is a picture"
+def _require_few_bytes(name: str, count: int) -> None:
+    if count > (limit := max_bytes()):
+        raise ImageError(
+            f"{printable(name)}: has more than {limit:,} bytes; raise FACEPIPE_MAX_PIXELS if it really is a picture"
+        )
 
 
 def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> Image:
@@ -253,7 +255,8 @@ def _set_pillow() -> Callable[[], None]:
     filters: list[Any] = warnings.filters  # type: ignore[assignment]
     filters.insert(0, _PILLOW_WARNINGS)
     logger.addHandler(handler)
-    printers = _silence_libtiff()
+    # libtiff prints nothing; what printed before, and how to set it again.
+    printers = [(set_printer, set_printer(None)) for set_printer in _libtiff_setters()]
 
     def put_back() -> None:
         PIL.Image.MAX_IMAGE_PIXELS = most
@@ -268,11 +271,6 @@ def _set_pillow() -> Callable[[], None]:
 
 #: The context in which a picture is decoded.
 _pillow = Borrowed(_set_pillow)
-
-
-def _silence_libtiff() -> list[tuple[Callable[[int | None], int | None], int | None]]:
-    """Let libtiff print nothing; return what printed before, and how to set it again."""
-    return [(function, function(None)) for function in _libtiff_setters()]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Who in the gallery is most similar to a face."""
+"""Step 3: who in the gallery is most similar to each face."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from facepipe.errors import GalleryModelError
 from facepipe.match.exact import ExactIndex
-from facepipe.types import Candidate, Embeddings, Float32, Index, Int64
+from facepipe.types import Candidate, Described, Embeddings, Float32, Index, Int64, Matched, Policy
 
 #: People whom the index proposes beyond those asked for: its similarities are rounded otherwise than the ones that decide.
 _SPARE = 2
@@ -126,6 +126,21 @@ class Matcher:
         if len(rows) < 2:
             return int(self._face_ids[rows[0]]) if len(rows) else None
         return int(self._face_ids[rows[np.argmax(inner_products(self._vectors[rows], vector))]])
+
+
+def match(matcher: Matcher, photos: Sequence[Described], policy: Policy) -> list[Matched]:
+    """Find the people who are most similar to each face; the faces of all photos are searched together.
+
+    Errors: GalleryModelError when the embeddings come from another network than the gallery's.
+    """
+    if not photos:
+        return []
+    # One more candidate than is shown: the margin needs a rival, and an assignment needs somebody to fall back on.
+    crowd = max(len(photo.faces) for photo in photos) if policy.exclusive else 1
+    vectors = np.concatenate([photo.embeddings.vectors for photo in photos])
+    found = matcher.search(Embeddings(vectors, photos[0].embeddings.fingerprint), max(policy.top_k, crowd) + 1)
+    candidates = iter(found)
+    return [Matched(photo, tuple(next(candidates) for _ in photo.faces)) for photo in photos]
 
 
 def inner_products(first: Float32, second: Float32) -> Float32:
