@@ -231,8 +231,8 @@ def load_detector(device: str = "auto", options: DetectOptions | None = None, *,
         from facepipe.models.opencv_cascade import OpenCvCascade
 
         return MtcnnDetector(OpenCvCascade(), options)
-    from facepipe.models.cascade import load_cascade
     from facepipe.models.devices import resolve_device
+    from facepipe.models.networks import load_cascade
 
     return MtcnnDetector(load_cascade(resolve_device(device)), options)
 

@@ -22,7 +22,7 @@ from facepipe.cli import process
 from facepipe.detect.boxes import iou
 from facepipe.detect.detector import DetectOptions, MtcnnDetector
 from facepipe.images import read_image, write_image
-from facepipe.models.cascade import load_cascade
+from facepipe.models.networks import load_cascade
 from facepipe.types import Float32, Image, UInt8
 from scripts.bench_batch import photos
 from scripts.benchlib import import_facenet_pytorch, machine

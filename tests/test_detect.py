@@ -11,8 +11,9 @@ import torch
 from facepipe.detect.boxes import iou
 from facepipe.detect.detector import DetectOptions, MtcnnDetector
 from facepipe.images import read_image
+from facepipe.models.cascade import CascadeNetworks, CropName
 from facepipe.models.mtcnn import TorchCascade
-from facepipe.types import Image
+from facepipe.types import Float32, Image, Int64
 
 pytestmark = pytest.mark.models
 
@@ -118,22 +119,19 @@ def test_a_face_cut_by_the_border_has_its_landmarks_where_the_whole_face_has_the
 
 
 def test_what_looks_like_a_face_only_once_is_dropped(networks: TorchCascade, astronaut: Image) -> None:
-    class Moody:
-        """Networks that are convinced by a crop once, and never again."""
-
-        mixes_sizes = True
-        batch_pixels = networks.batch_pixels
-        propose = networks.propose
-        refine = networks.refine
-        finish_roughly = networks.finish_roughly
+    class Moody(CascadeNetworks):
+        """Networks of which the third is convinced by a crop once, and never again."""
 
         def __init__(self) -> None:
             self.looks = 0
 
-        def finish(self, crops: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            self.looks += 1
-            scores, offsets, points = networks.finish(crops, least)
-            return (scores if self.looks == 1 else scores * 0), offsets, points
+        def propose(self, pictures: Float32, places: Int64 | None) -> tuple[Float32, Float32]:
+            return networks.propose(pictures, places)
+
+        def over_crops(self, name: CropName, crops: Float32, least: float | None) -> tuple[Float32, Float32]:
+            self.looks += name == "onet"
+            scores, out = networks.over_crops(name, crops, least)
+            return (scores if self.looks < 2 else scores * 0), out
 
     assert MtcnnDetector(networks, DetectOptions(second_look=False)).find([astronaut])[0]
     assert MtcnnDetector(Moody()).find([astronaut]) == [()]

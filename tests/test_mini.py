@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from facepipe.embed.embedder import NetworkEmbedder, build_embedder, load_embedder
+from facepipe.embed.embedder import NetworkEmbedder, load_embedder
 from facepipe.embed.embedding import embed
 from facepipe.errors import DeviceError, ModelError
 from facepipe.models.devices import resolve_device
 from facepipe.models.engines import TorchEngine
 from facepipe.models.mini import build
+from facepipe.models.networks import load_engine
 from facepipe.models.registry import get_record, read_weights
 from facepipe.types import Detected, Embedder, Embeddings, Face, Image, Quality, UInt8
 
@@ -76,9 +77,11 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     from safetensors.torch import save
 
     with pytest.raises(ModelError, match="do not fit"):
-        build_embedder(get_record("mini"), [save({"stem.weight": torch.zeros(1)})], "cpu")
+        NetworkEmbedder(
+            get_record("mini"), load_engine(get_record("mini"), save({"stem.weight": torch.zeros(1)}), "cpu")
+        )
     with pytest.raises(ModelError, match="do not fit"):
-        build_embedder(get_record("mini"), [b"no safetensors"], "cpu")
+        NetworkEmbedder(get_record("mini"), load_engine(get_record("mini"), b"no safetensors", "cpu"))
 
 
 class Constant:

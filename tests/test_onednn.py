@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from facepipe.models.cascade import load_cascade
 from facepipe.models.mtcnn import TorchCascade
+from facepipe.models.networks import load_cascade
 from facepipe.models.onednn import ROUGHNESS, OneDnnCascade, available
 from facepipe.types import Float32, Image
 

@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from facepipe.embed.alignment import TEMPLATES
-from facepipe.embed.embedder import build_embedder, load_embedder
+from facepipe.embed.embedder import NetworkEmbedder, load_embedder
 from facepipe.errors import DeviceError, ModelError
 from facepipe.models import inception
+from facepipe.models.networks import load_engine
 from facepipe.models.onnx_engine import OnnxEngine
 from facepipe.models.registry import (
     PINNED,
@@ -165,7 +166,7 @@ def test_fingerprints_tell_networks_and_preprocessing_apart() -> None:
     variants = [
         mini,
         replace(mini, name="other"),
-        replace(mini, template="dlib150"),
+        replace(mini, template="margin160"),
         replace(mini, std=(127.5, 127.5, 127.5)),
         replace(mini, colour="bgr"),
         replace(mini, files=(replace(mini.files[0], sha256="0" * 64),)),
@@ -254,7 +255,7 @@ def test_facenet_weights_compute_what_facenet_computes() -> None:
     x = torch.randn(2, 3, 160, 160)
     with torch.inference_mode():
         assert (torch.nn.functional.normalize(ours(x)) - theirs(x)).abs().max() < 1e-6
-    embedder = build_embedder(get_record("vggface2"), [data], "cpu")
+    embedder = NetworkEmbedder(get_record("vggface2"), load_engine(get_record("vggface2"), data, "cpu"))
     assert embedder.embed(np.zeros((1, 160, 160, 3), np.uint8)).vectors.shape == (1, 512)
 
 
@@ -291,8 +292,12 @@ def test_an_onnx_network_embeds_in_both_colour_orders(batch: int | str) -> None:
     )
     chips = np.zeros((3, 112, 112, 3), np.uint8)
     chips[..., 0] = 200  # red
-    rgb = build_embedder(base, [data], "cpu").embed(chips).vectors
-    bgr = build_embedder(replace(base, colour="bgr"), [data], "cpu").embed(chips).vectors
+    rgb = NetworkEmbedder(base, load_engine(base, data, "cpu")).embed(chips).vectors
+    bgr = (
+        NetworkEmbedder(replace(base, colour="bgr"), load_engine(replace(base, colour="bgr"), data, "cpu"))
+        .embed(chips)
+        .vectors
+    )
     assert rgb[0, :3] == pytest.approx([200 / np.hypot(200, 100), 0, 0], abs=1e-6)
     assert bgr[0, :3] == pytest.approx([0, 0, 200 / np.hypot(200, 100)], abs=1e-6)
     assert len(rgb) == 3

@@ -96,9 +96,9 @@ def _hardware() -> dict[str, Any]:
 def _auto() -> dict[str, str]:
     """Say what `--device auto` would use for each step."""
     from facepipe.match.cuda import CUDA_PEOPLE
-    from facepipe.models.cascade import load_cascade
     from facepipe.models.devices import network_dtype, resolve_device
     from facepipe.models.mtcnn import TorchCascade
+    from facepipe.models.networks import load_cascade
 
     device = resolve_device("auto")
     cascade = load_cascade(device)

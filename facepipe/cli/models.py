@@ -169,12 +169,14 @@ def pull(name: str, source: str | None, accept_licence: bool, accept_sha256: str
     record = get_record(name)
     if record.licence.consent and not accept_licence:
         _ask_for_consent(record)
-    progress = _Bar(name) if sys.stderr.isatty() and not quiet else None
+    bar = _Bar(name) if sys.stderr.isatty() and not quiet else None
     try:
-        place = fetch(record, source, confirm=_confirmation(record, accept_sha256), progress=progress)
+        place = fetch(
+            record, source, confirm=_confirmation(record, accept_sha256), progress=bar.advance if bar else None
+        )
     finally:
-        if progress is not None:
-            progress.close()
+        if bar is not None:
+            bar.close()
     echo(str(place))
 
 
@@ -209,7 +211,7 @@ def _confirmation(record: ModelRecord, accepted: str | None) -> Callable[[str], 
 
 
 class _Bar:
-    """A progress bar on stderr for a download (serves `pull.Progress`)."""
+    """A progress bar on stderr for a download."""
 
     def __init__(self, name: str) -> None:
         from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
@@ -277,7 +279,7 @@ def _three(text: str, option: str) -> tuple[float, float, float]:
 @click.option(
     "--template",
     metavar="TEMPLATE",
-    help="How faces are aligned: arcface112, dlib150, margin160. Needed for ONNX; a .safetensors file has arcface112.",
+    help="How faces are aligned: arcface112, margin160. Needed for ONNX; a .safetensors file has arcface112.",
 )
 @click.option("--mean", default="127.5", show_default=True, help="Subtracted from each pixel; one number or R,G,B.")
 @click.option("--std", help="What the result is divided by; one number or R,G,B. [default: 127.5; .safetensors: 128]")
@@ -315,7 +317,7 @@ def add(
     trained_here = file.suffix == ".safetensors"
     template = template or ("arcface112" if trained_here else None)
     if template is None:
-        raise UsageError(f"{file}: name its alignment with --template (arcface112, dlib150, margin160)")
+        raise UsageError(f"{file}: name its alignment with --template (arcface112, margin160)")
     std = std or ("128" if trained_here else "127.5")
     divisor = _three(std, "--std")
     if 0.0 in divisor:

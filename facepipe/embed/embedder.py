@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from facepipe.errors import ModelError
@@ -19,37 +17,16 @@ class NetworkEmbedder:
     def __init__(self, record: ModelRecord, engine: Engine) -> None:
         if record.template is None or record.dim is None or record.input is None:
             raise ModelError(f"model {record.name!r}: an embedder's record needs template, input and dim")
-        self._record = record
         self._engine = engine
-        self._template = record.template
-        self._dim = record.dim
         self._size = record.input
-        self._fingerprint = record.fingerprint
+        self.name, self.template, self.dim = record.name, record.template, record.dim
+        #: The same on every device, in every number format and by every engine.
+        self.fingerprint = record.fingerprint
         # The network sees channels in its own order; mean and std are recorded in that order.
         self._channels = slice(None) if record.colour == "rgb" else slice(None, None, -1)
         self._mean = np.asarray(record.mean, np.float32)
         self._factor = np.float32(1) / np.asarray(record.std, np.float32)
         self._centre = None if record.centre is None else np.asarray(record.centre, np.float32)
-
-    @property
-    def name(self) -> str:
-        """Name of the record."""
-        return self._record.name
-
-    @property
-    def fingerprint(self) -> str:
-        """The record's fingerprint; the same on every device, in every number format and by every engine."""
-        return self._fingerprint
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return self._dim
-
-    @property
-    def template(self) -> str:
-        """Template of the chips."""
-        return self._template
 
     def embed(self, chips: UInt8) -> Embeddings:
         """Embed chips, uint8 RGB (n, size, size, 3).
@@ -61,17 +38,17 @@ class NetworkEmbedder:
             raise ValueError(
                 f"chips: expected uint8 (n, {self._size}, {self._size}, 3), got {chips.dtype} {chips.shape}"
             )
-        vectors = np.empty((len(chips), self._dim), np.float32)
+        vectors = np.empty((len(chips), self.dim), np.float32)
         for start in range(0, len(chips), self._engine.batch):
             batch = chips[start : start + self._engine.batch, :, :, self._channels]
             x = (batch.astype(np.float32) - self._mean) * self._factor
             vectors[start : start + len(batch)] = self._unit(self._engine.run(x.transpose(0, 3, 1, 2))[0], len(batch))
-        return Embeddings(vectors, self._fingerprint)
+        return Embeddings(vectors, self.fingerprint)
 
     def _unit(self, out: Float32, n: int) -> Float32:
         """Check what the network gave, centre it, and scale it to unit length."""
-        if out.shape != (n, self._dim):
-            raise ModelError(f"model {self.name!r}: expected an output of shape {(n, self._dim)}, got {out.shape}")
+        if out.shape != (n, self.dim):
+            raise ModelError(f"model {self.name!r}: expected an output of shape {(n, self.dim)}, got {out.shape}")
         if self._centre is not None:
             out = out - self._centre
         norms = np.linalg.norm(out, axis=1, keepdims=True)
@@ -91,14 +68,4 @@ def load_embedder(name: str = "mini", device: str = "auto", *, quick: bool = Fal
     record = get_record(name)
     if record.kind != "embedder":
         raise ModelError(f"model {name!r} is a {record.kind}, not an embedder; see `facepipe models list`")
-    return build_embedder(record, read_weights(record), device, quick=quick)
-
-
-def build_embedder(
-    record: ModelRecord, contents: Sequence[bytes], device: str, *, quick: bool = False
-) -> NetworkEmbedder:
-    """Build the embedder of a record from the checked contents of its files; see `load_embedder`.
-
-    Errors: ModelError when the files do not fit the definition, DeviceError when the device is not there.
-    """
-    return NetworkEmbedder(record, load_engine(record, contents[0], device, quick=quick))
+    return NetworkEmbedder(record, load_engine(record, read_weights(record)[0], device, quick=quick))

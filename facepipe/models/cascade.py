@@ -1,17 +1,14 @@
-"""MTCNN's three networks as functions of arrays, whatever runs them, and which form is the fastest on a device."""
+"""MTCNN's three networks as functions of arrays, whatever runs them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.types import Float32
-
-if TYPE_CHECKING:
-    import torch
 
 #: Pixels of pyramid in one pass of PNet on a CPU: the activations stay in the cache of a core.
 CPU_PIXELS = 150_000
@@ -91,14 +88,3 @@ def split_logits(out: Float32) -> tuple[Float32, Float32]:
     """Turn the two logits in front of a crop network's outputs (n, 2 + k) into a probability (n,): the softmax of the second."""
     against = np.minimum(out[:, 0] - out[:, 1], np.float32(80))  # beyond that, exp overflows
     return (1.0 / (1.0 + np.exp(against))).astype(np.float32), out[:, 2:]
-
-
-def load_cascade(device: torch.device) -> CascadeNetworks:
-    """Return the networks in the form that is fastest on a device; all forms give the same answers.
-
-    Errors: ModelError when the weights are missing or not the recorded ones.
-    """
-    from facepipe.models.mtcnn import TorchCascade
-    from facepipe.models.onednn import OneDnnCascade, available
-
-    return OneDnnCascade() if device.type == "cpu" and available() else TorchCascade(device)

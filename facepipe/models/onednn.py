@@ -32,10 +32,14 @@ class _CropNetwork:
 
     def __init__(self, network: CropNet, dtype: torch.dtype) -> None:
         self._dtype = dtype
-        self._layers = [
-            (*(values.detach().to_mkldnn(dtype) for values in (conv.weight, conv.bias, act.weight)), pool)
-            for conv, act, pool in network.layers
-        ]
+        self._layers = []
+        for conv, act, pool in network.layers:
+            weight, bias, slope = (
+                values.detach().to_mkldnn(dtype)
+                for values in (conv.weight, conv.bias, act.weight)
+                if values is not None
+            )
+            self._layers.append((weight, bias, slope, pool))
         dense, act, outputs = network.head
         # The weights were trained on (w, h, c) order; reordered once here instead of the activations every time.
         weight = dense.weight.detach().view(dense.out_features, 3, 3, -1).permute(0, 3, 2, 1)

@@ -6,7 +6,6 @@ Writing them takes milliseconds, so no converted file is ever kept, and none can
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,12 +52,10 @@ def _tensor(field: int, name: str, values: Float32) -> _Pieces:
     return _message(field, *dims, _number(2, _FLOAT), _text(8, name), _message(9, [raw]))
 
 
-def _attribute(field: int, name: str, value: int | float | Sequence[int]) -> _Pieces:
+def _attribute(field: int, name: str, value: int | Sequence[int]) -> _Pieces:
     """AttributeProto: name, one value, and the kind of value."""
     if isinstance(value, int):
         return _message(field, _text(1, name), _number(3, value), _number(20, 2))
-    if isinstance(value, float):
-        return _message(field, _text(1, name), [_varint(2 << 3 | 5) + struct.pack("<f", value)], _number(20, 1))
     return _message(field, _text(1, name), *(_number(8, v) for v in value), _number(20, 7))
 
 
@@ -88,7 +85,7 @@ class OnnxWriter:
         self._weights.append(_tensor(5, name, values.astype(np.float32)))
         return name
 
-    def node(self, operator: str, *inputs: str, **attributes: int | float | Sequence[int]) -> str:
+    def node(self, operator: str, *inputs: str, **attributes: int | Sequence[int]) -> str:
         """Add one operator with one output and return the output's name."""
         out = self._name()
         names = [_text(1, name) for name in inputs]

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from facepipe.errors import ModelError, UsageError
@@ -24,12 +23,8 @@ TIMEOUT = (10.0, 60.0)
 _CHUNK = 1 << 16
 
 
-class Progress(Protocol):
-    """Told how far a download is."""
-
-    def advance(self, count: int, total: int) -> None:
-        """`count` more bytes of `total` have arrived; total is 0 when the server does not say."""
-        ...
+#: Told how many more bytes have arrived, and of how many in all: 0 when the server does not say.
+Progress = Callable[[int, int], object]
 
 
 def pull(
@@ -54,9 +49,15 @@ def pull(
     if place.is_file() and expected is not None and _sha256_of(place) == expected:
         return place
     with arriving(place) as (handle, part):
-        _fetch(record, file, source, handle, progress)
-        handle.flush()
-        actual = _sha256_of(part)
+        digest, left = hashlib.sha256(), file.size or MAX_BYTES
+        address, chunks = _open(record, file, source, progress)
+        for chunk in chunks:
+            left -= len(chunk)
+            if left < 0:
+                raise ModelError(f"{address} sends more bytes than the recorded file has; nothing was kept")
+            handle.write(chunk)
+            digest.update(chunk)
+        actual = digest.hexdigest()
         if expected is None:
             if not confirm(actual):
                 raise ModelError(f"model {record.name!r}: its hash {actual} was not confirmed; nothing was kept")
@@ -71,47 +72,32 @@ def pull(
     return place
 
 
-class _Limited:
-    """A file that takes at most `limit` bytes."""
-
-    def __init__(self, handle: BinaryIO, limit: int, name: str) -> None:
-        self._handle = handle
-        self._left = limit
-        self._name = name
-
-    def write(self, data: bytes) -> int:
-        self._left -= len(data)
-        if self._left < 0:
-            raise ModelError(f"{self._name} sends more bytes than the recorded file has; nothing was kept")
-        return self._handle.write(data)
-
-
-def _fetch(
-    record: ModelRecord, file: ModelFile, source: str | None, handle: BinaryIO, progress: Progress | None
-) -> None:
-    """Write the file's bytes to `handle` from where they are to be had."""
+def _open(
+    record: ModelRecord, file: ModelFile, source: str | None, progress: Progress | None
+) -> tuple[str, Iterator[bytes]]:
+    """Return where the file is to be had, and its bytes piece by piece."""
     address = source or file.url
     if address is None:
         raise ModelError(f"model {record.name!r}: no address is recorded; give --from FILE or URL")
     scheme = urlsplit(address).scheme.lower()
-    limit = file.size or MAX_BYTES
     if scheme in {"http", "https"}:
         url = address + file.file if address.endswith("/") else address
-        _download(url, _Limited(handle, limit, url), progress)
-        return
+        return url, _download(url, progress)
     path = Path(unquote(urlsplit(address).path)) if scheme == "file" else Path(address)
-    if path.is_dir():
-        path = path / file.file
-    limited = _Limited(handle, limit, str(path))
+    path = path / file.file if path.is_dir() else path
+    return str(path), _copy(path)
+
+
+def _copy(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as reader:
             while chunk := reader.read(_CHUNK):
-                limited.write(chunk)
+                yield chunk
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _download(url: str, sink: _Limited, progress: Progress | None) -> None:
+def _download(url: str, progress: Progress | None) -> Iterator[bytes]:
     """Download over HTTP(S); every failure becomes one line that says what to do."""
     if os.environ.get("FACEPIPE_OFFLINE", "") not in {"", "0"}:
         raise ModelError(f"FACEPIPE_OFFLINE is set: {url} is not opened; give --from FILE")
@@ -123,9 +109,9 @@ def _download(url: str, sink: _Limited, progress: Progress | None) -> None:
             response.raise_for_status()
             total = int(response.headers.get("Content-Length", 0))
             for chunk in response.iter_content(_CHUNK):
-                sink.write(chunk)
+                yield chunk
                 if progress is not None:
-                    progress.advance(len(chunk), total)
+                    progress(len(chunk), total)
     except (requests.RequestException, ValueError) as error:
         raise ModelError(
             f"{url} cannot be downloaded ({' '.join(str(error).split())[:200]}); nothing was kept; "
