@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from facepipe.match.exact import no_hits
 from facepipe.types import Float32, Int64
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ class TorchIndex:
         """See `Index.search`; of people who are equally similar the one with the lower row comes first."""
         from facepipe.models.transfer import in_parts
 
-        scores = np.full((len(vectors), k), -1.0, np.float32)
-        rows = np.full((len(vectors), k), -1, np.int64)
+        scores, rows = no_hits(len(vectors), k)
         found = min(k, len(self._templates))
         if found and len(vectors):
             parts = in_parts(lambda start, stop: self._best(vectors[start:stop], found), len(vectors), _PROBES)

@@ -32,37 +32,38 @@ class Conv(nn.Module):
         return relu(self.bn(self.conv(x)))
 
 
-class Residual(nn.Module):
-    """Branches side by side, joined by a 1x1 convolution, scaled and added to the input."""
+class Branches(nn.Module):
+    """Branches side by side over the same input; their channels are stacked."""
 
-    def __init__(self, branches: list[nn.Module], joined: int, channels: int, scale: float, last: bool = False) -> None:
+    def __init__(self, branches: list[nn.Module]) -> None:
         super().__init__()
         for i, branch in enumerate(branches):
             self.add_module(f"branch{i}", branch)
         self._count = len(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, c, h, w) to (n, c', h', w')."""
+        return torch.cat([self.get_submodule(f"branch{i}")(x) for i in range(self._count)], 1)
+
+
+class Residual(Branches):
+    """Branches joined by a 1x1 convolution, scaled and added to the input."""
+
+    def __init__(self, branches: list[nn.Module], joined: int, channels: int, scale: float, last: bool = False) -> None:
+        super().__init__(branches)
         self.conv2d = nn.Conv2d(joined, channels, 1)
         self.scale = scale
         self.last = last
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape (n, channels, h, w)."""
-        parts = [self.get_submodule(f"branch{i}")(x) for i in range(self._count)]
-        out: Tensor = self.conv2d(torch.cat(parts, 1)) * self.scale + x
+        out: Tensor = self.conv2d(super().forward(x)) * self.scale + x
         return out if self.last else relu(out)
 
 
-class Reduction(nn.Module):
-    """Branches side by side that each halve the picture, and a 3x3 maximum; their channels are stacked."""
-
-    def __init__(self, branches: list[nn.Module]) -> None:
-        super().__init__()
-        for i, branch in enumerate([*branches, nn.MaxPool2d(3, stride=2)]):
-            self.add_module(f"branch{i}", branch)
-        self._count = len(branches) + 1
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n, c, h, w) to (n, c', (h - 1) / 2, (w - 1) / 2)."""
-        return torch.cat([self.get_submodule(f"branch{i}")(x) for i in range(self._count)], 1)
+def _reduction(*branches: nn.Module) -> Branches:
+    """Branches that each halve the picture, and a 3x3 maximum."""
+    return Branches([*branches, nn.MaxPool2d(3, stride=2)])
 
 
 def _block35() -> Residual:
@@ -105,19 +106,15 @@ class InceptionResnetV1(nn.Module):
         self.conv2d_4a = Conv(80, 192, 3)
         self.conv2d_4b = Conv(192, 256, 3, stride=2)
         self.repeat_1 = nn.Sequential(*[_block35() for _ in range(5)])
-        self.mixed_6a = Reduction(
-            [
-                Conv(256, 384, 3, stride=2),
-                nn.Sequential(Conv(256, 192, 1), Conv(192, 192, 3, padding=1), Conv(192, 256, 3, stride=2)),
-            ]
+        self.mixed_6a = _reduction(
+            Conv(256, 384, 3, stride=2),
+            nn.Sequential(Conv(256, 192, 1), Conv(192, 192, 3, padding=1), Conv(192, 256, 3, stride=2)),
         )
         self.repeat_2 = nn.Sequential(*[_block17() for _ in range(10)])
-        self.mixed_7a = Reduction(
-            [
-                nn.Sequential(Conv(896, 256, 1), Conv(256, 384, 3, stride=2)),
-                nn.Sequential(Conv(896, 256, 1), Conv(256, 256, 3, stride=2)),
-                nn.Sequential(Conv(896, 256, 1), Conv(256, 256, 3, padding=1), Conv(256, 256, 3, stride=2)),
-            ]
+        self.mixed_7a = _reduction(
+            nn.Sequential(Conv(896, 256, 1), Conv(256, 384, 3, stride=2)),
+            nn.Sequential(Conv(896, 256, 1), Conv(256, 256, 3, stride=2)),
+            nn.Sequential(Conv(896, 256, 1), Conv(256, 256, 3, padding=1), Conv(256, 256, 3, stride=2)),
         )
         self.repeat_3 = nn.Sequential(*[_block8(0.20) for _ in range(5)])
         self.block8 = _block8(1.0, last=True)
