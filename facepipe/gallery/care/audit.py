@@ -88,8 +88,7 @@ def audit(snapshot: GallerySnapshot, threshold: float, index: Index | None = Non
     search = index or ExactIndex(snapshot.templates)
     people, faces = len(snapshot.persons), len(snapshot.vectors)
     counts = np.bincount(snapshot.owners, minlength=people)
-    own = _own_similarity(snapshot, counts)
-    other, rival = _nearest_others(snapshot, search)
+    own, other, rival = _compare(snapshot, search, counts)
     alone = counts[snapshot.owners] == 1
     # Somebody with one photo can only be in doubt because of somebody else.
     doubt = np.where(alone, other - threshold, np.maximum(other, threshold) - own)
@@ -124,15 +123,14 @@ def audit(snapshot: GallerySnapshot, threshold: float, index: Index | None = Non
     )
 
 
-def _own_similarity(snapshot: GallerySnapshot, counts: Int64) -> Float32:
-    """Return each face's cosine with the mean of its person's other faces, float32 (n,); -1 without others."""
-    order = np.argsort(snapshot.owners, kind="stable")
-    own = np.full(len(order), -1.0, np.float32)
-    if not len(order):
-        return own
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    sums = np.add.reduceat(snapshot.vectors[order], starts, axis=0)
-    for start in range(0, len(order), _BLOCK):
+def _compare(snapshot: GallerySnapshot, search: Index, counts: Int64) -> tuple[Float32, Float32, Int64]:
+    """Return each face's cosine with the mean of its person's other faces and with the most similar other person, and
+    that person's row; cosines are -1, the row is -1, where there is nobody."""
+    own, other = (np.full(len(snapshot.vectors), -1.0, np.float32) for _ in range(2))
+    rival = np.full(len(snapshot.vectors), -1, np.int64)
+    sums = np.zeros(snapshot.templates.shape, np.float32)
+    np.add.at(sums, snapshot.owners, snapshot.vectors)
+    for start in range(0, len(own), _BLOCK):
         rows = slice(start, start + _BLOCK)
         vectors, owners = snapshot.vectors[rows], snapshot.owners[rows]
         others = sums[owners] - vectors
@@ -140,21 +138,12 @@ def _own_similarity(snapshot: GallerySnapshot, counts: Int64) -> Float32:
         usable = (counts[owners] > 1) & (norms > 1e-6)
         cosines = (others * vectors).sum(axis=1) / np.where(usable, norms, 1.0)
         own[rows] = np.where(usable, cosines, -1.0)
-    return own
-
-
-def _nearest_others(snapshot: GallerySnapshot, search: Index) -> tuple[Float32, Int64]:
-    """Return each face's cosine with the most similar other person and that person's row, -1 where there is nobody."""
-    other = np.full(len(snapshot.vectors), -1.0, np.float32)
-    rival = np.full(len(snapshot.vectors), -1, np.int64)
-    for start in range(0, len(snapshot.vectors), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        scores, found = search.search(snapshot.vectors[rows], 2)
+        scores, found = search.search(vectors, 2)
         # Of the best two people one may be the own one.
-        pick = (found[:, 0] == snapshot.owners[rows]).astype(np.int64)
-        line = np.arange(len(pick))
-        other[rows], rival[rows] = scores[line, pick], found[line, pick]
-    return other, rival
+        pick = (found[:, 0] == owners).astype(np.int64)[:, None]
+        other[rows] = np.take_along_axis(scores, pick, axis=1)[:, 0]
+        rival[rows] = np.take_along_axis(found, pick, axis=1)[:, 0]
+    return own, other, rival
 
 
 def _alike(snapshot: GallerySnapshot, search: Index, threshold: float, neighbours: int = 6) -> tuple[Alike, ...]:

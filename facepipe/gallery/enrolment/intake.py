@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -67,86 +67,78 @@ def collect_photos(roots: Sequence[Path], name: str | None) -> tuple[list[Photo]
     be read, or whose name cannot be a person's, stops nothing. UsageError for a photo without a name, InputError when
     there is nothing to enrol or a CSV file is not as it should be.
     """
-    intake = _Intake()
     given = None if name is None else new_name(name)
-    for root in roots:
-        if given is not None:
-            intake.search(root, given)
-        elif root.is_dir():
-            intake.folder(root)
-        elif root.suffix.lower() == ".csv":
-            intake.table(root)
-        elif not os.path.lexists(root):
-            intake.leave_out(root, EnrollStatus.UNREADABLE, "no such file or folder; check the path")
-        else:
-            raise UsageError(f"{root}: whose face is this? Give --name NAME, or a folder named like the person")
-    if not intake.photos and len(intake.astray) == 1:
-        raise InputError(f"{intake.astray[0].path}: {intake.astray[0].reason}")
-    if not intake.photos and not intake.astray:
+    found = [item for root in roots for item in (_given(root) if given is None else _search(root, given))]
+    photos = [item for item in found if isinstance(item, Photo)]
+    astray = [item for item in found if isinstance(item, EnrollOutcome)]
+    if not photos and len(astray) == 1:
+        raise InputError(f"{astray[0].path}: {astray[0].reason}")
+    if not found:
         raise InputError(f"{', '.join(map(str, roots))}: no photos found; expected PERSON/*.jpg, or --name and photos")
-    return intake.photos, intake.astray
+    return photos, astray
 
 
-class _Intake:
-    """What was found so far."""
+def _given(root: Path) -> Iterator[Photo | EnrollOutcome]:
+    """Yield what a place holds that says itself whose photos they are."""
+    if root.is_dir():
+        yield from _folder(root)
+    elif root.suffix.lower() == ".csv":
+        yield from _table(root)
+    elif not os.path.lexists(root):
+        yield EnrollOutcome(str(root), "", EnrollStatus.UNREADABLE, "no such file or folder; check the path")
+    else:
+        raise UsageError(f"{root}: whose face is this? Give --name NAME, or a folder named like the person")
 
-    def __init__(self) -> None:
-        self.photos: list[Photo] = []
-        self.astray: list[EnrollOutcome] = []
 
-    def leave_out(self, path: Path, status: EnrollStatus, reason: str, person: str = "") -> None:
-        """Note what will not be enrolled."""
-        self.astray.append(EnrollOutcome(str(path), person, status, reason))
+def _search(place: Path, person: str) -> Iterator[Photo | EnrollOutcome]:
+    """Yield all photos of a file or folder as this person's."""
+    failed: list[InputError] = []
+    yield from (Photo(path, person) for path in find_images([place], on_error=failed.append))
+    for error in failed:
+        path, _, reason = str(error).partition(": ")
+        yield EnrollOutcome(path, person, EnrollStatus.UNREADABLE, reason)
 
-    def search(self, place: Path, person: str) -> None:
-        """Take all photos of a file or folder for this person."""
 
-        def failed(error: InputError) -> None:
-            path, _, reason = str(error).partition(": ")
-            self.leave_out(Path(path), EnrollStatus.UNREADABLE, reason, person)
+def _named(place: Path, name: str) -> Iterator[Photo | EnrollOutcome]:
+    """Yield all photos of a folder that is named like its person."""
+    try:
+        person = new_name(name)
+    except UsageError as error:
+        yield EnrollOutcome(str(place), "", EnrollStatus.NO_NAME, f"{error}: rename the folder")
+    else:
+        yield from _search(place, person)
 
-        self.photos += [Photo(path, person) for path in find_images([place], on_error=failed)]
 
-    def named(self, place: Path, name: str) -> None:
-        """Take all photos of a folder that is named like its person."""
+def _folder(root: Path) -> Iterator[Photo | EnrollOutcome]:
+    """Yield the photos of a folder of people's folders, or of one person's."""
+    try:
+        entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        reason = f"the folder cannot be searched ({error.strerror}); check its permissions"
+        yield EnrollOutcome(str(root), "", EnrollStatus.UNREADABLE, reason)
+        return
+    folders = [entry for entry in entries if entry.is_dir()]
+    loose = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
+    if loose and not folders:
+        yield from _named(root, root.resolve().name)
+        return
+    for folder in folders:
+        yield from _named(folder, folder.name)
+    reason = "is not in a person's folder: move it into one, or enrol it with --name"
+    yield from (EnrollOutcome(str(path), "", EnrollStatus.NO_NAME, reason) for path in loose)
+
+
+def _table(path: Path) -> Iterator[Photo | EnrollOutcome]:
+    """Yield the photos that a CSV file names. InputError when it is not such a file."""
+    rows = [row for row in read_csv(path, "path,name") if any(cell.strip() for cell in row.cells)]
+    if rows and [cell.strip().lower() for cell in rows[0].cells[:2]] == ["path", "name"]:
+        rows = rows[1:]
+    for row in rows:
+        cells = [cell.strip() for cell in row.cells]
+        if len(cells) < 2 or not cells[0] or not cells[1]:
+            raise InputError(f"{path}, line {row.line}: expected path,name, got {','.join(cells)[:60]!r}")
+        photo = path.parent / cells[0]
         try:
-            person = new_name(name)
+            yield Photo(photo, new_name(cells[1]))
         except UsageError as error:
-            self.leave_out(place, EnrollStatus.NO_NAME, f"{error}: rename the folder")
-        else:
-            self.search(place, person)
-
-    def folder(self, root: Path) -> None:
-        """Take a folder of people's folders, or one person's."""
-        try:
-            entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
-        except OSError as error:
-            reason = f"the folder cannot be searched ({error.strerror}); check its permissions"
-            self.leave_out(root, EnrollStatus.UNREADABLE, reason)
-            return
-        folders = [entry for entry in entries if entry.is_dir()]
-        loose = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
-        if not folders:
-            if loose:
-                self.named(root, root.resolve().name)
-            return
-        for folder in folders:
-            self.named(folder, folder.name)
-        for path in loose:
-            reason = "is not in a person's folder: move it into one, or enrol it with --name"
-            self.leave_out(path, EnrollStatus.NO_NAME, reason)
-
-    def table(self, path: Path) -> None:
-        """Take the photos that a CSV file names. InputError when it is not such a file."""
-        rows = [row for row in read_csv(path, "path,name") if any(cell.strip() for cell in row.cells)]
-        if rows and [cell.strip().lower() for cell in rows[0].cells[:2]] == ["path", "name"]:
-            rows = rows[1:]
-        for row in rows:
-            cells = [cell.strip() for cell in row.cells]
-            if len(cells) < 2 or not cells[0] or not cells[1]:
-                raise InputError(f"{path}, line {row.line}: expected path,name, got {','.join(cells)[:60]!r}")
-            photo = path.parent / cells[0]
-            try:
-                self.photos.append(Photo(photo, new_name(cells[1])))
-            except UsageError as error:
-                self.leave_out(photo, EnrollStatus.NO_NAME, f"{path}, line {row.line}: {error}")
+            yield EnrollOutcome(str(photo), "", EnrollStatus.NO_NAME, f"{path}, line {row.line}: {error}")
