@@ -63,8 +63,9 @@ def export_gallery(database: Database, path: Path, *, chips: bool = False) -> in
         raise UsageError(f"{path}: unknown suffix: name it .parquet or .sqlite")
     facts = {"writer": MARK, "format": FORMAT, "fingerprint": database.fingerprint, "dim": str(database.dim)}
     write = _write_parquet if path.suffix == ".parquet" else _write_sqlite
-    with database.read(), own_path(path, private=True) as temporary:
-        return write(temporary, facts, _rows(database, chips), database.dim)
+    with database.read() as connection, own_path(path, private=True) as temporary:
+        write(temporary, facts, _rows(database, chips), database.dim)
+        return int(connection.execute("SELECT count(*) FROM vector").fetchone()[0])
 
 
 def _rows(database: Database, chips: bool) -> Iterator[list[tuple[Any, ...]]]:
@@ -92,8 +93,7 @@ def _rows(database: Database, chips: bool) -> Iterator[list[tuple[Any, ...]]]:
         ]
 
 
-def _write_sqlite(path: Path, facts: dict[str, str], chunks: Iterator[list[tuple[Any, ...]]], dim: int) -> int:
-    count = 0
+def _write_sqlite(path: Path, facts: dict[str, str], chunks: Iterator[list[tuple[Any, ...]]], dim: int) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
         connection.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
@@ -101,12 +101,10 @@ def _write_sqlite(path: Path, facts: dict[str, str], chunks: Iterator[list[tuple
         marks = ", ".join("?" * len(_COLUMNS))
         for rows in chunks:
             connection.executemany(f"INSERT INTO face VALUES ({marks})", rows)
-            count += len(rows)
         connection.commit()
-    return count
 
 
-def _write_parquet(path: Path, facts: dict[str, str], chunks: Iterator[list[tuple[Any, ...]]], dim: int) -> int:
+def _write_parquet(path: Path, facts: dict[str, str], chunks: Iterator[list[tuple[Any, ...]]], dim: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -114,7 +112,6 @@ def _write_parquet(path: Path, facts: dict[str, str], chunks: Iterator[list[tupl
     fields = {name: kinds[kind.split()[0]] for name, kind in _COLUMNS.items()}
     fields |= {"vector": pa.list_(pa.float32(), dim), "landmarks": pa.list_(pa.float32())}
     schema = pa.schema(list(fields.items()), metadata={f"facepipe_{key}": value for key, value in facts.items()})
-    count = 0
     with pq.ParquetWriter(path, schema) as writer:
         for rows in chunks:
             columns: dict[str, Any] = dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
@@ -122,8 +119,6 @@ def _write_parquet(path: Path, facts: dict[str, str], chunks: Iterator[list[tupl
             columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), dim)
             columns["landmarks"] = [None if b is None else np.frombuffer(b, np.float32) for b in columns["landmarks"]]
             writer.write_table(pa.table(columns, schema=schema))
-            count += len(rows)
-    return count
 
 
 def import_gallery(folder: Path, path: Path, secret: Secret | None = None) -> tuple[int, int]:

@@ -64,15 +64,6 @@ class NewFace:
             raise ValueError(f"NewFace.vector: expected unit length, got {length:.4f}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Future:
-    """A gallery that is not there yet. scratch: holds an empty one until then."""
-
-    folder: Path
-    secret: Secret | None
-    scratch: tempfile.TemporaryDirectory[str]
-
-
 class GalleryStore:
     """People and their faces in a folder. Several processes may have it open; each write is one transaction."""
 
@@ -86,13 +77,14 @@ class GalleryStore:
         Errors: GalleryError, WrongKeyError; GalleryModelError when a gallery is there and was made with another model; ModelError.
         """
         chosen = get_record(model or DEFAULT_EMBEDDER) if model is None or isinstance(model, str) else model
-        self._future: _Future | None = None
+        self._future: tuple[Path, Secret | None] | None = None  # where it will be, while an empty one stands for it
         try:
             self.database = Database.open(Path(folder), secret)
         except GalleryMissingError:
             scratch = tempfile.TemporaryDirectory(prefix="facepipe-")
             self.database = Database.create(Path(scratch.name), chosen.fingerprint, chosen.dim or 0)
-            self._future = _Future(Path(folder), secret or Secret.from_environment(), scratch)
+            self.database.scratch = scratch
+            self._future = Path(folder), secret or Secret.from_environment()
         else:
             if model is not None:
                 self.require_model(chosen.fingerprint)
@@ -121,19 +113,16 @@ class GalleryStore:
         """Open the gallery in `folder`; see `Database.open`. Errors: GalleryMissingError when there is none."""
         return cls._over(Database.open(Path(folder), secret))
 
-    def _appear(self, future: _Future) -> None:
+    def _appear(self, folder: Path, secret: Secret | None) -> None:
         fingerprint = self.fingerprint
-        made = GalleryStore.create_or_open(future.folder, fingerprint, self.dim, future.secret)
+        made = GalleryStore.create_or_open(folder, fingerprint, self.dim, secret)
         self.database.close()
         self.database, self._future = made.database, None
-        future.scratch.cleanup()
         self.require_model(fingerprint)  # another process may have made it meanwhile
 
     def close(self) -> None:
         """Close it. What was added stays; a gallery to which nothing was added leaves nothing behind."""
         self.database.close()
-        if self._future is not None:
-            self._future.scratch.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -146,7 +135,7 @@ class GalleryStore:
     @property
     def folder(self) -> Path:
         """Where it lies, or will."""
-        return self.database.folder if self._future is None else self._future.folder
+        return self.database.folder if self._future is None else self._future[0]
 
     @property
     def exists(self) -> bool:
@@ -194,7 +183,7 @@ class GalleryStore:
         if not faces:
             return []
         if self._future is not None:
-            self._appear(self._future)
+            self._appear(*self._future)
         dim = self.dim
         for face in faces:
             if face.vector.shape != (dim,):

@@ -76,12 +76,8 @@ class _Pending:
     image: Image
 
 
-@dataclass(frozen=True, slots=True)
-class _Accepted:
-    """A face that will be enrolled. nearest: cosine with the nearest of its person's other faces, None without any."""
-
-    new: NewFace
-    nearest: float | None
+#: A face that will be enrolled, and its cosine with the nearest of its person's other faces, -1 without any.
+_Accepted = tuple[NewFace, float]
 
 
 class Enroller:
@@ -123,24 +119,31 @@ class Enroller:
                 outcomes[number] = verdict
             else:
                 accepted += [(number, face) for face in verdict]
-        ids = self._gallery.add([face.new for _, face in accepted])
+        ids = self._gallery.add([face for _, (face, _) in accepted])
         for number in dict.fromkeys(number for number, _ in accepted):
-            mine = {i: face for (n, face), i in zip(accepted, ids, strict=True) if n == number and i is not None}
+            mine = {
+                face_id: nearest
+                for (n, (_, nearest)), face_id in zip(accepted, ids, strict=True)
+                if n == number and face_id is not None
+            }
             outcomes[number] = self._enrolled(photos[number], mine)
         for number, first in twins.items():
             outcomes[number] = _as_twin(photos[number], outcomes[first])
         return [outcomes[number] for number in range(len(photos))]
 
-    def _enrolled(self, photo: Photo, faces: dict[int, _Accepted]) -> EnrollOutcome:
-        """Return the outcome of a photo whose faces, by id, are in the gallery; none are when another process was first."""
+    def _enrolled(self, photo: Photo, faces: dict[int, float]) -> EnrollOutcome:
+        """Return the outcome of a photo whose faces are in the gallery; none are when another process was first.
+
+        faces: id -> cosine with the nearest of its person's other faces, -1 without any.
+        """
         status = EnrollStatus.ENROLLED if faces else EnrollStatus.ALREADY
         reason = ""
         limit = None if self._rules.force else self._rules.unlike
-        for face_id, face in faces.items():
-            if limit is not None and face.nearest is not None and face.nearest < limit:
+        for face_id, nearest in faces.items():
+            if limit is not None and -1 < nearest < limit:
                 status = EnrollStatus.DOUBTFUL
                 reason = (
-                    f"enrolled, but looks like none of {photo.person}'s other faces, {face.nearest:.2f}, at least {limit:.2f} "
+                    f"enrolled, but looks like none of {photo.person}'s other faces, {nearest:.2f}, at least {limit:.2f} "
                     f"expected: facepipe gallery audit compares them, facepipe gallery remove {shlex.quote(photo.person)} "
                     f"--face {face_id} takes it out"
                 )
@@ -195,7 +198,7 @@ class Enroller:
                 chip=cut_chip(item.image, face) if rules.keep_chips else None,
                 expires=None if rules.retain is None else time.time() + rules.retain,
             )
-            found.append(_Accepted(new, likeness.nearest_own if likeness.own_faces else None))
+            found.append((new, likeness.nearest_own))
         return found or refusals[0]
 
     def _compare(self, photo: Photo, likeness: Likeness) -> EnrollOutcome | None:

@@ -23,15 +23,13 @@ def unlike_limit(threshold: float) -> float:
 @dataclass(frozen=True, slots=True)
 class Likeness:
     """Cosines of a face: with its person's template, with the person's nearest face, with the most similar other person
-    (and who that is), and with the nearest face that is not this person; -1 where there is none. own_faces: how many the
-    person has."""
+    (and who that is), and with the nearest face that is not this person; -1 where there is none."""
 
     own: float
     nearest_own: float
     other: float
     name: str
     refuted: float
-    own_faces: int
 
 
 class Known:
@@ -52,11 +50,9 @@ class Known:
         scores = snapshot.templates @ vector
         row = self._rows.get(person)
         own = nearest = refuted = -1.0
-        own_faces = 0
         if row is not None:
             own = float(scores[row])
-            faces = snapshot.vectors[snapshot.faces_of(row)]
-            own_faces, nearest = len(faces), float((faces @ vector).max())
+            nearest = float((snapshot.vectors[snapshot.faces_of(row)] @ vector).max())
             negatives = snapshot.negatives[snapshot.negative_owners == row]
             refuted = float((negatives @ vector).max()) if len(negatives) else -1.0
             scores[row] = -1.0
@@ -67,7 +63,7 @@ class Known:
         for fresh, known in self._fresh:
             score = float(known @ vector)
             if fresh == person:
-                own, nearest, own_faces = max(own, score), max(nearest, score), own_faces + 1
+                own, nearest = max(own, score), max(nearest, score)
             elif score > other:
                 other, name = score, fresh
-        return Likeness(own, nearest, other, name, refuted, own_faces)
+        return Likeness(own, nearest, other, name, refuted)

@@ -45,7 +45,7 @@ LOCK_TIMEOUT = 60.0
 class Database:
     """One open gallery database. Not to be shared between threads or over a fork."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, *, writable: bool, shadow: Any = None) -> None:
+    def __init__(self, folder: Path, connection: sqlite3.Connection, *, writable: bool) -> None:
         self.folder = folder
         self.path = folder / DATABASE_NAME
         self.connection = connection
@@ -54,7 +54,8 @@ class Database:
         self.codec = Codec()
         self.key_record: str | None = None
         self._lock = WriterLock(folder)
-        self._shadow = shadow  # temporary copy of a database with unfinished writes on a read-only disk
+        #: A temporary folder that goes when the database is closed.
+        self.scratch: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
     def create(cls, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> Database:
@@ -120,10 +121,12 @@ class Database:
                 raise
         if not wal.exists() or not wal.stat().st_size:
             return cls(folder, connect(path, immutable=True), writable=False)
-        shadow = tempfile.TemporaryDirectory(prefix="facepipe-")
-        shutil.copy(path, shadow.name)
-        shutil.copy(wal, shadow.name)
-        return cls(folder, connect(Path(shadow.name) / path.name), writable=False, shadow=shadow)
+        scratch = tempfile.TemporaryDirectory(prefix="facepipe-")
+        for part in (path, wal):
+            shutil.copy(part, scratch.name)
+        database = cls(folder, connect(Path(scratch.name) / path.name), writable=False)
+        database.scratch = scratch
+        return database
 
     def _prepare(self, secret: Secret | None, accept_loss: bool) -> None:
         if self.connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -173,8 +176,8 @@ class Database:
     def close(self) -> None:
         """Close the file. What was committed stays."""
         self.connection.close()
-        if self._shadow is not None:
-            self._shadow.cleanup()
+        if self.scratch is not None:
+            self.scratch.cleanup()
 
     def require_writable(self) -> None:
         """GalleryAccessError when nothing can be written; asked before long work whose result is written at its end."""
