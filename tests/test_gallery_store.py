@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
 from pathlib import Path
@@ -179,14 +180,27 @@ def test_expired_faces_are_not_in_the_snapshot(gallery: GalleryStore) -> None:
 
 
 def test_a_lock_that_times_out_says_who_holds_it(gallery: GalleryStore) -> None:
-    other = WriterLock(gallery.folder)
-    other.acquire("reembed", 1.0)
     gallery.database.lock_timeout = 0.05
-    with pytest.raises(GalleryLockedError, match=r"process \d+ on .+ \(reembed, since 20"):
-        gallery.add([new("Ann", 1)])
-    assert gallery.snapshot().persons == ()
-    other.release()
+    with WriterLock(gallery.folder).hold("reembed", 1.0):
+        with pytest.raises(GalleryLockedError, match=r"process \d+ on .+ \(reembed, since 20"):
+            gallery.add([new("Ann", 1)])
+        assert gallery.snapshot().persons == ()
     gallery.add([new("Ann", 1)])
+
+
+@pytest.mark.parametrize("name", ["lock", "last-write", "vectors.f32"])
+def test_no_link_in_a_gallery_is_written_through(
+    gallery: GalleryStore, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "SMALL", 1)
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    (gallery.folder / name).unlink(missing_ok=True)
+    (gallery.folder / name).symlink_to(outside)
+    with contextlib.suppress(GalleryAccessError):
+        gallery.add([new("Ann", 1)])
+        gallery.snapshot()
+    assert outside.read_text() == "mine"
 
 
 def test_the_journal_refuses_to_be_changed_and_holds_no_names(gallery: GalleryStore) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from facepipe.errors import GalleryError, GalleryModelError, InputError, UsageError
 from facepipe.files.guard import MARK, own_path, require_outside
 from facepipe.gallery.chips import StoredChip
+from facepipe.gallery.storage.checksums import FACE_COLUMNS
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.storage.database import Database
 from facepipe.gallery.store import GalleryStore, NewFace
@@ -28,28 +29,16 @@ _CHUNK = 8192
 #: Column -> SQLite type; `vector` and `landmarks` are little-endian float32 there, lists of floats in Parquet.
 _COLUMNS = {
     "person": "TEXT NOT NULL",
+    **dict.fromkeys(FACE_COLUMNS.split(", "), "REAL"),
+    "vector": "BLOB NOT NULL",
+    "chip": "BLOB",
+    **dict.fromkeys(("chip_x", "chip_y", "chip_scale"), "REAL"),
+} | {
     "source": "TEXT",
     "content": "BLOB",
     "ordinal": "INTEGER NOT NULL",
-    "x1": "REAL",
-    "y1": "REAL",
-    "x2": "REAL",
-    "y2": "REAL",
-    "score": "REAL",
     "landmarks": "BLOB",
-    "size": "REAL",
-    "sharpness": "REAL",
-    "yaw": "REAL",
-    "pitch": "REAL",
-    "roll": "REAL",
-    "edge_density": "REAL",
     "enrolled": "REAL NOT NULL",
-    "expires": "REAL",
-    "vector": "BLOB NOT NULL",
-    "chip": "BLOB",
-    "chip_x": "REAL",
-    "chip_y": "REAL",
-    "chip_scale": "REAL",
 }
 
 
@@ -74,8 +63,7 @@ def _rows(database: Database, chips: bool) -> Iterator[list[tuple[Any, ...]]]:
     names = {row[0]: codec.open_text(row[1]) for row in database.connection.execute("SELECT id, name FROM person")}
     chip = "c.data, c.x, c.y, c.scale" if chips else "NULL, NULL, NULL, NULL"
     cursor = database.connection.execute(
-        "SELECT f.person_id, f.source, f.content, f.ordinal, f.x1, f.y1, f.x2, f.y2, f.score, f.landmarks, f.size,"
-        f" f.sharpness, f.yaw, f.pitch, f.roll, f.edge_density, f.enrolled, f.expires, v.data, {chip} FROM face f"
+        f"SELECT f.person_id, {FACE_COLUMNS}, v.data, {chip} FROM face f"
         " JOIN vector v ON v.face_id = f.id LEFT JOIN chip c ON c.face_id = f.id ORDER BY f.id"
     )
     while rows := cursor.fetchmany(_CHUNK):

@@ -68,15 +68,11 @@ class Database:
         path = folder / DATABASE_NAME
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = WriterLock(folder)
-            lock.acquire("create", LOCK_TIMEOUT)
-            try:
+            with WriterLock(folder).hold("create", LOCK_TIMEOUT):
                 if path.exists():
                     raise GalleryExistsError(f"{folder}: there is a gallery already: open it, or give another folder")
                 with whole_file(path) as draft, sqlite_errors(folder):
                     write_empty(draft, fingerprint, dim, secret)
-            finally:
-                lock.release()
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise disk_error(error, folder) from error
@@ -160,7 +156,9 @@ class Database:
         identity, generation = self.identity, self.generation()
         text = json.dumps({"identity": identity, "generation": generation, "crc": checksum(identity, generation)})
         with contextlib.suppress(OSError):  # a full disk: the write itself is safe
-            descriptor = os.open(self.folder / LAST_WRITE_NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(
+                self.folder / LAST_WRITE_NAME, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
             try:
                 os.pwrite(descriptor, text.ljust(120).encode(), 0)
             finally:
@@ -193,11 +191,8 @@ class Database:
         timeout: seconds to wait for another process; None: `lock_timeout`.
         """
         self.require_writable()
-        self._lock.acquire(action, self.lock_timeout if timeout is None else timeout)
-        try:
+        with self._lock.hold(action, self.lock_timeout if timeout is None else timeout):
             yield
-        finally:
-            self._lock.release()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:

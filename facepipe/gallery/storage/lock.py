@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from facepipe.errors import GalleryAccessError, GalleryLockedError
@@ -24,42 +25,39 @@ class WriterLock:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._descriptor: int | None = None
-        self._depth = 0
+        self._held = False
 
-    def acquire(self, action: str, timeout: float) -> None:
-        """Wait up to `timeout` seconds for the lock; `action` (a verb, no names) is what others are told.
+    @contextlib.contextmanager
+    def hold(self, action: str, timeout: float) -> Iterator[None]:
+        """Hold the lock, after waiting up to `timeout` seconds for it; `action` (a verb, no names) is what others are told.
 
         GalleryLockedError says which process holds it, what it does and since when.
         """
-        if self._depth:
-            self._depth += 1
+        if self._held:
+            yield
             return
         path = self._folder / LOCK_NAME
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # A gallery may come from somebody else: no link is followed.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise GalleryAccessError(
                 f"{self._folder}: cannot be written ({error.strerror}): give write permission"
             ) from error
         try:
             self._wait(descriptor, path, timeout)
-            holder = {
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "action": action,
-                "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-            }
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            holder = {"pid": os.getpid(), "host": socket.gethostname(), "action": action, "since": since}
             # Advice for others, not state: a full disk must not turn it into an error.
             with contextlib.suppress(OSError):
                 text = json.dumps(holder).encode()
                 os.pwrite(descriptor, text, 0)
                 os.ftruncate(descriptor, len(text))
-        except BaseException:
+            self._held = True
+            yield
+        finally:
+            self._held = False
             os.close(descriptor)
-            raise
-        self._descriptor = descriptor
-        self._depth = 1
 
     def _wait(self, descriptor: int, path: Path, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -76,15 +74,6 @@ class WriterLock:
                     ) from None
             time.sleep(pause)
             pause = min(pause * 1.5, 0.02)
-
-    def release(self) -> None:
-        """Give the lock back (once for each acquire)."""
-        assert self._depth > 0
-        self._depth -= 1
-        if self._depth == 0:
-            assert self._descriptor is not None
-            os.close(self._descriptor)
-            self._descriptor = None
 
 
 def describe_holder(path: Path) -> str:
