@@ -16,13 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import click.testing
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from facepipe.cli.models import _Bar, models
 from facepipe.embed.embedder import load_embedder
 from facepipe.errors import FacepipeError, InputError, ModelError, UsageError
 from facepipe.models import registry
 from facepipe.models.folder import arriving
+from facepipe.models.onnx_engine import OnnxEngine, names_other_files
 from facepipe.models.registry import ModelFile, ModelRecord, get_record, locate
 
 from .test_registry import tiny_onnx
@@ -340,6 +343,60 @@ def test_a_network_that_does_not_work_is_not_added(
     _, error = run("add", str(path), "--name", "x", "--template", "arcface112", *options)
     assert message in str(error)
     assert left_over(folder) == []
+
+
+def _external(place: str) -> bytes:
+    """A network one of whose tensors is said to lie in `weights.bin`: a weight, or a constant inside a branch of an `If`."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    model = onnx.load_from_string(tiny_onnx())
+    tensor = model.graph.initializer[0]
+    if place != "weight":
+        inner = helper.make_tensor("c", TensorProto.FLOAT, [1], [1.0])
+        branch = helper.make_graph([helper.make_node("Constant", [], ["c"], value=inner)], "branch", [], [])
+        model.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=branch, else_branch=branch))
+        tensor = model.graph.node[-1].attribute[0].g.node[0].attribute[0].t
+    size = len(tensor.raw_data) or 4
+    tensor.ClearField("raw_data")
+    tensor.ClearField("float_data")
+    if place != "branch without location":
+        tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": "weights.bin", "offset": "0", "length": str(size)}.items():
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("place", ["weight", "branch", "branch without location"])
+def test_a_network_whose_weights_lie_in_another_file_is_not_run(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(_external(place))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.bin").write_bytes(bytes(48))
+    _, error = run("add", str(path), "--name", "x", "--template", "arcface112")
+    assert "external data" in str(error) and isinstance(error, ModelError)
+    assert left_over(folder) == []
+    with pytest.raises(ModelError, match="external data"):
+        OnnxEngine(path.read_bytes(), "x", "cpu")
+
+
+@hypothesis.given(st.binary(max_size=200))
+def test_bytes_that_are_no_network_name_no_other_files_and_do_no_harm(data: bytes) -> None:
+    names_other_files(data)
+    assert not names_other_files(tiny_onnx())
+
+
+def test_a_network_is_read_from_a_file_alone(tmp_path: Path, folder: Path) -> None:
+    pipe, large = tmp_path / "pipe.onnx", tmp_path / "large.onnx"
+    os.mkfifo(pipe)
+    large.touch()
+    os.truncate(large, 3 << 30)
+    for path, message in ((pipe, "a pipe"), (large, "bytes")):
+        _, error = run("add", str(path), "--name", "x", "--template", "arcface112")
+        assert isinstance(error, InputError) and message in str(error)
 
 
 def test_a_file_that_is_not_there_is_an_input_error(tmp_path: Path) -> None:

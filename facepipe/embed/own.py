@@ -13,6 +13,7 @@ from facepipe.errors import InputError, ModelError
 from facepipe.models.folder import check_new_name, keep_model
 from facepipe.models.networks import load_engine
 from facepipe.models.onnx_engine import OnnxEngine
+from facepipe.models.pull import MAX_BYTES
 from facepipe.models.registry import ModelFile, ModelRecord
 
 
@@ -26,6 +27,12 @@ def add_model(record: ModelRecord, source: Path) -> ModelRecord:
     """
     check_new_name(record.name)
     try:
+        if source.exists() and not source.is_file():
+            raise InputError(f"{source}: is a folder, a pipe or a device; name the network's file")
+        if source.stat().st_size > MAX_BYTES:
+            raise InputError(
+                f"{source}: has more than {MAX_BYTES:,} bytes; no network that can be used here is as large"
+            )
         data = source.read_bytes()
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error

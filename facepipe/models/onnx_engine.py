@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,11 @@ class OnnxEngine:
                 f"model {name!r} needs onnxruntime, which cannot be loaded ({error}): pip install onnxruntime, or facepipe with "
                 "its extra [onnx]"
             ) from error
+        if names_other_files(data):
+            raise ModelError(
+                f"model {name!r}: its weights lie in other files (ONNX external data), which its hash does not cover; save it as "
+                "one file: onnx.save(onnx.load(FILE), ONE_FILE)"
+            )
         self._name = name
         self._errors = _errors_of(onnxruntime)
         options = onnxruntime.SessionOptions()
@@ -65,6 +71,78 @@ class OnnxEngine:
         except self._errors as error:
             raise ModelError(f"model {self._name!r}: onnxruntime failed: {_one_line(error)}") from error
         return tuple(np.asarray(out, np.float32) for out in outputs)
+
+
+#: Where tensors can be in an ONNX file: message -> field number -> message in it (onnx.proto).
+_MESSAGES = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+
+
+def names_other_files(data: bytes) -> bool:
+    """Say whether an ONNX file keeps tensors in other files, which onnxruntime would look for in the current folder.
+
+    Asked before onnxruntime sees the file, so that the answer holds for each of its versions. A file that is not ONNX has none.
+    """
+    pending = [("model", memoryview(data))]
+    while pending:
+        kind, message = pending.pop()
+        for field, value in _fields(message):
+            if kind == "tensor" and (field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value)):
+                return True
+            if field in _MESSAGES[kind] and isinstance(value, memoryview):
+                pending.append((_MESSAGES[kind][field], value))
+    return False
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield the field numbers and values of a protobuf message, up to where it can be read; fixed-size values as 0.
+
+    Source: the wire format in the documentation of Protocol Buffers.
+    """
+    place = 0
+    try:
+        while place < len(message):
+            key, place = _varint(message, place)
+            wire = key & 7
+            value: int | memoryview = 0
+            if wire == 0:
+                value, place = _varint(message, place)
+            elif wire == 2:
+                length, place = _varint(message, place)
+                value = message[place : place + length]
+                place += length
+            elif wire in _FIXED:
+                place += _FIXED[wire]
+            else:
+                return
+            yield key >> 3, value
+    except IndexError:  # it ends within a number: no parser reads on
+        return
+
+
+#: Wire type -> bytes of a value of fixed size.
+_FIXED = {1: 8, 5: 4}
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    """Return the number that begins at `place`, and where the next thing begins."""
+    number = shift = 0
+    while True:
+        byte = message[place]
+        place += 1
+        number |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return number, place
 
 
 def _providers(onnxruntime: Any, device: str) -> list[Any]:
