@@ -56,6 +56,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind == "truncated":
             self.wfile.write(body[: len(body) // 2])
             return
+        if kind == "trickle":
+            while not self.server.stop.wait(0.05):  # type: ignore[attr-defined]
+                self.wfile.write(b"x")
         if kind == "slow":
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()
@@ -187,6 +190,45 @@ def test_a_server_that_is_not_there_is_one_line(record: ModelRecord, folder: Pat
     _, error = run("pull", "sface", "--from", "http://127.0.0.1:9/file")
     assert isinstance(error, ModelError)
     assert "--from FILE" in str(error)
+    assert left_over(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "message"),
+    [
+        (
+            "http://anna:secret@127.0.0.1:9/file?token=secret",
+            ModelError,
+            "http://127.0.0.1:9/file cannot be downloaded",
+        ),
+        ("http://anna:secret@nosuch.invalid/file", ModelError, "is there a network"),
+        ("http://anna:secret@[bad/file", UsageError, "cannot be read as an address"),
+        ("http://anna:secret@127.0.0.1:99999/file", ModelError, "cannot be downloaded"),
+        ("http://anna:secret@/file", ModelError, "this is not an address"),
+        ("ftp://anna:secret@example.org/file", UsageError, "only http, https and file"),
+    ],
+)
+def test_an_address_that_does_not_answer_is_told_in_words_and_without_its_password(
+    record: ModelRecord, folder: Path, address: str, kind: type[FacepipeError], message: str
+) -> None:
+    _, error = run("pull", "sface", "--from", address)
+    assert isinstance(error, kind) and message in str(error)
+    assert not any(word in str(error) for word in ("secret", "anna", "urllib3", "HTTPConnection", "Errno"))
+    assert left_over(folder) == []
+
+
+def test_a_wrong_file_does_not_tell_the_password(record: ModelRecord, server: Server) -> None:
+    _, error = run("pull", "sface", "--from", server.url("wrong").replace("//", "//anna:secret@"))
+    assert "is not the recorded file" in str(error) and "secret" not in str(error)
+
+
+def test_a_server_that_trickles_bytes_is_cut_off(
+    record: ModelRecord, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("facepipe.models.pull.TOTAL_TIMEOUT", 0.3)
+    monkeypatch.setattr("facepipe.models.pull._CHUNK", 4)
+    _, error = run("pull", "sface", "--from", server.url("trickle"))
+    assert isinstance(error, ModelError) and "takes too long" in str(error)
     assert left_over(folder) == []
 
 
