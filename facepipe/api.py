@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from os import PathLike
@@ -15,7 +15,6 @@ from facepipe.gallery import store
 from facepipe.gallery.care.anchors import add_anchor
 from facepipe.gallery.enrolment.enroller import Enroller, EnrollRules, enrolled_faces
 from facepipe.gallery.enrolment.intake import EnrollOutcome, Photo, collect_photos
-from facepipe.gallery.enrolment.likeness import unlike_limit
 from facepipe.gallery.people import require_person
 from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.images.inputs import Source, is_one
@@ -62,8 +61,11 @@ class Gallery(store.GalleryStore):
         detector: Detector | None = None,
         embedder: Embedder | None = None,
         threshold: float | None = None,
+        progress: Callable[[int], object] = lambda count: None,
     ) -> Iterator[EnrollOutcome]:
         """Put people into the gallery; yield what became of each photo once that is on the disk. Draw all to enrol all.
+
+        The photos are judged together, so nothing is written before the last was looked at (of 20,000, in a larger enrolment).
 
         photos: without `name` a folder of folders named like people, a folder of one person's photos, a CSV file of path,name,
         or several of these; with `name` that person's photos, as files, folders, bytes, PIL images or NumPy arrays.
@@ -74,6 +76,7 @@ class Gallery(store.GalleryStore):
         retain: seconds until the faces expire; None: never.
         device, min_face, min_score, max_side, quick, detector, embedder: see `facepipe.Recognizer`.
         threshold: cosine, -1..1, from which on two people are confused; None: that of the model's record.
+        progress: told how many more photos were looked at.
         Errors: at the call for what cannot be enrolled at all (UsageError, InputError, GalleryError, ModelError); a single photo
         that cannot be used is an outcome whose status and reason say so.
         """
@@ -82,10 +85,10 @@ class Gallery(store.GalleryStore):
             self.database.require_writable()
         else:
             store.require_place(self.folder)
-        lookalike, same = enroll_limits(self, embedder, threshold)
+        lookalike, same = enroll_limits(self, embedder, threshold, (photo.person for photo in collected))
         rules = EnrollRules(
             lookalike,
-            unlike_limit(same),
+            same,
             faces=faces,
             accept_poor=accept_poor,
             force=force,
@@ -96,7 +99,7 @@ class Gallery(store.GalleryStore):
         options = detect_options(min_face, min_score, max_side)
         model = "" if embedder is not None else record_of(self).name
         describer = load_describer(model, device, options, quick=quick, detector=detector, embedder=embedder)
-        return chain(astray, Enroller(self, describer, rules).run(collected))
+        return chain(astray, Enroller(self, describer, rules).run(collected, progress))
 
     def calibrate(
         self,
@@ -191,7 +194,7 @@ class Gallery(store.GalleryStore):
 
 def _photos_of(
     photos: Source | Iterable[Source | Photo], name: str | None
-) -> tuple[Iterable[Photo], list[EnrollOutcome]]:
+) -> tuple[Sequence[Photo], list[EnrollOutcome]]:
     """Return what is to be enrolled, and what cannot be."""
     many = [photos] if is_one(photos) else list(photos)  # type: ignore[arg-type]
     if all(isinstance(photo, Photo) for photo in many):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -124,10 +124,13 @@ def find_record(gallery: GalleryStore, model: str | None = None) -> ModelRecord 
     return next((r for r in records() if r.kind == "embedder" and r.fingerprint == gallery.fingerprint), None)
 
 
-def enroll_limits(gallery: GalleryStore, embedder: Embedder | None, threshold: float | None) -> tuple[float, float]:
+def enroll_limits(
+    gallery: GalleryStore, embedder: Embedder | None, threshold: float | None, names: Iterable[str]
+) -> tuple[float, float]:
     """Return from which cosine on two people are confused, and from which on two faces are one person's.
 
-    Errors: GalleryModelError as `record_of`; UsageError for an embedder of no record without a threshold.
+    names: of the people who are to be enrolled; the first limit holds for a gallery that has them all, so that the order of
+    enrolments does not matter. Errors: GalleryModelError as `record_of`; UsageError for an embedder of no record without a threshold.
     """
     if threshold is not None:
         return threshold, threshold
@@ -135,7 +138,7 @@ def enroll_limits(gallery: GalleryStore, embedder: Embedder | None, threshold: f
     if record is None:
         raise UsageError(_NO_FIGURES)
     # A new gallery is judged as one of ten people: it will not stay empty.
-    people = max(10, len(gallery.snapshot().persons))
+    people = max(10, len({*names, *gallery.snapshot().persons}))
     return policy_for(record, people).threshold, policy_for(record, 1).threshold
 
 

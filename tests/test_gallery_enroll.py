@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import facepipe
-from facepipe.cli.enroll import _exit_code, _seconds
+from facepipe.cli.enroll import _counted, _exit_code, _seconds
 from facepipe.detect.selection import FaceRule, choose_faces
 from facepipe.embed.describer import Describer
 from facepipe.errors import GalleryAccessError, InputError, UsageError
@@ -234,19 +234,50 @@ def test_a_face_of_somebody_else_is_refused_by_name_and_figure(gallery: GalleryS
     assert enrol(gallery, [ann], EnrollRules(lookalike=0.6, force=True)) == [EnrollStatus.ENROLLED]
 
 
+def test_a_pile_of_several_people_is_not_made_one_person(gallery: GalleryStore, tmp_path: Path) -> None:
+    rules = EnrollRules(lookalike=0.6, one_person=0.6)
+    pile = [Photo(paint(tmp_path / f"{colour}.png", colour), "pile") for colour in ("red", "blue", "green", "cyan")]
+    ann = Photo(paint(tmp_path / "ann.png", "magenta"), "Ann")
+    outcomes = list(Enroller(gallery, Describer(FakeDetector(), FakeEmbedder()), rules).run([*pile, ann]))
+    assert [outcome.status for outcome in outcomes] == [EnrollStatus.MIXED] * 4 + [EnrollStatus.ENROLLED]
+    assert "people" in outcomes[0].reason and "--force" in outcomes[0].reason
+    assert names(gallery) == {"Ann": 1} and _exit_code(outcomes) == 7
+    for way in (replace(rules, force=True), replace(rules, faces="all", lookalike=1.0)):
+        assert set(enrol(gallery, pile, way)) <= {EnrollStatus.ENROLLED, EnrollStatus.DOUBTFUL}
+        people.remove(gallery.database, "pile")
+
+
+def test_nothing_is_enrolled_before_all_photos_were_looked_at(gallery: GalleryStore, tmp_path: Path) -> None:
+    looked: list[int] = []
+    photos = [Photo(paint(tmp_path / f"{n}.png", "red", side=60 + n), f"P{n}") for n in range(3)]
+    outcomes = Enroller(gallery, Describer(FakeDetector(), FakeEmbedder()), RULES).run(photos, looked.append)
+    next(outcomes)
+    assert looked == [3]
+
+
+def test_an_interrupted_enrolment_says_how_many_are_in(capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = [
+        EnrollOutcome("a", "Ann", EnrollStatus.ENROLLED, "", (1,)),
+        EnrollOutcome("b", "Ann", EnrollStatus.POOR),
+    ]
+    with pytest.raises(KeyboardInterrupt), _counted(outcomes):
+        raise KeyboardInterrupt
+    assert "1 photo enrolled so far; run the same command again" in capsys.readouterr().err
+
+
 def test_a_face_unlike_its_person_is_enrolled_as_doubtful(gallery: GalleryStore, tmp_path: Path) -> None:
     photos = [Photo(paint(tmp_path / f"{colour}.png", colour), "Ann") for colour in ("red", "blue")]
     describer = Describer(FakeDetector(), FakeEmbedder())
-    first, second = Enroller(gallery, describer, EnrollRules(lookalike=0.6, unlike=0.24)).run(photos)
-    assert first.status is EnrollStatus.ENROLLED, "nothing to compare it with"
-    assert second.status is EnrollStatus.DOUBTFUL and len(second.face_ids) == 1
+    first, second = Enroller(gallery, describer, EnrollRules(lookalike=0.6, one_person=0.36)).run(photos)
+    assert first.status is second.status is EnrollStatus.DOUBTFUL, "whichever came first"
+    assert len(second.face_ids) == 1
     assert "none of Ann's other faces, -0.32, at least 0.24 expected" in second.reason
     assert f"gallery remove Ann --face {second.face_ids[0]}" in second.reason
     assert _exit_code([first, second]) == 0, "children grow up: doubt is no refusal"
     found = audit(gallery.snapshot(), 0.36).doubts
     assert [d.verdict(0.36) for d in found] == ["unlike the others", "unlike the others"]
     people.remove(gallery.database, "Ann", [second.face_ids[0]])
-    for rules in (EnrollRules(lookalike=0.6, unlike=0.24, force=True), EnrollRules(lookalike=0.6)):
+    for rules in (EnrollRules(lookalike=0.6, one_person=0.36, force=True), EnrollRules(lookalike=0.6)):
         assert enrol(gallery, photos[1:], rules) == [EnrollStatus.ENROLLED]
         people.remove(gallery.database, "Ann", [int(gallery.snapshot().face_ids.max())])
 
@@ -290,11 +321,12 @@ def test_a_doubtful_face_is_meant_only_where_no_other_is_there(choice: FaceRule)
 
 def test_each_fault_names_its_figure_and_its_limit() -> None:
     found = faults(replace(face_at(0, 0, 31), score=0.5, quality=Quality(31, 5, -80, 50, 170, 0.1)))
-    assert len(found) == 5
+    assert len(found) == 6
+    assert found[5] == "not upright: roll 170 degrees, at most 60 wanted, turn the photo"
     assert found[1] == "small: 31 pixels, at least 40 wanted"
     assert found[3] == "turned: yaw -80 degrees, at most 60 wanted"
     assert found[0] == "doubtful: score 0.50, at least 0.70 wanted"
-    assert faults(replace(face_at(0, 0, 100), quality=Quality(100, 500, 0, 0, 170, 0.1))) == []
+    assert faults(replace(face_at(0, 0, 100), quality=Quality(100, 500, 0, 0, 50, 0.1))) == []
 
 
 def test_faces_expire(gallery: GalleryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ def enroll(
     seconds = _seconds(retain)
     collected, astray = collect_photos(photos, name)
     outcomes = list(astray)
-    with Gallery(gallery, model=model) as store:
+    with _counted(outcomes), Gallery(gallery, model=model) as store, _bar(len(collected), quiet=quiet) as progress:
         found = store.enroll(
             collected,
             faces=choice,
@@ -77,9 +78,10 @@ def enroll(
             keep_chips=keep_chips,
             retain=seconds,
             quick=len(collected) <= FEW,
+            progress=progress,
             **asdict(looking),
         )
-        for outcome in _watched(found, len(collected), quiet=quiet):
+        for outcome in found:
             outcomes.append(outcome)
             if jsonl:
                 _print_line(outcome)
@@ -103,15 +105,29 @@ def _seconds(text: str | None) -> float | None:
     return int(match.group(1)) * _SECONDS[match.group(2)]
 
 
-def _watched(outcomes: Iterable[EnrollOutcome], total: int, *, quiet: bool) -> Iterator[EnrollOutcome]:
-    """Show a progress bar on a terminal."""
+@contextlib.contextmanager
+def _counted(outcomes: list[EnrollOutcome]) -> Iterator[None]:
+    """Say how many photos are in when the block is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        enrolled = sum(bool(outcome.face_ids) for outcome in outcomes)
+        note(f"interrupted: {plural(enrolled, 'photo')} enrolled so far; run the same command again for the others")
+        raise
+
+
+@contextlib.contextmanager
+def _bar(total: int, *, quiet: bool) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar on a terminal; yield what moves it on."""
     console = err_console()
     if quiet or not console.is_terminal:
-        yield from outcomes
+        yield lambda count: None
         return
-    from rich.progress import track
+    from rich.progress import Progress
 
-    yield from track(outcomes, "enrolling", total=total, console=console, transient=True)
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("enrolling", total=total)
+        yield lambda count: progress.advance(task, count)
 
 
 def _print_line(outcome: EnrollOutcome) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from facepipe.errors import UsageError
 from facepipe.gallery.arrays.snapshot import GallerySnapshot
-from facepipe.gallery.enrolment.likeness import unlike_limit
+from facepipe.gallery.enrolment.judging import unlike_limit
 from facepipe.gallery.storage.database import Database
 from facepipe.match.exact import ExactIndex
 from facepipe.types import Float32, Index, Int64

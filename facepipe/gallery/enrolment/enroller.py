@@ -1,7 +1,8 @@
 """The rules of enrolment: which face of a photo, whether it is good enough, and whether it can be this person.
 
-    photos ──▶ read ──▶ faces and vectors ──▶ which face? good enough? new? this person? ──▶ gallery, one transaction
+    photos ──▶ read ──▶ faces and vectors ──▶ which face? good enough? ──▶ all together: new? this person? ──▶ gallery
 
+Nothing is written before all photos of a run were looked at, so that what becomes of one does not depend on which came first.
 What was refused is reported with the figure and the limit, and stops nothing else. An outcome is yielded only when
 what it says is on the disk.
 """
@@ -10,29 +11,33 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+
+import numpy as np
 
 from facepipe.detect.selection import FaceRule, choose_faces
 from facepipe.embed.describer import Describer
 from facepipe.errors import InputError
+from facepipe.gallery.arrays.snapshot import GallerySnapshot
 from facepipe.gallery.chips import cut_chip
-from facepipe.gallery.enrolment.intake import GOOD, EnrollOutcome, EnrollStatus, Photo
-from facepipe.gallery.enrolment.likeness import Known, Likeness
+from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus, Photo
+from facepipe.gallery.enrolment.judging import Judge, Verdict, are_several, groups_of, unlike_limit
 from facepipe.gallery.people import find_person
 from facepipe.gallery.privacy.erasing import finish_scrub, forget_expired
 from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.images.inputs import as_image
 from facepipe.text import printable
-from facepipe.types import SURE_SCORE, Described, Face, Image
+from facepipe.types import SURE_SCORE, Described, Face, Float32, Image
 
-#: Photos that are read, embedded and committed together.
+#: Photos that are read and embedded together.
 BATCH = 32
-#: What a face must have to be enrolled: pixels of the shorter side, sharpness (see `Quality`), degrees away from frontal.
-#: Roll does no harm: alignment takes it out.
-_SIZE, _SHARPNESS, _YAW, _PITCH = 40, 20, 60, 45
+#: Photos from which on a run is judged and written before the next people's photos are looked at: about ten minutes of work.
+RUN = 20_000
+#: What a face must have to be enrolled: pixels of the shorter side, sharpness (see `Quality`), degrees away from frontal and upright.
+#: Alignment takes roll out, but the detector finds a face that is upside down badly, and its landmarks are then of another face.
+_SIZE, _SHARPNESS, _YAW, _PITCH, _ROLL = 40, 20, 60, 45, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +45,9 @@ class EnrollRules:
     """How to enrol.
 
     lookalike: cosine from which on two people are confused: the model's threshold.
-    unlike: cosine below which a face is enrolled as doubtful when none of its person's others is nearer; None: never.
-    force: enrol what looks like somebody else or was refuted, and call nothing doubtful.
+    one_person: cosine that two faces of one person should reach. A face is doubtful when all its person's others are far below,
+    and photos are several people's when they fall into groups that are; None: nothing is.
+    force: enrol what looks like somebody else, was refuted, or is of several people, and call nothing doubtful.
     accept_poor: enrol what has `faults`.
     retain: seconds until a face expires.
     keep_chips: store the piece of photo around the face.
@@ -49,13 +55,18 @@ class EnrollRules:
     """
 
     lookalike: float
-    unlike: float | None = None
+    one_person: float | None = None
     faces: FaceRule = "clear"
     accept_poor: bool = False
     force: bool = False
     keep_chips: bool = False
     retain: float | None = None
     max_side: int | None = None
+
+    @property
+    def unlike(self) -> float | None:
+        """Cosine below which a face is enrolled as doubtful when none of its person's others is nearer."""
+        return None if self.one_person is None else unlike_limit(self.one_person)
 
     @property
     def duplicate_limit(self) -> float:
@@ -76,78 +87,44 @@ class _Pending:
     image: Image
 
 
-#: A face that will be enrolled, and its cosine with the nearest of its person's other faces, -1 without any.
-_Accepted = tuple[NewFace, float]
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """A photo that was looked at: its faces that are good enough, not yet compared with anybody's."""
+
+    photo: Photo
+    faces: list[NewFace]
 
 
 class Enroller:
-    """Enrols photos into a gallery, batch by batch."""
+    """Enrols photos into a gallery."""
 
     def __init__(self, gallery: GalleryStore, describer: Describer, rules: EnrollRules) -> None:
         self._gallery = gallery
         self._describer = describer
         self._rules = rules
 
-    def run(self, photos: Iterable[Photo]) -> Iterator[EnrollOutcome]:
-        """Yield an outcome for each photo, in order, once it is durable. GalleryError when the gallery cannot take it."""
+    def run(
+        self, photos: Iterable[Photo], progress: Callable[[int], object] = lambda count: None
+    ) -> Iterator[EnrollOutcome]:
+        """Yield an outcome for each photo, in order, once it is durable. GalleryError when the gallery cannot take it.
+
+        progress: told how many more photos were looked at.
+        """
         finish_scrub(self._gallery.database)
         forget_expired(self._gallery.database)
-        source = iter(photos)
-        while batch := list(islice(source, BATCH)):
-            yield from self._batch(batch)
+        for run in _runs(photos):
+            looked: list[_Looked | EnrollOutcome] = []
+            for start in range(0, len(run), BATCH):
+                looked += self._look(run[start : start + BATCH])
+                progress(len(looked) - start)
+            yield from self._settle(looked)
 
-    def _batch(self, photos: Sequence[Photo]) -> list[EnrollOutcome]:
-        outcomes: dict[int, EnrollOutcome] = {}
-        pending: dict[int, _Pending] = {}
-        twins: dict[int, int] = {}
-        seen: dict[tuple[str, str], int] = {}
-        for number, photo in enumerate(photos):
-            read = self._read(photo)
-            if isinstance(read, EnrollOutcome):
-                outcomes[number] = read
-            elif (first := seen.setdefault((read.content, photo.person), number)) != number:
-                twins[number] = first
-            else:
-                pending[number] = read
-        described = self._describer.describe([item.image for item in pending.values()]) if pending else []
-        known = Known(self._gallery.snapshot())
-        accepted: list[tuple[int, _Accepted]] = []
-        for (number, item), result in zip(pending.items(), described, strict=True):
-            self._gallery.require_model(result.embeddings.fingerprint)
-            verdict = self._judge(item, result, known)
-            if isinstance(verdict, EnrollOutcome):
-                outcomes[number] = verdict
-            else:
-                accepted += [(number, face) for face in verdict]
-        ids = self._gallery.add([face for _, (face, _) in accepted])
-        for number in dict.fromkeys(number for number, _ in accepted):
-            mine = {
-                face_id: nearest
-                for (n, (_, nearest)), face_id in zip(accepted, ids, strict=True)
-                if n == number and face_id is not None
-            }
-            outcomes[number] = self._enrolled(photos[number], mine)
-        for number, first in twins.items():
-            outcomes[number] = _as_twin(photos[number], outcomes[first])
-        return [outcomes[number] for number in range(len(photos))]
-
-    def _enrolled(self, photo: Photo, faces: dict[int, float]) -> EnrollOutcome:
-        """Return the outcome of a photo whose faces are in the gallery; none are when another process was first.
-
-        faces: id -> cosine with the nearest of its person's other faces, -1 without any.
-        """
-        status = EnrollStatus.ENROLLED if faces else EnrollStatus.ALREADY
-        reason = ""
-        limit = None if self._rules.force else self._rules.unlike
-        for face_id, nearest in faces.items():
-            if limit is not None and -1 < nearest < limit:
-                status = EnrollStatus.DOUBTFUL
-                reason = (
-                    f"enrolled, but looks like none of {photo.person}'s other faces, {nearest:.2f}, at least {limit:.2f} "
-                    f"expected: facepipe gallery audit compares them, facepipe gallery remove {shlex.quote(photo.person)} "
-                    f"--face {face_id} takes it out"
-                )
-        return photo.outcome(status, reason, tuple(faces))
+    def _look(self, photos: Sequence[Photo]) -> list[_Looked | EnrollOutcome]:
+        """Read photos and find their faces."""
+        read = [self._read(photo) for photo in photos]
+        pending = [item for item in read if isinstance(item, _Pending)]
+        described = iter(self._describer.describe([item.image for item in pending]) if pending else [])
+        return [item if isinstance(item, EnrollOutcome) else self._choose(item, next(described)) for item in read]
 
     def _read(self, photo: Photo) -> EnrollOutcome | _Pending:
         try:
@@ -166,8 +143,9 @@ class Enroller:
             return photo.outcome(EnrollStatus.UNREADABLE, str(error).removeprefix(f"{printable(photo.path)}: "))
         return _Pending(photo, content, image)
 
-    def _judge(self, item: _Pending, result: Described, known: Known) -> EnrollOutcome | list[_Accepted]:
-        """Return the faces to be enrolled, or why there are none."""
+    def _choose(self, item: _Pending, result: Described) -> EnrollOutcome | _Looked:
+        """Return the photo's faces that may be enrolled, or why there are none."""
+        self._gallery.require_model(result.embeddings.fingerprint)
         rules, photo = self._rules, item.photo
         if not result.faces:
             return photo.outcome(EnrollStatus.NO_FACE, "no face found")
@@ -175,47 +153,125 @@ class Enroller:
         if not chosen:
             reason = f"{len(result.faces)} faces, and none is clearly the person's: choose with --faces largest or all"
             return photo.outcome(EnrollStatus.AMBIGUOUS, reason)
-        found: list[_Accepted] = []
-        refusals: list[EnrollOutcome] = []
-        for row in chosen:
-            face, vector = result.faces[row], result.embeddings.vectors[row]
-            if not rules.accept_poor and (wrong := faults(face)):
-                refusals.append(photo.outcome(EnrollStatus.POOR, f"{'; '.join(wrong)}: --accept-poor enrols it"))
-                continue
-            likeness = known.likeness(photo.person, vector)
-            refusal = self._compare(photo, likeness)
-            if refusal is not None:
-                refusals.append(refusal)
-                continue
-            known.accept(photo.person, vector)
-            new = NewFace(
+        wrong = {row: found for row in chosen if not rules.accept_poor and (found := faults(result.faces[row]))}
+        good = [row for row in chosen if row not in wrong]
+        if not good:
+            return photo.outcome(EnrollStatus.POOR, f"{'; '.join(wrong[chosen[0]])}: --accept-poor enrols it")
+        faces = [
+            NewFace(
                 photo.person,
-                vector,
+                result.embeddings.vectors[row],
                 source=str(photo.path.absolute()) if photo.picture is None else None,
                 content=item.content,
-                ordinal=len(found),
-                face=face,
-                chip=cut_chip(item.image, face) if rules.keep_chips else None,
+                ordinal=ordinal,
+                face=result.faces[row],
+                chip=cut_chip(item.image, result.faces[row]) if rules.keep_chips else None,
                 expires=None if rules.retain is None else time.time() + rules.retain,
             )
-            found.append((new, likeness.nearest_own))
-        return found or refusals[0]
+            for ordinal, row in enumerate(good)
+        ]
+        return _Looked(photo, faces)
 
-    def _compare(self, photo: Photo, likeness: Likeness) -> EnrollOutcome | None:
-        """Return why a face should not be enrolled for this person: it is there already, or it is somebody else's."""
-        same, limit = self._rules.duplicate_limit, self._rules.lookalike
-        if likeness.nearest_own >= same:
-            reason = f"nearly the same face is enrolled, {likeness.nearest_own:.2f}, the limit is {same:.2f}"
+    def _settle(self, looked: Sequence[_Looked | EnrollOutcome]) -> Iterator[EnrollOutcome]:
+        """Judge all faces of a run, enrol those that pass, and yield what became of each photo."""
+        photos = [item for item in looked if isinstance(item, _Looked)]
+        faces = [face for item in photos for face in item.faces]
+        if not faces:
+            yield from (item for item in looked if isinstance(item, EnrollOutcome))
+            return
+        snapshot = self._gallery.snapshot()
+        mixed = self._several(snapshot, faces)
+        judged = [face for face in faces if face.person not in mixed]
+        vectors = np.array([face.vector for face in judged], np.float32).reshape(-1, snapshot.dim)
+        limit, same = self._rules.lookalike, self._rules.duplicate_limit
+        judge = Judge(snapshot, [face.person for face in judged], vectors, limit=limit, same=same)
+        verdicts = judge.verdicts(force=self._rules.force)
+        accepted = [face for face, verdict in zip(judged, verdicts, strict=True) if verdict.accepted]
+        ids = dict(zip(map(id, accepted), self._gallery.add(accepted), strict=True))
+        place = {id(face): number for number, face in enumerate(judged)}
+        for item in looked:
+            if isinstance(item, EnrollOutcome):
+                yield item
+            elif item.photo.person in mixed:
+                yield item.photo.outcome(EnrollStatus.MIXED, mixed[item.photo.person])
+            else:
+                yield self._outcome(item, judged, verdicts, [place[id(face)] for face in item.faces], ids)
+
+    def _several(self, snapshot: GallerySnapshot, faces: Sequence[NewFace]) -> dict[str, str]:
+        """Return the people whose photos are of several people, and what is said of each of these photos."""
+        if self._rules.one_person is None or self._rules.force or self._rules.faces == "all":
+            return {}
+        vectors: dict[str, list[Float32]] = {}
+        for face in faces:
+            vectors.setdefault(face.person, []).append(face.vector)
+        rows = {name: row for row, name in enumerate(snapshot.persons)}
+        found = {}
+        for person, mine in vectors.items():
+            enrolled = snapshot.vectors[snapshot.faces_of(rows[person])] if person in rows else snapshot.vectors[:0]
+            sizes = groups_of(np.concatenate([np.array(mine, np.float32), enrolled]), self._rules.one_person)
+            if are_several(sizes):
+                found[person] = (
+                    f"the faces under {person} are of about {len(sizes)} people, the most frequent has {sizes[0]} of {sum(sizes)}: "
+                    "put each person's photos into a folder of their own, or enrol them as one person with --force"
+                )
+        return found
+
+    def _outcome(
+        self,
+        item: _Looked,
+        faces: Sequence[NewFace],
+        verdicts: Sequence[Verdict],
+        mine: Sequence[int],
+        ids: dict[int, int | None],
+    ) -> EnrollOutcome:
+        """Return what became of a photo. mine: the places of its faces. ids: of those that were enrolled, by identity."""
+        photo, rules = item.photo, self._rules
+        accepted = [number for number in mine if verdicts[number].accepted]
+        stored = {number: face_id for number in accepted if (face_id := ids[id(faces[number])]) is not None}
+        if not accepted:
+            return self._refusal(photo, verdicts, mine[0], faces)
+        status, reason = (EnrollStatus.ENROLLED if stored else EnrollStatus.ALREADY), ""
+        for number, face_id in stored.items():
+            nearest = verdicts[number].nearest
+            if rules.unlike is not None and not rules.force and -1 < nearest < rules.unlike:
+                status = EnrollStatus.DOUBTFUL
+                reason = (
+                    f"enrolled, but looks like none of {photo.person}'s other faces, {nearest:.2f}, at least {rules.unlike:.2f} "
+                    f"expected: facepipe gallery audit compares them, facepipe gallery remove {shlex.quote(photo.person)} "
+                    f"--face {face_id} takes it out"
+                )
+        return photo.outcome(status, reason, tuple(stored.values()))
+
+    def _refusal(
+        self, photo: Photo, verdicts: Sequence[Verdict], number: int, faces: Sequence[NewFace]
+    ) -> EnrollOutcome:
+        """Return why a face was not enrolled for this person: it is there already, or it is somebody else's."""
+        verdict, limit = verdicts[number], self._rules.lookalike
+        if verdict.copy_of is not None:
+            if verdict.copy_of >= 0 and not verdicts[verdict.copy_of].accepted:
+                return self._refusal(photo, verdicts, verdict.copy_of, faces)
+            if verdict.copy_of >= 0 and faces[verdict.copy_of].content == faces[number].content:
+                return photo.outcome(EnrollStatus.ALREADY)
+            same = self._rules.duplicate_limit
+            reason = f"nearly the same face is enrolled, {verdict.nearest:.2f}, the limit is {same:.2f}"
             return photo.outcome(EnrollStatus.DUPLICATE, reason)
-        if self._rules.force:
-            return None
         advice = f"the limit is {limit:.2f}: enrol anyway with --force"
-        if likeness.refuted >= limit and likeness.refuted > likeness.own:
-            reason = f"looks like a face that is not {photo.person}, {likeness.refuted:.2f}, {advice}"
+        if verdict.refuted >= limit and verdict.refuted > max(verdict.own, verdict.other):
+            reason = f"looks like a face that is not {photo.person}, {verdict.refuted:.2f}, {advice}"
             return photo.outcome(EnrollStatus.REFUTED, reason)
-        if likeness.other >= limit and likeness.other > likeness.own:
-            return photo.outcome(EnrollStatus.LOOKALIKE, f"looks like {likeness.name}, {likeness.other:.2f}, {advice}")
-        return None
+        return photo.outcome(EnrollStatus.LOOKALIKE, f"looks like {verdict.name}, {verdict.other:.2f}, {advice}")
+
+
+def _runs(photos: Iterable[Photo]) -> Iterator[list[Photo]]:
+    """Yield whole people's photos, as many together as are judged together."""
+    run: list[Photo] = []
+    for photo in photos:
+        if len(run) >= RUN and photo.person != run[-1].person:
+            yield run
+            run = []
+        run.append(photo)
+    if run:
+        yield run
 
 
 def faults(face: Face) -> list[str]:
@@ -227,6 +283,10 @@ def faults(face: Face) -> list[str]:
         (quality.sharpness < _SHARPNESS, f"blurred: sharpness {quality.sharpness:.0f}, at least {_SHARPNESS} wanted"),
         (abs(quality.yaw) > _YAW, f"turned: yaw {quality.yaw:.0f} degrees, at most {_YAW} wanted"),
         (abs(quality.pitch) > _PITCH, f"tilted: pitch {quality.pitch:.0f} degrees, at most {_PITCH} wanted"),
+        (
+            abs(quality.roll) > _ROLL,
+            f"not upright: roll {quality.roll:.0f} degrees, at most {_ROLL} wanted, turn the photo",
+        ),
     ]
     return [text for failed, text in limits if failed]
 
@@ -241,10 +301,3 @@ def enrolled_faces(gallery: GalleryStore, person: str, content: str) -> list[int
         key = database.codec.lookup(bytes.fromhex(content)[:16])
         rows = connection.execute("SELECT id FROM face WHERE content = ? AND person_id = ?", (key, person_id))
         return [row[0] for row in rows]
-
-
-def _as_twin(photo: Photo, first: EnrollOutcome) -> EnrollOutcome:
-    """Return what became of a photo that has the same bytes as an earlier one of the batch."""
-    if first.status in GOOD:
-        return photo.outcome(EnrollStatus.ALREADY)
-    return photo.outcome(first.status, first.reason)

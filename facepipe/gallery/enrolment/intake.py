@@ -29,6 +29,7 @@ class EnrollStatus(StrEnum):
     POOR = "poor"
     LOOKALIKE = "lookalike"  # more like somebody else who is enrolled
     REFUTED = "refuted"  # a face that was said not to be this person
+    MIXED = "mixed"  # the photos under this name are of several people
 
 
 #: The photo's face is in the gallery.
