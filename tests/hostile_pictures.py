@@ -72,7 +72,6 @@ def seeds() -> dict[str, bytes]:
         ("ico", "ICO", portrait, {}),
         ("icns", "ICNS", portrait, {}),
         ("dds", "DDS", portrait, {}),
-        ("im", "IM", portrait, {}),
         ("msp", "MSP", portrait.convert("1"), {}),
         ("xbm", "XBM", portrait.convert("1"), {}),
         ("blp", "BLP", portrait.convert("P"), {}),

@@ -25,6 +25,7 @@ from facepipe.gallery.enrolment.enroller import Enroller, EnrollRules, faults
 from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus, Photo, collect_photos
 from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.images import write_image
+from facepipe.images.samples import portraits
 from facepipe.types import Quality
 from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
 from tests.test_gallery_store import unit
@@ -327,6 +328,20 @@ def test_each_fault_names_its_figure_and_its_limit() -> None:
     assert found[3] == "turned: yaw -80 degrees, at most 60 wanted"
     assert found[0] == "doubtful: score 0.50, at least 0.70 wanted"
     assert faults(replace(face_at(0, 0, 100), quality=Quality(100, 500, 0, 0, 50, 0.1))) == []
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_photo_on_its_head_or_side_is_not_enrolled(tmp_path: Path, turns: int) -> None:
+    upright = [picture.rgb for picture in portraits().values()]
+    with facepipe.Gallery(tmp_path / "g") as gallery:
+        turned = [np.ascontiguousarray(np.rot90(rgb, turns)) for rgb in upright]
+        outcomes = [next(iter(gallery.enroll(rgb, name=f"P{n}", device="cpu"))) for n, rgb in enumerate(turned)]
+        if turns == 0:
+            assert {outcome.status for outcome in outcomes} == {EnrollStatus.ENROLLED}
+        else:
+            assert {outcome.status for outcome in outcomes} <= {EnrollStatus.POOR, EnrollStatus.NO_FACE}
+            assert turns != 3 or any("turn the photo: --accept-poor" in outcome.reason for outcome in outcomes)
 
 
 def test_faces_expire(gallery: GalleryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

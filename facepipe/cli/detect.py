@@ -50,7 +50,7 @@ def detect(
     failed = 0
     for path in images:
         try:
-            image = read_image(path)
+            image = read_image(path, max_side=looking.read_side)
         except InputError as error:
             if len(images) == 1:
                 raise
@@ -64,7 +64,8 @@ def detect(
         if edges:
             write_image(edges, draw_edges(single.edges(image, quick=quick, **asdict(looking))))
         if annotate:
-            write_image(_target(annotate, path, several=len(images) > 1), draw_faces(image, found))
+            whole = image if image.enlarge is None else image.enlarge(max(image.width, image.height))
+            write_image(_target(annotate, path, several=len(images) > 1), draw_faces(whole, found))
         if not as_json:
             _print_table(path, faces)
     if as_json:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import PIL.Image
 
+from facepipe.errors import GalleryDamagedError, ImageError
 from facepipe.gallery.storage.database import Database
-from facepipe.types import Face, Image
+from facepipe.images import read_image_bytes
+from facepipe.types import Face, Image, UInt8
 
 #: Room on each side of the box, as a share of its longer side: what the widest alignment template sees of a turned face.
 MARGIN = 0.6
@@ -34,15 +36,21 @@ class StoredChip:
     scale: float
 
 
-def cut_chip(image: Image, face: Face) -> StoredChip:
-    """Cut a face with room around it, reduced when it is large; JPEG with full colour."""
+def cut_out(image: Image, face: Face) -> tuple[UInt8, int, int]:
+    """Cut a face with room around it, uint8 (h, w, 3), and return the left and top pixel of `image.rgb` where it begins."""
     x1, y1, x2, y2 = (float(v) * image.scale for v in face.box)
-    side = max(x2 - x1, y2 - y1)
-    room = side * MARGIN
+    room = max(x2 - x1, y2 - y1) * MARGIN
     height, width = image.rgb.shape[:2]
     left, top = max(0, int(x1 - room)), max(0, int(y1 - room))
     right, bottom = min(width, int(np.ceil(x2 + room))), min(height, int(np.ceil(y2 + room)))
-    picture = PIL.Image.fromarray(np.ascontiguousarray(image.rgb[top:bottom, left:right]))
+    return np.ascontiguousarray(image.rgb[top:bottom, left:right]), left, top
+
+
+def cut_chip(image: Image, face: Face) -> StoredChip:
+    """Cut a face with room around it, reduced when it is large; JPEG with full colour."""
+    pixels, left, top = cut_out(image, face)
+    picture = PIL.Image.fromarray(pixels)
+    side = float(max(face.box[2] - face.box[0], face.box[3] - face.box[1])) * image.scale
     reduction = min(1.0, FACE_SIDE / side)
     if reduction < 1.0:
         size = (max(1, round(picture.width * reduction)), max(1, round(picture.height * reduction)))
@@ -54,9 +62,11 @@ def cut_chip(image: Image, face: Face) -> StoredChip:
 
 
 def open_chip(chip: StoredChip) -> Image:
-    """Return the chip's picture."""
-    with PIL.Image.open(io.BytesIO(chip.data)) as picture:
-        return Image(np.asarray(picture.convert("RGB")), "<chip>")
+    """Return the chip's picture. GalleryDamagedError when it cannot be read."""
+    try:
+        return read_image_bytes(chip.data, "<chip>")
+    except ImageError as error:
+        raise GalleryDamagedError(f"a stored chip is no picture that can be read ({error})") from error
 
 
 def face_in_chip(face: Face, chip: StoredChip) -> Face:

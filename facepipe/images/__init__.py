@@ -1,6 +1,7 @@
 """The only reader and writer of pictures: `reading` and its `colours`, `finding` in folders, `writing`."""
 
-from facepipe.images.finding import IMAGE_SUFFIXES, OUTPUT_MARK, find_images, is_output, natural_key
+from facepipe.images.finding import OUTPUT_MARK, find_images, is_output, natural_key
+from facepipe.images.formats import IMAGE_SUFFIXES
 from facepipe.images.reading import (
     DEFAULT_MAX_PIXELS,
     content_hash,

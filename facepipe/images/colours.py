@@ -17,17 +17,26 @@ def to_rgb(picture: PIL.Image.Image, max_side: int | None) -> UInt8:
     mode = picture.mode
     if mode.startswith("I") or mode == "F":
         return _scaled(np.asarray(picture))
-    if mode in {"LAB", "CMYK"}:
-        picture = _managed(picture)
-    if mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
-        picture = _on_white(picture)
-    # Averaging whole blocks of pixels here spares the memory of a second copy of a very large picture.
+    # Averaging whole blocks of pixels here, a band of rows at a time, spares the memory of a second copy of a very large picture.
     factor = max(picture.size) // max_side if max_side is not None else 1
-    if factor > 1 and picture.mode in {"L", "RGB"}:
-        picture = picture.reduce(factor)
-    if picture.mode != "RGB":
-        picture = picture.convert("RGB")
-    return np.asarray(picture)
+    if factor <= 1:
+        return np.asarray(_plain(picture))
+    bands = range(0, picture.height, factor * _BAND)
+    boxes = ((0, top, picture.width, min(top + factor * _BAND, picture.height)) for top in bands)
+    return np.concatenate([np.asarray(_plain(picture.crop(box)).reduce(factor)) for box in boxes])
+
+
+#: Rows of the reduced picture that are made at a time.
+_BAND = 64
+
+
+def _plain(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Return a picture of 8 bits as RGB, colours managed and without transparency."""
+    if picture.mode in {"LAB", "CMYK"}:
+        picture = _managed(picture)
+    if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
+        picture = _on_white(picture)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _on_white(picture: PIL.Image.Image) -> PIL.Image.Image:

@@ -8,18 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from facepipe.errors import InputError
+from facepipe.images.formats import IMAGE_SUFFIXES
 from facepipe.text import printable
-
-#: What a folder is searched for. A file that is named itself is read whatever it is called.
-IMAGE_SUFFIXES = frozenset(
-    "." + suffix
-    for line in (
-        "apng avif avifs blp bmp bw cur dcx dds dib fit fits flc fli ftc ftu gbr gif heic heics heif heifs hif icb",
-        "icns ico iim im j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx mpo msp pbm pcd pcx pfm pgm png pnm ppm psd pxr qoi",
-        "ras rgb rgba sgi tga tif tiff vda vst webp xbm xpm",
-    )
-    for suffix in line.split()
-)
 
 _DIGITS = re.compile(r"(\d+)")
 

@@ -8,9 +8,9 @@ Whatever Pillow can decode, and HEIC, becomes an `Image`: RGB, uint8, as display
 - More than 8 bits are scaled, never clipped: integers by the smallest of 8, 10, 12, 14, 16 bits that hold the
   brightest pixel (sensors of 12 bits are stored in 16), floats from 0..1 or 0..255, anything else from its own range.
 - Of several frames or pages the first is read.
-- A damaged picture is an error, not a picture that is half grey.
+- A damaged picture is an error, not a picture that is half grey (`wholeness`). One whose pixels are whole is read.
 - A header that promises more than FACEPIPE_MAX_PIXELS (default 200 million: the largest phone cameras) is refused
-  before anything is decoded. Encapsulated PostScript is refused: reading it means running a program.
+  before anything is decoded; so is one that takes too much memory or time. `formats` says which formats are read.
 
 JPEGs are decoded by Pillow. OpenCV's decoder gives the same pixels (both are libjpeg-turbo) in the same time when the
 picture is reduced while decoding, but hands out half a picture when the file is truncated.
@@ -18,6 +18,7 @@ picture is reduced while decoding, but hands out half a picture when the file is
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import io
@@ -26,6 +27,7 @@ import os
 import re
 import stat
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Callable
@@ -39,13 +41,21 @@ import PIL.Image
 from facepipe.borrowing import Borrowed
 from facepipe.errors import ImageError, InputError, UsageError
 from facepipe.images.colours import to_rgb
+from facepipe.images.formats import FORMATS, bytes_to_decode, jpeg_scans, refused_format
+from facepipe.images.wholeness import png_without_extras, what_is_missing, with_end
 from facepipe.text import printable
 from facepipe.types import Image, UInt8
 
 DEFAULT_MAX_PIXELS = 200_000_000
 
-#: Pillow's formats that are not read: EPS runs Ghostscript, WMF needs Windows, the others have no decoder.
-_REFUSED_FORMATS = frozenset({"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"})
+#: Scans times pixels of a progressive JPEG: each scan goes over all pixels, and a decoder cannot be interrupted.
+_MAX_SCANNED = 3_000_000_000
+#: Bytes that decoding a picture may take for each pixel that it may have: 1 GB with the default limit.
+_MEMORY_PER_PIXEL = 5
+_LEAST_MEMORY = 256 << 20
+#: Pictures that take more than this to decode are decoded one at a time.
+_LARGE_BYTES = 100 << 20
+_LARGE = threading.Lock()
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 
@@ -104,7 +114,7 @@ def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
     if not isinstance(source, (str, os.PathLike)):
         name = getattr(source, "name", None)
         name = name if isinstance(name, str) else "<stream>"
-        data = source.read(limit + 1)
+        data = _read(source, limit)
     else:
         name = os.fspath(source)
         try:
@@ -116,7 +126,7 @@ def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
                     raise InputError(
                         f"{printable(name)}: is a pipe or a device, not a file; pipe it into `-`, or save it first"
                     )
-                data = file.read(limit + 1)
+                data = _read(file, limit)
         except FileNotFoundError as error:
             raise InputError(f"{printable(name)}: no such file; check the path") from error
         except IsADirectoryError as error:
@@ -128,6 +138,20 @@ def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
         raise ImageError(f"{printable(name)}: is empty; copy the picture again")
     _require_few_bytes(name, len(data))
     return name, data
+
+
+def _read(file: Readable, limit: int) -> bytes:
+    """Return what there is, and a byte more than the limit when there is more; memory for what is there, not for the limit."""
+    pieces = []
+    left = limit + 1
+    while left > 0 and (piece := file.read(min(left, _PIECE))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+#: Bytes that are read at a time.
+_PIECE = 1 << 20
 
 
 def _is_descriptor(name: str) -> bool:
@@ -159,35 +183,84 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
         raise ValueError(f"max_side: expected 1 or more, got {max_side}")
     if not data:
         raise ImageError(f"{printable(name)}: is empty; copy the picture again")
-    limit = max_pixels()
     try:
-        with _pillow, _opened(data) as picture:
-            width, height = picture.size
-            if width * height > limit:
-                raise ImageError(_too_large(name, f"{width}x{height} is larger than", limit))
-            reduced = _reduce_while_decoding(picture, max_side)
+        with _pillow:
+            size, turn, rgb = _decoded(data, name, max_side)
+    except PIL.Image.DecompressionBombError as error:
+        raise ImageError(_too_large(name, "has more than", max_pixels())) from error
+    except MemoryError as error:
+        raise ImageError(f"{printable(name)}: needs more memory than is available; make the picture smaller") from error
+    except PIL.UnidentifiedImageError as error:
+        kind = refused_format(data)
+        is_what = "cannot be read as an image" if kind is None else f"is in the format {kind}, which is not read"
+        raise ImageError(f"{printable(name)}: {is_what}; convert it to JPEG or PNG") from error
+    except _DECODER_ERRORS as error:
+        raise ImageError(
+            f"{printable(name)}: the picture is damaged ({_reason(error)}); copy or export it again"
+        ) from error
+    width, height = (size[1], size[0]) if turn >= 5 else size
+    rgb = _turned(_shrunk(rgb, max_side, max(size)), turn)
+    enlarge = partial(_decode_larger, data, name) if max(rgb.shape) < max(size) else None
+    return Image(rgb, path=name, size=(width, height), enlarge=enlarge)
+
+
+def _decoded(data: bytes, name: str, max_side: int | None) -> tuple[tuple[int, int], int, UInt8]:
+    """Return a picture's stored width and height, its EXIF turn, and its pixels.
+
+    What lacks only its end marker, or has a comment that cannot be read, is read all the same.
+    """
+    try:
+        return _decoded_once(data, name, max_side)
+    except ImageError:
+        raise
+    except _DECODER_ERRORS:
+        if data.startswith(b"\xff\xd8\xff"):
+            again = with_end(data) or data
+        elif data.startswith(b"\x89PNG"):
+            again = png_without_extras(data)
+        else:
+            raise
+        if again == data:
+            raise
+        with contextlib.suppress(ImageError, *_DECODER_ERRORS):  # what was wrong at first is told
+            return _decoded_once(again, name, max_side)
+        raise
+
+
+def _decoded_once(data: bytes, name: str, max_side: int | None) -> tuple[tuple[int, int], int, UInt8]:
+    with _opened(data) as picture:
+        width, height = picture.size
+        if width * height > (limit := max_pixels()):
+            raise ImageError(_too_large(name, f"{width}x{height} is larger than", limit))
+        scans = sum(1 for _ in jpeg_scans(data)) if picture.info.get("progressive") else 1
+        if scans * width * height > _MAX_SCANNED:
+            raise ImageError(
+                f"{printable(name)}: has {scans} scans, too many for its size; save it again as a plain JPEG"
+            )
+        reduced = _reduce_while_decoding(picture, max_side)
+        needed = bytes_to_decode(picture)
+        if needed > (memory := max(_LEAST_MEMORY, limit * _MEMORY_PER_PIXEL)):
+            raise ImageError(
+                f"{printable(name)}: {width}x{height} takes {needed / 1e9:.1f} GB to decode as {picture.format}, the limit is "
+                f"{memory / 1e9:.1f}; save it as JPEG, or raise FACEPIPE_MAX_PIXELS if you trust it"
+            )
+        # Large ones one at a time, however many threads there are.
+        with _LARGE if needed > _LARGE_BYTES else contextlib.nullcontext():
             picture.load()
             if not reduced:  # icons say their size only when loaded
                 width, height = picture.size
             turn = _exif_turn(picture)
             rgb = to_rgb(picture, max_side)
-    except PIL.Image.DecompressionBombError as error:
-        raise ImageError(_too_large(name, "has more than", limit)) from error
-    except MemoryError as error:
-        raise ImageError(f"{printable(name)}: needs more memory than is available; make the picture smaller") from error
-    except PIL.UnidentifiedImageError as error:
-        raise ImageError(f"{printable(name)}: cannot be read as an image; convert it to JPEG or PNG") from error
-    except _DECODER_ERRORS as error:
-        reason = str(error).strip()
-        if not reason or reason.startswith("decoder error"):  # Pillow's words when a library gives only a number
-            reason = "its data cannot be decoded"
-        raise ImageError(
-            f"{printable(name)}: the picture is damaged ({printable(reason)}); copy or export it again"
-        ) from error
-    size = (height, width) if turn >= 5 else (width, height)
-    rgb = _turned(_shrunk(rgb, max_side, max(size)), turn)
-    enlarge = partial(_decode_larger, data, name) if max(rgb.shape) < max(size) else None
-    return Image(rgb, path=name, size=size, enlarge=enlarge)
+            missing = what_is_missing(data, picture.format or "HEIF", rgb)
+    if missing is not None:
+        raise ImageError(f"{printable(name)}: the picture is damaged ({missing}); copy or export it again")
+    return (width, height), turn, rgb
+
+
+def _reason(error: Exception) -> str:
+    """Return what a decoder says, or words for it when it gives only a number."""
+    reason = str(error).strip()
+    return "its data cannot be decoded" if not reason or reason.startswith("decoder error") else printable(reason)
 
 
 def from_pillow(picture: PIL.Image.Image) -> Image:
@@ -242,7 +315,7 @@ def _opened(data: bytes) -> PIL.Image.Image:
 
             return pillow_heif.HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
         PIL.Image.init()
-        formats = tuple(name for name in PIL.Image.ID if name not in _REFUSED_FORMATS)
+        formats = FORMATS
     return PIL.Image.open(io.BytesIO(data), formats=formats)
 
 
