@@ -27,6 +27,8 @@ class Verification:
 
     same: whether similarity reaches threshold.
     similarity: cosine, -1..1.
+    probability: 0..1, that they are one person, when every other pair is; None where nothing was measured.
+    close: whether similarity is so near to the threshold that another photo might turn the answer.
     model: fingerprint of the embedder.
     first, second: the faces that were compared.
     """
@@ -34,6 +36,8 @@ class Verification:
     same: bool
     similarity: float
     threshold: float
+    probability: float | None
+    close: bool
     model: str
     first: Face
     second: Face
@@ -112,15 +116,17 @@ def verify(
     faces: which face of a picture with several: clear (one is far larger than the others), largest or only.
     Everything else, and errors: as `embed`; NoFaceError, AmbiguousFaceError.
     """
-    limit = policy_for(get_record(model), 1, threshold=threshold).threshold
+    policy = policy_for(get_record(model), 1, threshold=threshold)
     images = [as_image(source, max_side=max_side or None) for source in (a, b)]
     described = describer_for(model, device, min_face, min_score, max_side, quick).describe(images)
     (first,), (second,) = (require_faces(photo.faces, faces, photo.path) for photo in described)
     similarity = float(described[0].embeddings.vectors[first] @ described[1].embeddings.vectors[second])
     return Verification(
-        similarity >= limit,
+        similarity >= policy.threshold,
         similarity,
-        limit,
+        policy.threshold,
+        policy.curve(similarity) if policy.curve else None,
+        abs(similarity - policy.threshold) < policy.margin,
         described[0].embeddings.fingerprint,
         described[0].faces[first],
         described[1].faces[second],

@@ -148,6 +148,20 @@ def err_console() -> Console:
     return Console(stderr=True)
 
 
+@contextlib.contextmanager
+def progress_bar(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar on a terminal's stderr; yield what moves it on by a count."""
+    console = err_console()
+    if quiet or not console.is_terminal:
+        yield lambda count: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.advance(task, count)
+
+
 def exit_code_of(call: Callable[[], object]) -> int:
     """Run `call`; print a planned error as one line on stderr and return its exit code."""
     try:

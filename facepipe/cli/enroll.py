@@ -6,18 +6,28 @@ import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import cell, echo, err_console, gallery_option, model_option, note, out_console, quiet_option
+from facepipe.cli.common import (
+    cell,
+    echo,
+    gallery_option,
+    model_option,
+    note,
+    out_console,
+    progress_bar,
+    quiet_option,
+)
 from facepipe.cli.options import FEW, Looking, detect_options
 from facepipe.text import plural
 
 if TYPE_CHECKING:
+    from facepipe.api import Gallery
     from facepipe.detect.selection import FaceRule
     from facepipe.gallery.enrolment.intake import EnrollOutcome
 
@@ -69,7 +79,11 @@ def enroll(
     seconds = _seconds(retain)
     collected, astray = collect_photos(photos, name)
     outcomes = list(astray)
-    with _counted(outcomes), Gallery(gallery, model=model) as store, _bar(len(collected), quiet=quiet) as progress:
+    with (
+        _counted(outcomes),
+        Gallery(gallery, model=model) as store,
+        progress_bar("enrolling", len(collected), quiet=quiet) as progress,
+    ):
         found = store.enroll(
             collected,
             faces=choice,
@@ -85,6 +99,8 @@ def enroll(
             outcomes.append(outcome)
             if jsonl:
                 _print_line(outcome)
+        if not quiet:
+            _tell_look_alikes(store, {outcome.person for outcome in outcomes if outcome.face_ids})
     if jsonl:
         for outcome in astray:
             _print_line(outcome)
@@ -116,18 +132,21 @@ def _counted(outcomes: list[EnrollOutcome]) -> Iterator[None]:
         raise
 
 
-@contextlib.contextmanager
-def _bar(total: int, *, quiet: bool) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar on a terminal; yield what moves it on."""
-    console = err_console()
-    if quiet or not console.is_terminal:
-        yield lambda count: None
-        return
-    from rich.progress import Progress
+def _tell_look_alikes(store: Gallery, fresh: set[str]) -> None:
+    """Tell of people whose names a reader may take for one: they differ in case or blanks only, or as \u00df and ss do."""
+    from facepipe.gallery.names import gallery_command, look_alike
+    from facepipe.gallery.people import people
 
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("enrolling", total=total)
-        yield lambda count: progress.advance(task, count)
+    if not fresh:
+        return
+    groups: dict[str, list[str]] = {}
+    for person in people(store.database):
+        groups.setdefault(look_alike(person.name), []).append(person.name)
+    for names in groups.values():
+        if len(names) > 1 and fresh & set(names):
+            shown = " and ".join(repr(name) for name in names)
+            joined = gallery_command(store.folder, "merge", *names, "--into", names[0])
+            note(f"facepipe: {shown} are {len(names)} people; if they are one: {joined}")
 
 
 def _print_line(outcome: EnrollOutcome) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from facepipe.cli.common import (
 )
 from facepipe.cli.gallery_people import echo_json, open_database, table
 from facepipe.cli.process import settle
+from facepipe.gallery.names import gallery_command
 from facepipe.text import plural
 
 if TYPE_CHECKING:
@@ -266,8 +266,8 @@ def not_person(
             done.append({"path": str(path), "status": status, "enrolled": list(found.enrolled)})
             for face_id in found.enrolled:
                 note(
-                    f"facepipe: {path}: is enrolled as {name}: facepipe gallery remove {shlex.quote(name)} --face {face_id} "
-                    "takes it out"
+                    f"facepipe: {path}: is enrolled as {name}: "
+                    f"{gallery_command(gallery, 'remove', name, '--face', face_id)} takes it out"
                 )
     if as_json:
         echo_json(name=name, photos=done)

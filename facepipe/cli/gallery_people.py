@@ -88,6 +88,8 @@ def show(name: str | None, sheet: Path | None, gallery: Path, as_json: bool) -> 
 
     check_outputs((sheet,), gallery=gallery)
     if name is None:
+        if sheet is not None:
+            raise click.UsageError("--sheet shows one person's faces: whose? facepipe gallery show NAME --sheet FILE")
         _show_gallery(gallery, as_json)
         return
     with open_database(gallery) as database:

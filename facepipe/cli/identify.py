@@ -10,8 +10,8 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from facepipe.cli.common import echo, note, out_console, quiet_option
-from facepipe.cli.options import Deciding, Looking, list_options, listed, picture_options, recognition_options
+from facepipe.cli.common import echo, note, out_console, progress_bar, quiet_option
+from facepipe.cli.options import FEW, Deciding, Looking, list_options, listed, picture_options, recognition_options
 
 if TYPE_CHECKING:
     from facepipe.records import Record
@@ -54,18 +54,21 @@ def identify(
     show = _PRINTERS[style]
     records = []
     failed = 0
-    for image, result in recognizer.with_images([_Stdin() if path == "-" else path for path in paths]):
-        if isinstance(result, Failed):
-            failed += 1
-            if not quiet:
-                note(f"facepipe: {result.reason}")
-        record = to_record(result, recognizer.matcher.fingerprint)
-        if style == "jsonl":
-            show([record])
-        else:
-            records.append(record)
-        if image is not None:
-            _write_pictures(image, record, annotate, crops)
+    few = len(paths) <= FEW or style == "jsonl"
+    with progress_bar("identifying", len(paths), quiet=quiet or few) as progress:
+        for image, result in recognizer.with_images([_Stdin() if path == "-" else path for path in paths]):
+            if isinstance(result, Failed):
+                failed += 1
+                if not quiet:
+                    note(f"facepipe: {result.reason}")
+            record = to_record(result, recognizer.matcher.fingerprint)
+            if style == "jsonl":
+                show([record])
+            else:
+                records.append(record)
+            if image is not None:
+                _write_pictures(image, record, annotate, crops)
+            progress(1)
     if style != "jsonl":
         show(records)
     if failed:

@@ -47,13 +47,17 @@ def verify(
 ) -> int:
     """Say whether two photos show the same person: exit code 0 when they do, 1 when they do not."""
     from facepipe import single
+    from facepipe.outputs.table import percent
 
     found = single.verify(first, second, model=model, threshold=threshold, faces=rule, quick=True, **asdict(looking))
     if as_json:
         facts = {"schema_version": 1, "a": first, "b": second, "same": found.same}
-        figures = {"similarity": round(found.similarity, 4), "threshold": found.threshold, "model": found.model}
-        echo(json.dumps(facts | figures))
+        probability = None if found.probability is None else round(found.probability, 4)
+        figures = {"similarity": round(found.similarity, 4), "threshold": found.threshold, "probability": probability}
+        echo(json.dumps(facts | figures | {"close": found.close, "model": found.model}))
     else:
         answer = "same person" if found.same else "different people"
-        echo(f"{answer}: similarity {found.similarity:.3f}, threshold {found.threshold:.3f}")
+        sure = "" if found.probability is None else f" ({percent(found.probability)} sure that they are one person)"
+        doubt = f"; too close to tell{sure}: compare other photos" if found.close else ""
+        echo(f"{answer}: similarity {found.similarity:.3f}, threshold {found.threshold:.3f}{doubt}")
     return 0 if found.same else 1

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import unicodedata
 
 from facepipe.errors import UsageError
 from facepipe.text import printable
+
+
+def gallery_command(folder: str | os.PathLike[str], *words: object) -> str:
+    """Return a `facepipe gallery` command that can be copied into a shell, whatever folder that is in."""
+    return shlex.join(["facepipe", "gallery", *map(str, words), "--gallery", os.fspath(folder)])
+
+
+def look_alike(name: str) -> str:
+    """Return what is equal for names that a reader may take for one: they differ in case, in blanks, or as \u00df and ss do."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def normal_name(name: str) -> str:

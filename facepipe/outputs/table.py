@@ -11,7 +11,6 @@ from facepipe.text import plural, printable
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
 #: The terminal's colour of each answer; the word stands beside it, colour is never the only sign.
 STATUS_STYLES = {
@@ -34,6 +33,12 @@ def percent(probability: float | None) -> str:
     return f"{100 * probability:.0f} %"
 
 
+def against(similarity: float, threshold: float) -> str:
+    """Return a similarity and the threshold beside it, with as many digits as show which is greater."""
+    digits = next((n for n in (2, 3, 4) if f"{similarity:.{n}f}" != f"{threshold:.{n}f}"), 2)
+    return f"{similarity:.{digits}f} / {threshold:.{digits}f}"
+
+
 def who(face: Mapping[str, Any]) -> str:
     """Return the answer about one face in a few words: a name, `A or B?`, or `unknown`."""
     if face["status"] == "known":
@@ -43,37 +48,96 @@ def who(face: Mapping[str, Any]) -> str:
     return "unknown"
 
 
-def photo_table(records: Iterable[Record]) -> Table:
-    """Return a rich table with a row for each face, and one for each photo that has none or failed."""
-    from rich.table import Table
+#: A path is not shortened to less than this.
+_LEAST_PATH = 16
 
+
+def photo_table(records: Iterable[Record], width: int) -> Table:
+    """Return a rich table with a row for each face, and one for each photo that has none or failed.
+
+    width: columns of the terminal. Where it is narrow there are fewer candidates, then shorter paths, and then none but the nearest,
+    beside its similarity: a name is not cut from its figure.
+    """
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [list(row) for record in records for row in _rows(record)]
+    faces = [row for row in rows if row[1]]  # a failed photo's reason may fold
+    widest = [max((cell_len(str(row[place])) for row in faces), default=0) for place in range(1, 6)]
+    taken = 2 * 6 + sum(max(own, len(title)) for own, title in zip(widest, _TITLES[1:6], strict=True))
+    first = max((cell_len(row[6][0]) for row in rows if row[6]), default=0)
+    longest = max((cell_len(str(row[0])) for row in rows), default=0)
+    path = max(min(longest, _LEAST_PATH), min(longest, width - taken - max(first, len(_TITLES[6]))))
+    room = width - taken - max(path, len(_TITLES[0]))
+    titles = _TITLES if room >= first else _TITLES[:6]
+    for row in rows:
+        row[0] = Text(_shortened(str(row[0]), path))
+        if titles is _TITLES:
+            row[6] = Text(_fitting(row[6], room))
+        elif row[6] and str(row[3]) == "–":
+            row[3] = Text(f"(like {row[6][0].rpartition(' ')[0]})")
+    # A long reason folds within its own column, and takes no room from others.
+    nearest = max((cell_len(str(row[6])) for row in faces), default=0) if titles is _TITLES else 0
+    who = max(
+        widest[2], len("who"), room + max(widest[2], len("who")) - max(nearest, len(_TITLES[6]) if nearest else 0)
+    )
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("photo", overflow="fold")
-    table.add_column("face", justify="right")
-    table.add_column("answer")
-    table.add_column("who", overflow="fold")
-    table.add_column("sure", justify="right", no_wrap=True)
-    table.add_column("similarity", justify="right", no_wrap=True)
-    table.add_column("nearest people", overflow="fold", style="dim")
-    for record in records:
-        for row in _rows(record):
-            table.add_row(*row)
+    for title in titles:
+        folds = title in {"photo", "who", "nearest people"}
+        table.add_column(
+            title,
+            justify="right" if title in {"face", "sure", "similarity"} else "left",
+            no_wrap=not folds,
+            overflow="fold",
+            max_width=who if title == "who" else None,
+            style="dim" if title == "nearest people" else "",
+        )
+    for row in rows:
+        table.add_row(*row[: len(titles)])
     return table
 
 
-def _rows(record: Record) -> Iterable[Sequence[Text | str]]:
+_TITLES = ("photo", "face", "answer", "who", "sure", "similarity", "nearest people")
+
+
+def _shortened(path: str, width: int) -> str:
+    """Return a path in so many columns: its end, which tells it from others."""
+    from rich.cells import cell_len
+
+    if cell_len(path) <= width:
+        return path
+    while cell_len(path) > width - 1:
+        path = path[1:]
+    return f"…{path}"
+
+
+def _fitting(candidates: Sequence[str], room: int) -> str:
+    """Return as many candidates as fit into one line, the first in any case."""
+    from rich.cells import cell_len
+
+    shown = ", ".join(candidates[:1])
+    for candidate in candidates[1:]:
+        if cell_len(f"{shown}, {candidate}") > room:
+            break
+        shown = f"{shown}, {candidate}"
+    return shown
+
+
+def _rows(record: Record) -> Iterable[Sequence[Any]]:
+    """Yield the cells of each row; the last is a list of candidates."""
     from rich.text import Text
 
     path = Text(printable(record["path"]))
     if record["error"] is not None:
         reason = printable(record["error"]).removeprefix(f"{path}: ")
-        yield path, "", Text("failed", STATUS_STYLES["failed"]), Text(reason), "", "", ""
+        yield path, "", Text("failed", STATUS_STYLES["failed"]), Text(reason), "", "", []
         return
     if not record["faces"]:
-        yield path, "", Text("no face", STATUS_STYLES["no face"]), "", "", "", ""
+        yield path, "", Text("no face", STATUS_STYLES["no face"]), "", "", "", []
     for number, face in enumerate(record["faces"], 1):
-        nearest = ", ".join(f"{printable(c['person'])} {c['similarity']:.2f}" for c in face["candidates"])
-        similarity = "–" if face["similarity"] is None else f"{face['similarity']:.2f} / {face['threshold']:.2f}"
+        nearest = [f"{printable(c['person'])} {c['similarity']:.2f}" for c in face["candidates"]]
+        similarity = "–" if face["similarity"] is None else against(face["similarity"], face["threshold"])
         yield (
             path if number == 1 else "",
             str(number),
@@ -81,13 +145,13 @@ def _rows(record: Record) -> Iterable[Sequence[Text | str]]:
             Text(printable(who(face)) if face["status"] != "unknown" else "–"),
             percent(face["probability"]) if face["status"] != "unknown" else "–",
             similarity,
-            Text(nearest),
+            nearest,
         )
 
 
 def print_photos(console: Console, records: Sequence[Record]) -> None:
     """Print the table and one line that sums it up."""
-    console.print(photo_table(records))
+    console.print(photo_table(records, console.width))
     console.print(summary(records), style="dim", highlight=False, markup=False)
 
 

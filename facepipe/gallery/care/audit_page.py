@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from facepipe.files.guard import MARK, own_path
 from facepipe.gallery.arrays.snapshot import GallerySnapshot
 from facepipe.gallery.care.audit import AuditReport, Doubt
 from facepipe.gallery.care.contact_sheet import face_picture
+from facepipe.gallery.names import gallery_command
 from facepipe.gallery.people import faces_of
 from facepipe.gallery.storage.database import Database
 from facepipe.images import encode_image
@@ -100,13 +100,13 @@ def _doubt_row(database: Database, snapshot: GallerySnapshot, number: int, doubt
         figures += _figure(database, other, _nearest(snapshot, other, vector, face), other)
     own = "its only face" if doubt.own is None else f"like {person} {doubt.own:.2f}"
     rival = f"like {other} {doubt.other:.2f}" if other else "like nobody else"
-    command = f"facepipe gallery remove {shlex.quote(person)} --face {face}"
+    command = gallery_command(database.folder, "remove", person, "--face", face)
     if doubt.mislabelled:
-        command = f"facepipe gallery split {shlex.quote(person)} {face} --into {shlex.quote(other)}"
+        command = gallery_command(database.folder, "split", person, face, "--into", other)
     mark = ' class="bad"' if doubt.mislabelled else ""
     return (
         f'<tr><td class="number">{number}</td><td class="faces">{figures}</td>'
         f"<td><b{mark}>{_escape(own)}, {_escape(rival)}</b>"
         f"<br><code>{_escape(command)}</code>"
-        f"<br>or, if it is correct: <code>facepipe gallery audit --keep {face}</code></td></tr>\n"
+        f"<br>or, if it is correct: <code>{_escape(gallery_command(database.folder, 'audit', '--keep', face))}</code></td></tr>\n"
     )

@@ -9,7 +9,6 @@ what it says is on the disk.
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from facepipe.gallery.arrays.snapshot import GallerySnapshot
 from facepipe.gallery.chips import cut_chip, cut_out
 from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus, Photo
 from facepipe.gallery.enrolment.judging import Judge, Verdict, are_several, groups_of, unlike_limit
+from facepipe.gallery.names import gallery_command
 from facepipe.gallery.people import find_person
 from facepipe.gallery.privacy.erasing import finish_scrub, forget_expired
 from facepipe.gallery.store import GalleryStore, NewFace
@@ -258,8 +258,7 @@ class Enroller:
                 status = EnrollStatus.DOUBTFUL
                 reason = (
                     f"enrolled, but looks like none of {photo.person}'s other faces, {nearest:.2f}, at least {rules.unlike:.2f} "
-                    f"expected: facepipe gallery audit compares them, facepipe gallery remove {shlex.quote(photo.person)} "
-                    f"--face {face_id} takes it out"
+                    f"expected: {gallery_command(self._gallery.folder, 'remove', photo.person, '--face', face_id)} takes it out"
                 )
         return photo.outcome(status, reason, tuple(stored.values()))
 
