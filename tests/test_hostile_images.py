@@ -100,6 +100,29 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_read(portrait: PIL.Image.Image
             read_image_bytes(data[:-more], "shorter")
 
 
+@pytest.mark.parametrize("way", _JPEGS)
+@pytest.mark.parametrize("colour", ["black", "grey", "white"])
+def test_a_flat_lower_part_without_an_end_marker_is_whole_and_one_of_zeros_is_not(
+    portrait: PIL.Image.Image, way: str, colour: str
+) -> None:
+    mode, options = _JPEGS[way]
+    flat = portrait.copy()
+    flat.paste(colour, (0, 180, 360, 360))
+    data = saved(flat.convert(mode), "JPEG", **options)
+    assert np.array_equal(read_image_bytes(data[:-2], "short").rgb, read_image_bytes(data, "whole").rgb)
+    data = saved(portrait.convert(mode), "JPEG", **options)
+    for share in (0.5, 0.7):
+        kept = int(len(data) * share)
+        with pytest.raises(ImageError, match="is damaged"):
+            read_image_bytes(data[:kept] + bytes(len(data) - kept), "zeros")
+
+
+def test_a_flat_webp_may_end_in_zeros() -> None:
+    data = saved(PIL.Image.new("RGB", (3000, 2000), "white"), "WEBP")
+    assert data.endswith(bytes(256))
+    assert read_image_bytes(data, "flat", max_side=100).size == (3000, 2000)
+
+
 def _chunk(kind: bytes, body: bytes, crc: int | None = None) -> bytes:
     return (
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body) if crc is None else crc)
@@ -157,7 +180,56 @@ def test_only_listed_formats_are_read_and_others_are_named(portrait: PIL.Image.I
             read_image_bytes(saved(portrait.convert("P" if kind == "BLP" else "RGB"), kind), "x.jpg")
 
 
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"%PDF-1.7\n", "PDF"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"<!DOCTYPE html><html></html>", "HTML"),
+        (b"\0\0\0\x18ftypqt  " + bytes(20), "of a video"),
+        (b"\xff\x0a" + bytes(20), "JPEG XL"),
+        (b"PK\x03\x04" + bytes(20), "ZIP"),
+    ],
+)
+def test_what_lies_among_photos_and_is_none_is_named(data: bytes, kind: str) -> None:
+    with pytest.raises(ImageError, match=f"is in the format {kind}"):
+        read_image_bytes(data, "x.jpg")
+
+
+@pytest.mark.parametrize(
+    "error", [subprocess.CalledProcessError(1, "gs"), StopIteration(), KeyError("x"), Exception("odd")]
+)
+def test_whatever_a_decoder_raises_is_the_photos_error(
+    portrait: PIL.Image.Image, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(picture: PIL.Image.Image) -> None:
+        raise error
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(ImageError, match=r"^x\.jpg: the picture is damaged \("):
+        read_image_bytes(saved(portrait, "BMP"), "x.jpg")
+
+
 # ---- memory and time ----
+
+
+def test_a_large_picture_inside_an_icon_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = saved(PIL.Image.new("RGBA", (3000, 3000)), "PNG")
+    icon = struct.pack("<HHHBBBBHHII", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(inner), 22) + inner
+    wide = saved(PIL.Image.new("RGBA", (3000, 3000)), "JPEG2000")
+    apple = b"icns" + struct.pack(">I4sI", 16 + len(wide), b"ic10", 8 + len(wide)) + wide
+    for data in (icon, apple):
+        with pytest.raises(ImageError, match="holds an icon of 3000x3000 pixels"):
+            read_image_bytes(data, "x.ico")
+    assert read_image_bytes(saved(PIL.Image.new("RGBA", (256, 256)), "ICO"), "fine.ico").size == (256, 256)
+
+
+def test_decoding_has_a_limit_of_time(portrait: PIL.Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = saved(portrait, "QOI")
+    assert read_image_bytes(data, "fine").size == (360, 360)
+    monkeypatch.setattr("facepipe.images.formats.MAX_SECONDS", 0.02)
+    with pytest.raises(ImageError, match="takes more than"):
+        read_image_bytes(data, "slow")
 
 
 def test_a_small_photo_is_read_where_memory_is_scarce(tmp_path: Path, portrait: PIL.Image.Image) -> None:

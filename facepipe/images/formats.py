@@ -6,7 +6,10 @@ other files (FPX, MIC), nor unpacks without a limit (FITS).
 
 from __future__ import annotations
 
+import io
 import re
+import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -64,8 +67,26 @@ def bytes_to_decode(picture: PIL.Image.Image) -> int:
     return picture.width * picture.height * each
 
 
+#: How files begin that lie among photos, are not read, and are not known to Pillow by their beginning.
+_OTHERS = (
+    (rb"\x1c[\x01-\x09\xf0]", "IPTC"),
+    (rb"%PDF", "PDF"),
+    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "FPX or MIC"),
+    (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL"),
+    (rb"....ftypcrx ", "CR3 (raw photo)"),
+    (rb"FUJIFILMCCD-RAW", "RAF (raw photo)"),
+    (rb"....ftyp(qt  |mp4|isom|M4V|3gp)|RIFF....AVI |\x1a\x45\xdf\xa3|\x00\x00\x01[\xb3\xba]", "of a video"),
+    (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?<svg", "SVG"),
+    (rb"(?i)\s*<(!doctype )?html", "HTML (a web page)"),
+    (rb"PK\x03\x04", "ZIP"),
+)
+
+
 def refused_format(data: bytes) -> str | None:
-    """Return Pillow's name of a format that is not read when the bytes begin like one, else None."""
+    """Return the name of a format that is not read when the bytes begin like one, else None."""
+    for beginning, kind in _OTHERS:
+        if re.match(beginning, data[:4096], re.DOTALL):
+            return kind
     PIL.Image.init()
     for name in PIL.Image.ID:
         accept = PIL.Image.OPEN[name][1]
@@ -76,6 +97,35 @@ def refused_format(data: bytes) -> str | None:
             except (IndexError, ValueError):  # too short for it
                 continue
     return None
+
+
+#: Seconds of a processor for one picture.
+MAX_SECONDS = 20.0
+#: Pixels of a picture inside an icon's file; the largest icons have 1024 x 1024.
+_MAX_ICON = 1 << 22
+
+
+class TimedBytes(io.BytesIO):
+    """Bytes that end with an error when their decoder takes too long: most ask for a piece at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        """Begin to count."""
+        super().__init__(data)
+        self._end = time.thread_time() + MAX_SECONDS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return up to `size` bytes. Errors: TimeoutError."""
+        if time.thread_time() > self._end:
+            raise TimeoutError(f"decoding takes more than {MAX_SECONDS:.0f} s")
+        return super().read(size)
+
+
+def require_small_icons(data: bytes) -> None:
+    """Raise ValueError for a large picture in an icon's file: PNG or JPEG 2000, whose size Pillow learns only while it decodes."""
+    for inner in re.finditer(rb"\x89PNG\r\n\x1a\n....IHDR(.{8})|\xff\x4f\xff\x51....(.{8})", data, re.DOTALL):
+        width, height = struct.unpack(">II", inner[1] or inner[2])
+        if width * height > _MAX_ICON:
+            raise ValueError(f"it holds an icon of {width}x{height} pixels")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import io
 import logging
 import os
 import re
 import stat
-import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, Protocol, runtime_checkable
@@ -41,8 +38,15 @@ import PIL.Image
 from facepipe.borrowing import Borrowed
 from facepipe.errors import ImageError, InputError, UsageError
 from facepipe.images.colours import to_rgb
-from facepipe.images.formats import FORMATS, bytes_to_decode, jpeg_scans, refused_format
-from facepipe.images.wholeness import png_without_extras, what_is_missing, with_end
+from facepipe.images.formats import (
+    FORMATS,
+    TimedBytes,
+    bytes_to_decode,
+    jpeg_scans,
+    refused_format,
+    require_small_icons,
+)
+from facepipe.images.wholeness import mended, require_whole
 from facepipe.text import printable
 from facepipe.types import Image, UInt8
 
@@ -194,7 +198,9 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
         kind = refused_format(data)
         is_what = "cannot be read as an image" if kind is None else f"is in the format {kind}, which is not read"
         raise ImageError(f"{printable(name)}: {is_what}; convert it to JPEG or PNG") from error
-    except _DECODER_ERRORS as error:
+    except (ImageError, UsageError):
+        raise
+    except Exception as error:  # decoders do not wrap what their parsers run into, whatever that is
         raise ImageError(
             f"{printable(name)}: the picture is damaged ({_reason(error)}); copy or export it again"
         ) from error
@@ -205,26 +211,16 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
 
 
 def _decoded(data: bytes, name: str, max_side: int | None) -> tuple[tuple[int, int], int, UInt8]:
-    """Return a picture's stored width and height, its EXIF turn, and its pixels.
-
-    What lacks only its end marker, or has a comment that cannot be read, is read all the same.
-    """
+    """Return a picture's stored width and height, its EXIF turn, and its pixels. Errors: whatever a decoder raises."""
     try:
-        return _decoded_once(data, name, max_side)
-    except ImageError:
-        raise
-    except _DECODER_ERRORS:
-        if data.startswith(b"\xff\xd8\xff"):
-            again = with_end(data) or data
-        elif data.startswith(b"\x89PNG"):
-            again = png_without_extras(data)
-        else:
+        size, turn, rgb = _decoded_once(mended(data), name, max_side)
+    except (OSError, SyntaxError, ValueError):
+        if not data.startswith(b"\x89PNG"):
             raise
-        if again == data:
-            raise
-        with contextlib.suppress(ImageError, *_DECODER_ERRORS):  # what was wrong at first is told
-            return _decoded_once(again, name, max_side)
-        raise
+        # Pillow reads more of a PNG than its pixels need.
+        size, turn, rgb = _decoded_once(mended(data, plain=True), name, max_side)
+    require_whole(data, rgb, lambda other: _decoded_once(other, name, max_side)[2])
+    return size, turn, rgb
 
 
 def _decoded_once(data: bytes, name: str, max_side: int | None) -> tuple[tuple[int, int], int, UInt8]:
@@ -251,9 +247,6 @@ def _decoded_once(data: bytes, name: str, max_side: int | None) -> tuple[tuple[i
                 width, height = picture.size
             turn = _exif_turn(picture)
             rgb = to_rgb(picture, max_side)
-            missing = what_is_missing(data, picture.format or "HEIF", rgb)
-    if missing is not None:
-        raise ImageError(f"{printable(name)}: the picture is damaged ({missing}); copy or export it again")
     return (width, height), turn, rgb
 
 
@@ -270,7 +263,7 @@ def from_pillow(picture: PIL.Image.Image) -> Image:
         with _pillow:
             picture.load()
         return Image(_turned(to_rgb(picture, None), _exif_turn(picture)), path=name)
-    except _DECODER_ERRORS as error:
+    except Exception as error:
         raise ImageError(
             f"{printable(name)}: the picture is damaged ({printable(str(error))}); export it again"
         ) from error
@@ -284,25 +277,6 @@ def _too_large(name: str, relation: str, limit: int) -> str:
     return f"{printable(name)}: {relation} {limit:,} pixels; raise FACEPIPE_MAX_PIXELS if you trust it"
 
 
-#: Everything that Pillow's decoders were seen to raise on damaged files; they do not wrap what their parsers run into.
-_DECODER_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    BufferError,
-    EOFError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-
-
 def _opened(data: bytes) -> PIL.Image.Image:
     """Return the undecoded picture; Pillow's rarer plugins and the HEIC reader are loaded only for what needs them."""
     if data.startswith(b"\xff\xd8\xff"):
@@ -313,10 +287,13 @@ def _opened(data: bytes) -> PIL.Image.Image:
         if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
             import pillow_heif  # used without registering it with Pillow, which is the whole program's
 
-            return pillow_heif.HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
+            return pillow_heif.HeifImageFile(TimedBytes(data))  # type: ignore[no-untyped-call]
         PIL.Image.init()
         formats = FORMATS
-    return PIL.Image.open(io.BytesIO(data), formats=formats)
+    picture = PIL.Image.open(TimedBytes(data), formats=formats)
+    if picture.format in {"ICO", "ICNS", "CUR"}:
+        require_small_icons(data)
+    return picture
 
 
 def _set_pillow() -> Callable[[], None]:
@@ -373,7 +350,7 @@ def _exif_turn(picture: PIL.Image.Image) -> int:
     """Return the EXIF orientation 1..8; 1 when there is none or it cannot be understood."""
     try:
         turn = picture.getexif().get(_EXIF_ORIENTATION, 1)
-    except _DECODER_ERRORS:  # damaged EXIF: the picture is shown as it is stored
+    except Exception:  # noqa: BLE001 - whatever damaged EXIF leads to, the picture is shown as it is stored
         return 1
     return turn if turn in range(1, 9) else 1
 
