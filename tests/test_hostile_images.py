@@ -18,7 +18,7 @@ import skimage.data
 
 from facepipe.errors import FacepipeError, ImageError
 from facepipe.images import read_image, read_image_bytes
-from facepipe.images.formats import FORMATS, jpeg_scans
+from facepipe.images.formats import FORMATS, bytes_to_decode, jpeg_scans
 from tests import hostile_bombs, hostile_pictures
 
 
@@ -222,6 +222,14 @@ def test_a_large_picture_inside_an_icon_is_refused_before_it_is_decoded(monkeypa
         with pytest.raises(ImageError, match="holds an icon of 3000x3000 pixels"):
             read_image_bytes(data, "x.ico")
     assert read_image_bytes(saved(PIL.Image.new("RGBA", (256, 256)), "ICO"), "fine.ico").size == (256, 256)
+
+
+def test_a_progressive_jpeg_takes_memory_at_its_full_size(portrait: PIL.Image.Image) -> None:
+    for subsampling, kept in ((0, 6), (2, 3)):
+        data = saved(portrait.resize((800, 800)), "JPEG", progressive=True, subsampling=subsampling)
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            picture.draft(None, (100, 100))
+            assert bytes_to_decode(picture, (800, 800)) == 100 * 100 * 4 + 800 * 800 * kept
 
 
 def test_decoding_has_a_limit_of_time(portrait: PIL.Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:

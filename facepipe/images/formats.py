@@ -51,20 +51,23 @@ IMAGE_SUFFIXES = frozenset(
 #: Bytes in memory for each pixel while a picture is decoded, as measured with pictures of 64 to 196 megapixels: the decoder's own
 #: frames, Pillow's picture, and what lies between them.
 _BYTES_PER_PIXEL = {"WEBP": 16, "JPEG2000": 16, "QOI": 13, "HEIF": 10, "AVIF": 10, "GIF": 5}
-#: A progressive JPEG keeps the coefficients of all pixels until its last scan.
-_PROGRESSIVE = 9
+#: A progressive JPEG keeps the coefficients of all pixels, at its full size, until its last scan.
+_COEFFICIENT = 2
 #: Integers and floats are scaled beside their copy.
 _WIDE_MODES = {"I": 16, "F": 16, "I;16": 8, "I;16B": 8, "I;16L": 8}
 
 
-def bytes_to_decode(picture: PIL.Image.Image) -> int:
-    """Estimate the memory that it takes to decode a picture whose header was read."""
+def bytes_to_decode(picture: PIL.Image.Image, full: tuple[int, int]) -> int:
+    """Estimate the memory that it takes to decode a picture whose header was read. full: its size before a reduction."""
     each = max(
         _BYTES_PER_PIXEL.get(picture.format or "", 0),
-        _PROGRESSIVE if picture.info.get("progressive") else 0,
         _WIDE_MODES.get(picture.mode, len(picture.getbands()) if len(picture.getbands()) != 3 else 4),
     )
-    return picture.width * picture.height * each
+    kept = 0.0
+    if picture.info.get("progressive"):
+        sampling = [layer[1] * layer[2] for layer in getattr(picture, "layer", ())] or [1]
+        kept = full[0] * full[1] * _COEFFICIENT * sum(sampling) / max(sampling)
+    return picture.width * picture.height * each + int(kept)
 
 
 #: How files begin that lie among photos, are not read, and are not known to Pillow by their beginning.

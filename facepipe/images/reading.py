@@ -234,7 +234,7 @@ def _decoded_once(data: bytes, name: str, max_side: int | None) -> tuple[tuple[i
                 f"{printable(name)}: has {scans} scans, too many for its size; save it again as a plain JPEG"
             )
         reduced = _reduce_while_decoding(picture, max_side)
-        needed = bytes_to_decode(picture)
+        needed = bytes_to_decode(picture, (width, height))
         if needed > (memory := max(_LEAST_MEMORY, limit * _MEMORY_PER_PIXEL)):
             raise ImageError(
                 f"{printable(name)}: {width}x{height} takes {needed / 1e9:.1f} GB to decode as {picture.format}, the limit is "
