@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from facepipe.catalog.scan import _kept
 from facepipe.catalog.sources import Source, count_sources, find_sources
 from facepipe.errors import ImageError, InputError
+from facepipe.gallery.enrolment.intake import collect_photos
+from tests import hostile_bombs
 from tests.batch_fixtures import paint, run
 
 
@@ -107,7 +110,7 @@ def test_a_damaged_archive_is_a_problem_and_no_crash(tmp_path: Path, name: str) 
 
 def test_a_member_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = pack(tmp_path / "bomb.zip", {"bomb.png": bytes(70 << 20)})
-    monkeypatch.setenv("FACEPIPE_MAX_PIXELS", "1000")
+    monkeypatch.setenv("FACEPIPE_MAX_BYTES", "1000")
     sources = find_sources([str(archive)])
     source = next(sources)
     with pytest.raises(ImageError, match="more than"):
@@ -125,3 +128,89 @@ def test_the_stamp_tells_a_change(tmp_path: Path) -> None:
     assert stamp() == first
     path.write_bytes(path.read_bytes() + b"more")
     assert stamp() != first
+
+
+# ---- what is passed over, and what archives hold ----
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "@eaDir",
+        "#recycle",
+        "$RECYCLE.BIN",
+        ".stversions",
+        "lost+found",
+        ".thumbnails",
+        "__MACOSX",
+        "System Volume Information",
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_folders_of_systems_are_no_photos_in_any_source(tmp_path: Path, folder: str, kind: str) -> None:
+    photo = paint(tmp_path / "in" / "Ann" / "a.png")
+    for place in (tmp_path / "in" / folder, tmp_path / "in" / "Ann" / folder.upper() / "deep"):
+        paint(place / "b.png")
+    if kind == "folder":
+        assert names(tmp_path / "in") == [str(photo)]
+        people, astray = collect_photos([tmp_path / "in"], None)
+        assert [(person.person, person.path) for person in people] == [("Ann", photo)] and not astray
+        return
+    packed = tmp_path / f"in.{kind}"
+    members = {str(path.relative_to(tmp_path / "in")): path.read_bytes() for path in (tmp_path / "in").rglob("*.png")}
+    pack(packed, members)
+    assert names(packed) == [f"{packed}!Ann/a.png"]
+
+
+def test_members_of_one_name_and_links_are_photos_of_their_own(tmp_path: Path) -> None:
+    first, second = paint(tmp_path / "1.png", "red").read_bytes(), paint(tmp_path / "2.png", "blue").read_bytes()
+    zipped, tarred = tmp_path / "a.zip", tmp_path / "a.tar.gz"
+    with zipfile.ZipFile(zipped, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("a.png", first)
+        archive.writestr("a.png", second)
+    with tarfile.open(tarred, "w:gz") as archive:
+        for data in (first, second):
+            info = tarfile.TarInfo("d/a.png")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        for name, kind, target in (
+            ("hard.png", tarfile.LNKTYPE, "d/a.png"),
+            ("d/soft.png", tarfile.SYMTYPE, "a.png"),
+            ("lost.png", tarfile.SYMTYPE, "../../etc/passwd"),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+    for path, folder in ((zipped, ""), (tarred, "d/")):
+        loaded = {source.name.partition("!")[2]: source.load for source in find_sources([str(path)])}
+        found = {}
+        for source in find_sources([str(path)]):
+            try:
+                found[source.name.partition("!")[2]] = source.load()
+            except InputError as error:
+                found[source.name.partition("!")[2]] = str(error).encode()
+        assert found[f"{folder}a.png"] == first and found[f"{folder}a.png (2)"] == second
+        assert loaded.keys() == found.keys()
+    assert found["hard.png"] == first and found["d/soft.png"] == first
+    assert b"is not in the archive" in found["lost.png"]
+
+
+def test_a_small_archive_that_unpacks_to_much_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACEPIPE_MAX_BYTES", "1000000")
+    hostile_bombs.sparse_tar(tmp_path, 2, 5 << 20)
+    hostile_bombs.big_zip(tmp_path, 2, 1 << 24)
+    for packed in (tmp_path / "sparse.tar", tmp_path / "big.zip"):
+        for source in find_sources([str(packed)]):
+            with pytest.raises(ImageError, match="has more than 1,000,000 bytes; raise FACEPIPE_MAX_BYTES"):
+                source.load()
+    hostile_bombs.pax_header(tmp_path, 50 << 20)
+    (source,) = find_sources([str(tmp_path / "pax.tar")])
+    assert source.problem is not None and "a header of 52,428,800 bytes" in source.problem
+
+
+def test_a_large_member_waits_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facepipe.catalog.scan._IN_MEMORY", 10)
+    data = bytes(range(100))
+    load = _kept(data)
+    assert load() == data == load()
+    assert _kept(data[:5])() == data[:5]

@@ -295,10 +295,10 @@ def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
 
 
 def test_a_file_too_large_for_any_allowed_picture_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FACEPIPE_MAX_PIXELS", "1000")
+    monkeypatch.setenv("FACEPIPE_MAX_BYTES", "1000")
     with (tmp_path / "sparse.jpg").open("wb") as file:
         file.truncate(100 << 20)
-    with pytest.raises(ImageError, match="bytes; raise FACEPIPE_MAX_PIXELS"):
+    with pytest.raises(ImageError, match="bytes; raise FACEPIPE_MAX_BYTES"):
         read_image(tmp_path / "sparse.jpg")
 
 

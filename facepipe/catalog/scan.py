@@ -8,6 +8,9 @@ release Python's lock while they work, so threads share one copy of the networks
 
 from __future__ import annotations
 
+import os
+import tempfile
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +20,7 @@ from typing import TypeVar
 from facepipe.catalog.sources import Source
 from facepipe.embed.describer import PHOTO_ERRORS, Describer, spoiled
 from facepipe.errors import InputError, ModelError
+from facepipe.files.atomic import as_output_error
 from facepipe.images import content_hash, read_image_bytes
 from facepipe.images.memory import apart
 from facepipe.types import Described, Face, Failed, Image
@@ -28,6 +32,8 @@ _Out = TypeVar("_Out")
 CHUNK_PIXELS = 250_000
 #: Freed memory is given back after so many chunks.
 GIVE_BACK_EVERY = 8
+#: The bytes of a larger file do not wait in memory for a closer look at its faces.
+_IN_MEMORY = 16 << 20
 #: Decoded photos that wait for a chunk.
 AHEAD = 16
 
@@ -64,11 +70,11 @@ class Scanned:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """A photo on its way. data: its bytes, only of a member of an archive. found: what is known of it already."""
+    """A photo on its way. data: returns its bytes, only of a member of an archive. found: what is known of it already."""
 
     source: Source
     position: int
-    data: bytes | None = None
+    data: Callable[[], bytes] | None = None
     content: str = ""
     image: Image | None = None
     found: Failed | str | None = None
@@ -109,7 +115,7 @@ def _draw(position: int, source: Source) -> _Read:
         return _Read(source, position, found=Failed(source.name, source.problem))
     if source.streamed:
         try:
-            return _Read(source, position, source.load())
+            return _Read(source, position, _kept(source.load()))
         except InputError as error:
             return _Read(source, position, found=Failed(source.name, str(error)))
     return _Read(source, position)
@@ -121,12 +127,34 @@ def _read(photo: _Read, max_side: int | None) -> _Read:
         return photo
     content = ""
     try:
-        data = photo.source.load() if photo.data is None else photo.data
+        load = photo.data or photo.source.load
+        data = load()
         content = content_hash(data)
-        image = read_image_bytes(data, photo.source.name, max_side=max_side)
+        name = photo.source.name
+        image = read_image_bytes(data, name, max_side=max_side)
+        enlarge = image.enlarge
+        if enlarge is not None and len(data) > _IN_MEMORY:
+            enlarge = lambda side: read_image_bytes(load(), name, max_side=side)  # noqa: E731 - not the bytes themselves
     except InputError as error:
         return replace(photo, data=None, content=content, found=Failed(photo.source.name, str(error)))
-    return replace(photo, data=None, content=content, image=replace(image, rgb=apart(image.rgb)))
+    return replace(photo, data=None, content=content, image=replace(image, rgb=apart(image.rgb), enlarge=enlarge))
+
+
+def _kept(data: bytes) -> Callable[[], bytes]:
+    """Return what gives the bytes of a member back; where they are many, they wait in a temporary file and not in memory."""
+    if len(data) <= _IN_MEMORY:
+        return lambda: data
+    file = tempfile.TemporaryFile(prefix="facepipe-")  # noqa: SIM115 - it is gone when nobody needs it any more
+    with as_output_error(tempfile.gettempdir()):
+        file.write(data)
+        file.flush()
+    descriptor, count = file.fileno(), len(data)
+
+    def load() -> bytes:
+        return os.pread(descriptor, count, 0)  # not by seek and read: two threads may want it
+
+    weakref.finalize(load, file.close)
+    return load
 
 
 def _chunks(photos: Iterable[_Read], most: int) -> Iterator[list[_Read]]:

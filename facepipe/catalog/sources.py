@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import glob
 import os
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import IO
 
-from facepipe.errors import ImageError, InputError
-from facepipe.images import IMAGE_SUFFIXES, find_images, is_output, max_bytes, natural_key, read_bytes
+from facepipe.catalog import archives
+from facepipe.errors import InputError
+from facepipe.images import find_images, is_output, natural_key, read_bytes
+from facepipe.images.finding import TAR_SUFFIXES, is_archive
 from facepipe.text import printable
 
-_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-_ARCHIVE_ERRORS = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    EOFError,
-    OSError,
-    RuntimeError,
-    NotImplementedError,
-)
 #: Stands between an archive and its member in a photo's name: photos.zip!2019/a.jpg
 MEMBER = "!"
 
@@ -94,7 +83,7 @@ def none_exists(roots: Iterable[str]) -> bool:
 
 def count_sources(roots: Iterable[str], own: Collection[Path] = ()) -> int:
     """Return how many photos there will be, for a progress bar: members of a tar, which must be read to be counted, are left out."""
-    counted = (root for root in roots if not root.lower().endswith(_TAR_SUFFIXES))
+    counted = (root for root in roots if not root.lower().endswith(TAR_SUFFIXES))
     return sum(1 for _ in find_sources(counted, own))
 
 
@@ -114,11 +103,6 @@ def _is_written(path: str, pattern: str) -> bool:
         fixed.append(part)
     below = Path(path).parts[len(fixed) :]
     return any(is_output(os.path.join("", *fixed, *below[:count])) for count in range(1, len(below) + 1))  # noqa: PTH118
-
-
-def is_archive(path: str) -> bool:
-    """Say whether a name is that of a zip or tar archive."""
-    return path.lower().endswith((".zip", *_TAR_SUFFIXES))
 
 
 def _expanded(root: str) -> Iterable[str]:
@@ -161,58 +145,11 @@ def file_source(path: Path) -> Source:
     return Source(str(path), stamp, path, lambda: read_bytes(path)[1])
 
 
-# ---- archives ----
-
-
 def _members(path: str) -> Iterator[Source]:
-    """Yield the pictures in an archive, in the order in which they are stored."""
+    """Yield the pictures in an archive; one that is damaged is a source with a problem, in its place."""
     try:
-        yield from _zip_members(path) if path.lower().endswith(".zip") else _tar_members(path)
-    except _ARCHIVE_ERRORS as error:
+        for member, stamp, open_member in archives.members(path):
+            name = f"{path}{MEMBER}{member}"
+            yield Source(name, stamp, None, partial(archives.read_member, name, open_member), streamed=True)
+    except archives.ERRORS as error:
         yield _broken(path, f"{printable(path)}: the archive is damaged ({printable(str(error))}); copy it again")
-
-
-def _is_picture(name: str) -> bool:
-    file = name.rsplit("/", 1)[-1]
-    return not file.startswith(".") and "__MACOSX/" not in name and Path(file).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _zip_members(path: str) -> Iterator[Source]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if not info.is_dir() and _is_picture(info.filename):
-                name = f"{path}{MEMBER}{info.filename}"
-                load = _loader(name, lambda info=info: archive.open(info))  # type: ignore[misc]
-                yield Source(name, f"{info.file_size}:{info.CRC:08x}", None, load, streamed=True)
-
-
-def _tar_members(path: str) -> Iterator[Source]:
-    changed = Path(path).stat().st_mtime_ns
-    with tarfile.open(path, "r|*") as archive:
-        for member in archive:
-            if member.isfile() and _is_picture(member.name):
-                name = f"{path}{MEMBER}{member.name}"
-                load = _loader(name, lambda member=member: archive.extractfile(member))  # type: ignore[misc]
-                yield Source(name, f"{member.size}:{member.mtime}:{changed}", None, load, streamed=True)
-
-
-def _loader(name: str, open_member: Callable[[], IO[bytes] | None]) -> Callable[[], bytes]:
-    def load() -> bytes:
-        """Unpack the member, never more bytes than a picture within the limit can have; InputError otherwise."""
-        limit = max_bytes()
-        try:
-            file = open_member()
-            assert file is not None  # only links and folders of a tar have none
-            with file:
-                data = file.read(limit + 1)
-        except _ARCHIVE_ERRORS as error:
-            raise InputError(
-                f"{printable(name)}: cannot be unpacked ({printable(str(error))}); test the archive"
-            ) from error
-        if len(data) > limit:
-            raise ImageError(
-                f"{printable(name)}: has more than {limit:,} bytes; raise FACEPIPE_MAX_PIXELS if you trust it"
-            )
-        return data
-
-    return load

@@ -88,8 +88,8 @@ def _style(**chosen: bool) -> str:
 
 def _checked(paths: list[str]) -> list[str]:
     """Return the pictures' paths. Errors: UsageError when there are none, and for what is a batch's."""
-    from facepipe.catalog.sources import is_archive
     from facepipe.errors import UsageError
+    from facepipe.images.finding import is_archive
 
     if not paths:
         raise UsageError("identify: no picture given; name one, or use - for stdin, or --files-from")

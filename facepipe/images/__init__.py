@@ -1,6 +1,6 @@
 """The only reader and writer of pictures: `reading` and its `colours`, `finding` in folders, `writing`."""
 
-from facepipe.images.finding import OUTPUT_MARK, find_images, is_output, natural_key
+from facepipe.images.finding import OUTPUT_MARK, find_images, is_left_out, is_output, natural_key
 from facepipe.images.formats import IMAGE_SUFFIXES
 from facepipe.images.reading import (
     DEFAULT_MAX_PIXELS,
@@ -20,6 +20,7 @@ __all__ = [
     "content_hash",
     "encode_image",
     "find_images",
+    "is_left_out",
     "is_output",
     "max_bytes",
     "max_pixels",

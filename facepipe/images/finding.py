@@ -25,6 +25,42 @@ def natural_key(name: str) -> tuple[tuple[object, ...], str]:
 OUTPUT_MARK = ".facepipe-output"
 
 
+#: Folders that systems and programs make beside photos; what lies in them is no photo of the user's, or the same once more.
+_NEVER = frozenset(
+    name.casefold()
+    for name in (
+        *(
+            "@eaDir",
+            "@__thumb",
+            "@Recycle",
+            "#recycle",
+            "#snapshot",
+            "$RECYCLE.BIN",
+            "RECYCLER",
+            "System Volume Information",
+        ),
+        *("__MACOSX", "lost+found", "Network Trash Folder", "Temporary Items", "node_modules", "__pycache__"),
+        *("Lightroom Previews.lrdata", "Thumbnails", "thumbs"),
+    )
+)
+
+
+def is_left_out(name: str) -> bool:
+    """Say whether a file or folder of this name is passed over wherever photos are searched for: hidden, or a system's own.
+
+    Hidden are names that begin with a dot (.thumbnails, .stversions, .Trash-1000).
+    """
+    return name.startswith(".") or name.casefold() in _NEVER
+
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+
+
+def is_archive(path: str) -> bool:
+    """Say whether a name is that of a zip or tar archive."""
+    return path.lower().endswith((".zip", *TAR_SUFFIXES))
+
+
 def is_output(folder: str) -> bool:
     """Say whether a folder was written by a batch."""
     return os.path.lexists(os.path.join(folder, OUTPUT_MARK))  # noqa: PTH118
@@ -38,7 +74,7 @@ def find_images(
 ) -> Iterator[Path]:
     """Yield the pictures in files and folders, each path once, folders recursively and in natural order.
 
-    In a folder, hidden entries and files without a picture's suffix are left out. Symbolic links to folders are not
+    In a folder, what `is_left_out` names and files without a picture's suffix are left out. Symbolic links to folders are not
     followed, nor folders searched for which `skip` is true, unless they are roots. A link to a file is a picture; one to
     nowhere is yielded, so that it can be reported. A file that is named itself is yielded whatever it is called. A root
     that does not exist, or a folder that may not be listed, is an InputError: given to `on_error`, or raised where that
@@ -62,7 +98,7 @@ def find_images(
                 return
             searched.add((info.st_dev, info.st_ino))
             with os.scandir(folder) as listing:
-                entries = sorted((e for e in listing if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
+                entries = sorted((e for e in listing if not is_left_out(e.name)), key=lambda e: natural_key(e.name))
         except OSError as error:
             report(folder, f"the folder cannot be searched ({error.strerror}); check its permissions", error)
             return

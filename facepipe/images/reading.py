@@ -51,6 +51,8 @@ from facepipe.text import printable
 from facepipe.types import Image, UInt8
 
 DEFAULT_MAX_PIXELS = 200_000_000
+#: A JPEG of 200 megapixels has about 100 MB, an uncompressed TIFF of 80 megapixels 240.
+DEFAULT_MAX_BYTES = 256_000_000
 
 #: Scans times pixels of a progressive JPEG: each scan goes over all pixels, and a decoder cannot be interrupted.
 _MAX_SCANNED = 3_000_000_000
@@ -81,17 +83,21 @@ class Readable(Protocol):
 
 def max_pixels() -> int:
     """Return the largest number of pixels that a picture may have; UsageError when FACEPIPE_MAX_PIXELS is not a number."""
-    text = os.environ.get("FACEPIPE_MAX_PIXELS", "")
+    return _limit("FACEPIPE_MAX_PIXELS", DEFAULT_MAX_PIXELS, "pixels")
+
+
+def _limit(variable: str, usual: int, unit: str) -> int:
+    text = os.environ.get(variable, "")
     if not text:
-        return DEFAULT_MAX_PIXELS
+        return usual
     if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"FACEPIPE_MAX_PIXELS: expected a whole number of pixels above 0, got {printable(text)}")
+        raise UsageError(f"{variable}: expected a whole number of {unit} above 0, got {printable(text)}")
     return int(text)
 
 
 def max_bytes() -> int:
-    """Return the largest number of bytes of a file that can hold a picture within the limit: RGBA of 16 bits has 8 for a pixel."""
-    return max(64 << 20, max_pixels() * 8)
+    """Return the largest number of bytes of a picture's file; UsageError when FACEPIPE_MAX_BYTES is not a number."""
+    return _limit("FACEPIPE_MAX_BYTES", DEFAULT_MAX_BYTES, "bytes")
 
 
 def content_hash(data: bytes) -> str:
@@ -171,7 +177,7 @@ def _open_at_once(name: str, flags: int) -> int:
 def _require_few_bytes(name: str, count: int) -> None:
     if count > (limit := max_bytes()):
         raise ImageError(
-            f"{printable(name)}: has more than {limit:,} bytes; raise FACEPIPE_MAX_PIXELS if it really is a picture"
+            f"{printable(name)}: has more than {limit:,} bytes; raise FACEPIPE_MAX_BYTES if it really is a picture"
         )
 
 

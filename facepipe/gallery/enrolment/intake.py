@@ -11,7 +11,7 @@ from pathlib import Path
 from facepipe.errors import InputError, UsageError
 from facepipe.files.csvread import read_csv
 from facepipe.gallery.names import new_name
-from facepipe.images import IMAGE_SUFFIXES, find_images
+from facepipe.images import IMAGE_SUFFIXES, find_images, is_left_out
 from facepipe.images.inputs import Source
 
 
@@ -113,12 +113,12 @@ def _named(place: Path, name: str) -> Iterator[Photo | EnrollOutcome]:
 def _folder(root: Path) -> Iterator[Photo | EnrollOutcome]:
     """Yield the photos of a folder of people's folders, or of one person's."""
     try:
-        entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+        entries = sorted(entry for entry in root.iterdir() if not is_left_out(entry.name))
     except OSError as error:
         reason = f"the folder cannot be searched ({error.strerror}); check its permissions"
         yield EnrollOutcome(str(root), "", EnrollStatus.UNREADABLE, reason)
         return
-    folders = [entry for entry in entries if entry.is_dir()]
+    folders = [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
     loose = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
     if loose and not folders:
         yield from _named(root, root.resolve().name)
