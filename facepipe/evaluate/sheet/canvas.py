@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,41 +49,28 @@ def check_sheet(out: Path) -> None:
         raise InputError(f"{out}: there is no folder {out.parent}; make it, or write the sheet elsewhere")
 
 
-class sheet_figure:  # noqa: N801 (a context manager that reads like a function)
-    """Set up the sheet; on leaving without an error, write it to a neighbour file and rename."""
+@contextlib.contextmanager
+def sheet_figure(out: Path, title: str, line: str, rows: int) -> Iterator[tuple[Figure, Any]]:
+    """Yield a sheet and the grid of its panels; when the block ends well, the sheet is written, whole or not at all."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    def __init__(self, out: Path, title: str, line: str, rows: int) -> None:
-        check_sheet(out)
-        self._out, self._title, self._line, self._rows = out, title, line, rows
-
-    def __enter__(self) -> tuple[Figure, Any]:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        self._context = mpl.rc_context(_STYLE)
-        self._context.__enter__()
-        heights = [1.55] * (self._rows - 2) + [0.85, 0.85]
-        self._sheet = Figure(figsize=(16.5, 1.5 + 3.0 * sum(heights) / 1.28), dpi=110, facecolor="white")
-        FigureCanvasAgg(self._sheet)
-        tall = self._sheet.get_size_inches()[1]
-        self._sheet.text(0.035, 1 - 0.35 / tall, self._title, fontsize=17, fontweight="bold", color=INK, va="center")
-        self._sheet.text(0.035, 1 - 0.72 / tall, self._line, fontsize=10.5, color=_WORDS, va="center")
-        grid = self._sheet.add_gridspec(
-            self._rows, 12, height_ratios=heights, left=0.06, right=0.985, top=1 - 1.25 / tall, bottom=0.35 / tall,
+    check_sheet(out)
+    with mpl.rc_context(_STYLE):
+        heights = [1.55] * (rows - 2) + [0.85, 0.85]
+        sheet = Figure(figsize=(16.5, 1.5 + 3.0 * sum(heights) / 1.28), dpi=110, facecolor="white")
+        FigureCanvasAgg(sheet)
+        tall = sheet.get_size_inches()[1]
+        sheet.text(0.035, 1 - 0.35 / tall, title, fontsize=17, fontweight="bold", color=INK, va="center")
+        sheet.text(0.035, 1 - 0.72 / tall, line, fontsize=10.5, color=_WORDS, va="center")
+        yield sheet, sheet.add_gridspec(
+            rows, 12, height_ratios=heights, left=0.06, right=0.985, top=1 - 1.25 / tall, bottom=0.35 / tall,
             hspace=0.36, wspace=1.7,
         )  # fmt: skip
-        return self._sheet, grid
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        try:
-            if kind is None:
-                suffix = self._out.suffix[1:].lower()
-                with own_path(self._out) as temporary:
-                    remark = {"Software" if suffix == "png" else "Creator": MARK}
-                    self._sheet.savefig(temporary, format=suffix, metadata=remark)
-        finally:
-            self._context.__exit__(None, None, None)
+        suffix = out.suffix[1:].lower()
+        with own_path(out) as temporary:
+            sheet.savefig(temporary, format=suffix, metadata={"Software" if suffix == "png" else "Creator": MARK})
 
 
 def percent_axis(axis: Any, log: bool = False) -> None:
@@ -114,17 +102,13 @@ def histogram(axes: Axes, series: Sequence[tuple[Float64, str, str]]) -> None:
 
 def threshold_lines(axes: Axes, thresholds: Mapping[str, float], rate: str, keys: Sequence[str]) -> None:
     """Mark thresholds by dashed lines with the rate that each is for written along it; keys: of which rates."""
-    for key in keys:
-        if key in thresholds:
-            _threshold_line(axes, thresholds[key], f"{rate} {100 * float(key):g} %")
-
-
-def _threshold_line(axes: Axes, value: float, name: str) -> None:
-    axes.axvline(value, ymax=0.74, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-    axes.annotate(
-        f"{name}: {value:.2f} ", (value, 0.74), xycoords=("data", "axes fraction"), rotation=90, fontsize=8.5,
-        ha="right", va="top", color=INK, bbox=BEHIND,
-    )  # fmt: skip
+    for key in filter(thresholds.__contains__, keys):
+        value = thresholds[key]
+        axes.axvline(value, ymax=0.74, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.annotate(
+            f"{rate} {100 * float(key):g} %: {value:.2f} ", (value, 0.74), xycoords=("data", "axes fraction"), rotation=90,
+            fontsize=8.5, ha="right", va="top", color=INK, bbox=BEHIND,
+        )  # fmt: skip
 
 
 def draw_curve(axes: Axes, x: Float64, y: Float64, band: tuple[Float64, Float64, Float64] | None) -> None:
@@ -134,7 +118,38 @@ def draw_curve(axes: Axes, x: Float64, y: Float64, band: tuple[Float64, Float64,
     axes.plot(x, y, color=BLUE, linewidth=2)
 
 
-def too_few(axes: Axes, title: str, *lines: str) -> None:
+def rate_curve(
+    axes: Axes, x: Float64, y: Float64, lowest: float, grid: Float64, band: tuple[Float64, Float64] | None
+) -> None:
+    """Draw a share over an error rate, from the lowest rate that the data can show; band: low and high on the grid of rates."""
+    shown = lowest <= grid
+    draw_curve(axes, x, y, band and (grid[shown], band[0][shown], band[1][shown]))
+    axes.set(xscale="log", xlim=(lowest, 1))
+    percent_axis(axes.xaxis, log=True)
+    percent_axis(axes.yaxis)
+
+
+def mark_rates(axes: Axes, values: Mapping[str, float], place: tuple[float, float], **style: Any) -> None:
+    """Mark what was measured at each rate; place: of the words, in points from the mark."""
+    for key, value in values.items():
+        at = (float(key), value)
+        axes.plot(*at, "o", color=BLUE, markersize=5)
+        axes.annotate(f"{100 * value:.1f} %", at, place, textcoords="offset points", color=INK, **style)
+
+
+def panels(
+    figure: Figure, wanted: Sequence[tuple[Any, str, Callable[[Axes], object]]], missing: tuple[str, str] | None
+) -> None:
+    """Draw panels (place, title, what draws it); missing: why there are too few data, in two lines, in place of each."""
+    for place, title, draw in wanted:
+        axes = figure.add_subplot(place)
+        if missing is None:
+            draw(axes)
+        else:
+            _too_few(axes, title, *missing)
+
+
+def _too_few(axes: Axes, title: str, *lines: str) -> None:
     """Say in place of a panel why it cannot be drawn."""
     axes.set_title(title)
     axes.set(xticks=[], yticks=[])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,12 +18,13 @@ from facepipe.evaluate.sheet.canvas import (
     INK,
     RED,
     TONES,
-    draw_curve,
     histogram,
+    mark_rates,
+    panels,
     percent_axis,
+    rate_curve,
     sheet_figure,
     threshold_lines,
-    too_few,
 )
 from facepipe.evaluate.sheet.cases import draw_cases
 from facepipe.text import plural
@@ -41,18 +42,13 @@ def identification_sheet(report: IdentificationReport, out: Path, title: str) ->
         are = "is" if found.strangers == 1 else "are"
         few = f"{plural(found.strangers, 'stranger')} {are} too few for a rate of false names"
         needed = f"{min(found.more_strangers_needed.values(), default=0):,} more are needed for an FPIR of 10 %"
-        panels: tuple[tuple[Any, str, Callable[[Axes], None]], ...] = (
-            (grid[0, 0:4], "DET: misses against false names", lambda axes: _fnir_fpir(axes, report)),
-            (grid[1, 0:4], "FNIR by gallery size", lambda axes: _by_size(axes, found)),
-            (grid[1, 4:8], "Fusion of a person's faces, and margin", lambda axes: _by_fusion(axes, found)),
-            (grid[1, 8:12], "FPIR by source", lambda axes: _by_source(axes, found)),
+        wanted = (
+            (grid[0, 0:4], "DET: misses against false names", partial(_fnir_fpir, report)),
+            (grid[1, 0:4], "FNIR by gallery size", partial(_by_size, found)),
+            (grid[1, 4:8], "Fusion of a person's faces, and margin", partial(_by_fusion, found)),
+            (grid[1, 8:12], "FPIR by source", partial(_by_source, found)),
         )
-        for place, heading, panel in panels:
-            axes = figure.add_subplot(place)
-            if found.fnir_at_fpir:
-                panel(axes)
-            else:
-                too_few(axes, heading, few, needed)
+        panels(figure, wanted, None if found.fnir_at_fpir else (few, needed))
         for row, name, cases, colour in (
             (2, "Strangers with the highest scores: stranger, and whose name it would get", report.false_names, RED),
             (3, "Enrolled people who were hardest to recognise: probe, and who came first", report.missed, BLUE),
@@ -73,22 +69,17 @@ def _identification_line(found: IdentificationFigures) -> str:
     )
 
 
-def _fnir_fpir(axes: Axes, report: IdentificationReport) -> None:
-    found, outside, hits = report.figures, report.searches.strangers(), report.searches.hits()
-    lowest = 1.0 / found.strangers
+def _fnir_fpir(report: IdentificationReport, axes: Axes) -> None:
+    outside, hits = report.searches.strangers(), report.searches.hits()
+    lowest = 1.0 / report.figures.strangers
     thresholds = np.unique(outside)[::-1]
     fpir = metrics.accepted_share(outside, thresholds)
     fnir = 1.0 - metrics.accepted_share(hits, thresholds)
-    shown, kept = lowest <= GRID, fpir >= lowest / 2
-    band = report.grid_band and (GRID[shown], report.grid_band[0][shown], report.grid_band[1][shown])
-    draw_curve(axes, fpir[kept], fnir[kept], band)
-    for key, value in found.fnir_at_fpir.items():
-        axes.plot(float(key), value, "o", color=BLUE, markersize=5)
-        axes.annotate(f"{100 * value:.1f} %", (float(key), value), (7, 6), textcoords="offset points", color=INK)
-    axes.set(xscale="log", xlim=(lowest, 1), ylim=(0, None), title="DET: misses against false names")
+    kept = fpir >= lowest / 2
+    rate_curve(axes, fpir[kept], fnir[kept], lowest, GRID, report.grid_band)
+    mark_rates(axes, report.figures.fnir_at_fpir, (7, 6))
+    axes.set(ylim=(0, None), title="DET: misses against false names")
     axes.set(xlabel="FPIR: strangers who get a name", ylabel="FNIR: enrolled people missed")
-    percent_axis(axes.xaxis, log=True)
-    percent_axis(axes.yaxis)
 
 
 def _search_scores(axes: Axes, report: IdentificationReport) -> None:
@@ -109,24 +100,16 @@ def _cmc(axes: Axes, found: IdentificationFigures) -> None:
     ranks = np.arange(1, len(found.cmc) + 1)
     axes.plot(ranks, found.cmc, color=BLUE, linewidth=2, marker="o", markersize=4)
     axes.annotate(
-        f"rank-1 {100 * found.rank1:.1f} %",
-        (1, found.rank1),
-        (9, -16),
-        textcoords="offset points",
-        color=INK,
+        f"rank-1 {100 * found.rank1:.1f} %", (1, found.rank1), (9, -16), textcoords="offset points", color=INK
     )
-    axes.set(
-        xlabel="rank",
-        ylabel="enrolled people found by this rank",
-        title="CMC, closed set",
-        xlim=(0.5, len(ranks) + 0.5),
-    )
+    axes.set(xlabel="rank", ylabel="enrolled people found by this rank", title="CMC, closed set")
+    axes.set_xlim(0.5, len(ranks) + 0.5)
     axes.set_ylim(max(0.0, found.rank1 - 0.08), 1.008)
     axes.set_xticks(ranks if len(ranks) < 5 else [k for k in (1, 5, 10, 15, 20) if k <= len(ranks)])
     percent_axis(axes.yaxis)
 
 
-def _by_size(axes: Axes, found: IdentificationFigures) -> None:
+def _by_size(found: IdentificationFigures, axes: Axes) -> None:
     sizes = [row.gallery_size for row in found.gallery_sizes]
     axes.plot(sizes, [row.fnir for row in found.gallery_sizes], color=BLUE, linewidth=2, marker="o", markersize=4)
     target = found.fusions[0].fpir
@@ -145,7 +128,7 @@ def _by_size(axes: Axes, found: IdentificationFigures) -> None:
     percent_axis(axes.yaxis)
 
 
-def _by_fusion(axes: Axes, found: IdentificationFigures) -> None:
+def _by_fusion(found: IdentificationFigures, axes: Axes) -> None:
     tones = {"mean": BLUE, "weighted": "#6aa9c9", "best": GREY}
     for fusion, colour in tones.items():
         rows = [row for row in found.fusions if row.fusion == fusion]
@@ -161,7 +144,7 @@ def _by_fusion(axes: Axes, found: IdentificationFigures) -> None:
     percent_axis(axes.yaxis)
 
 
-def _by_source(axes: Axes, found: IdentificationFigures) -> None:
+def _by_source(found: IdentificationFigures, axes: Axes) -> None:
     rows = [*found.by_source, *([found.relatives] if found.relatives else [])]
     places = np.arange(len(rows))[::-1]
     for number, (place, row) in enumerate(zip(places, rows, strict=True)):

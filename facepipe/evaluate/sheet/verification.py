@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,11 @@ from facepipe.evaluate.sheet.canvas import (
     RED,
     draw_curve,
     histogram,
-    percent_axis,
+    mark_rates,
+    panels,
+    rate_curve,
     sheet_figure,
     threshold_lines,
-    too_few,
 )
 from facepipe.evaluate.sheet.cases import draw_cases
 from facepipe.evaluate.verify import GRID, VerificationFigures, VerificationReport
@@ -41,12 +43,11 @@ def verification_sheet(report: VerificationReport, out: Path, title: str) -> Non
         curve = metrics.roc(same, other)
         few = f"{found.impostor} impostor {'pair is' if found.impostor == 1 else 'pairs are'} too few for a rate of errors"
         needed = f"{min(found.more_impostor_pairs_needed.values(), default=0):,} more are needed for a FAR of 10 %"
-        for place, name, panel in ((grid[0, 0:4], "ROC", _roc), (grid[0, 4:8], "DET", _det)):
-            axes = figure.add_subplot(place)
-            if found.tar_at_far:
-                panel(axes, report, curve)
-            else:
-                too_few(axes, name, few, needed)
+        wanted = (
+            (grid[0, 0:4], "ROC", partial(_roc, report, curve)),
+            (grid[0, 4:8], "DET", partial(_det, report, curve)),
+        )
+        panels(figure, wanted, None if found.tar_at_far else (few, needed))
         axes = figure.add_subplot(grid[0, 8:12])
         histogram(axes, [(same, BLUE, "one person"), (other, RED, "two people")])
         threshold_lines(axes, found.threshold_at_far, "FAR", ("0.01", "0.001"))
@@ -79,27 +80,16 @@ def _verification_line(found: VerificationFigures) -> str:
     )
 
 
-def _roc(axes: Axes, report: VerificationReport, curve: metrics.Roc) -> None:
-    found = report.figures
-    lowest = 1.0 / max(1, found.impostor)
-    shown = lowest <= GRID
-    band = report.grid_band and (GRID[shown], report.grid_band[0][shown], report.grid_band[1][shown])
-    draw_curve(axes, np.maximum(curve.far, lowest), curve.tar, band)
-    for key, value in found.tar_at_far.items():
-        axes.plot(float(key), value, "o", color=BLUE, markersize=5)
-        axes.annotate(
-            f"{100 * value:.1f} %", (float(key), value), (6, -13), textcoords="offset points", fontsize=9, color=INK
-        )
-    axes.set(
-        xscale="log", xlim=(lowest, 1), xlabel="FAR: impostors accepted", ylabel="TAR: genuine accepted", title="ROC"
-    )
+def _roc(report: VerificationReport, curve: metrics.Roc, axes: Axes) -> None:
+    lowest = 1.0 / max(1, report.figures.impostor)
+    rate_curve(axes, np.maximum(curve.far, lowest), curve.tar, lowest, GRID, report.grid_band)
+    mark_rates(axes, report.figures.tar_at_far, (6, -13), fontsize=9)
+    axes.set(xlabel="FAR: impostors accepted", ylabel="TAR: genuine accepted", title="ROC")
     bottom = float(curve.tar[curve.far <= lowest].max(initial=0.0))
     axes.set_ylim(max(0.0, min(0.9, bottom - 0.1)), 1.005)
-    percent_axis(axes.xaxis, log=True)
-    percent_axis(axes.yaxis)
 
 
-def _det(axes: Axes, report: VerificationReport, curve: metrics.Roc) -> None:
+def _det(report: VerificationReport, curve: metrics.Roc, axes: Axes) -> None:
     from scipy.special import ndtri
 
     def deviate(rate: Float64 | float) -> Float64:
