@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import betabinom
 
 from facepipe.evaluate.calibration import calibrate_gallery
 from facepipe.evaluate.labelled import PeopleFaces, faces_of
@@ -65,9 +66,12 @@ def main() -> None:
         probes, who = rows(never, ~enrol)
         passed = (probes @ templates.T).max(axis=1) >= choice.threshold
         unseen = float(np.mean(np.bincount(who, weights=passed) / np.bincount(who)))
-        table.append(
-            (choice.threshold, other, unseen, choice.future(len(fresh)), choice.future(len(never)), choice.fpir_bound)
-        )
+        allowed = choice.impostors_allowed
+        after = [
+            betabinom.ppf(choice.confidence, people, allowed + 1, choice.impostor_people - allowed) / people
+            for people in (len(fresh), len(never))
+        ]
+        table.append((choice.threshold, other, unseen, *after, choice.fpir_bound))
 
         # Probabilities: a gallery of the people who were never used, and the strangers who were not.
         own, own_who = rows(never, enrol)

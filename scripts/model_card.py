@@ -64,7 +64,7 @@ def main() -> None:
     people = faces(read_people(given.faces / "people"), "people")
     official = faces(read_strangers(given.faces / "strangers"), "strangers")
     synthetic = faces(read_strangers(given.faces / "portraits-cc0"), "portraits-cc0")
-    families = [faces(family, "relatives") for family in read_families(given.faces / "relatives").values()]
+    families = [faces(family, "relatives") for family in read_families(given.faces / "relatives")]
     enrol = np.asarray([fnmatch(path.name, "enroll-*") for path in people.photos.paths])
     wild, mated = people_population("people in the wild", people, np.flatnonzero(enrol), np.flatnonzero(~enrol))
     rows, impostors = size_statistics([wild, single_population("official portraits", official)], mated)

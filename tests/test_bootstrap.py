@@ -28,8 +28,6 @@ def test_a_weight_is_a_count(genuine: list[float], impostor: list[float], data: 
     assert rates.auc(*weights) == pytest.approx(metrics.auc(repeated, others))
     expected = [metrics.tar_at_far(repeated, others, far) for far in fars]
     np.testing.assert_allclose(rates.tar(*weights, fars), expected)
-    thresholds = rates.thresholds(weights[1], fars)
-    assert [float(np.mean(others >= t)) <= far + 1e-9 for t, far in zip(thresholds, fars, strict=True)] == [True] * 5
     assert rates.eer(*weights) >= metrics.eer(repeated, others)[0] - 1e-9
 
 

@@ -99,7 +99,7 @@ def test_people_strangers_and_families_are_folders(tmp_path: Path) -> None:
     touch(tmp_path, "s/x.jpg", "s/y.jpg", "s/Eve/1.jpg", "s/Eve/2.jpg", "s/readme.txt")
     assert read_strangers(tmp_path / "s").people == ("Eve", "x.jpg", "y.jpg")
     touch(tmp_path, "f/F1/A/1.jpg", "f/F1/B/1.jpg", "f/F2/A/1.jpg")
-    assert list(read_families(tmp_path / "f")) == ["F1"]
+    assert [family.people for family in read_families(tmp_path / "f")] == [("A", "B")]
     for read in (read_people, read_strangers, read_families):
         with pytest.raises(InputError, match="no such folder"):
             read(tmp_path / "none")

@@ -50,23 +50,16 @@ class WeightedRates:
     def __init__(self, genuine: Float64, impostor: Float64) -> None:
         self.genuine_order: Int64 = np.argsort(-genuine, kind="stable")
         self.impostor_order: Int64 = np.argsort(-impostor, kind="stable")
-        same, self._impostor = genuine[self.genuine_order], impostor[self.impostor_order]
+        same, other = genuine[self.genuine_order], impostor[self.impostor_order]
         # above[k]: genuine scores above the k-th largest impostor; the last entry: all that are scores at all.
-        self._above: Int64 = np.append(
-            np.searchsorted(-same, -self._impostor, side="left"), np.isfinite(same).sum()
-        ).astype(np.int64)
+        self._above: Int64 = np.append(np.searchsorted(-same, -other, side="left"), np.isfinite(same).sum())
         # The same for "at or above", and where a run of equal impostor scores begins.
-        self._reached: Int64 = np.searchsorted(-same, -self._impostor, side="right").astype(np.int64)
-        self._run: Int64 = np.searchsorted(-self._impostor, -self._impostor, side="left").astype(np.int64)
+        self._reached: Int64 = np.searchsorted(-same, -other, side="right")
+        self._run: Int64 = np.searchsorted(-other, -other, side="left")
 
     def tar(self, genuine_weights: Float64, impostor_weights: Float64, fars: Float64) -> Float64:
         """Return TAR at each FAR, weights in the order in which the scores were given; NaN when all weights are 0."""
         return self._genuine_share(genuine_weights)[self._above[self._cut(impostor_weights, fars)]]
-
-    def thresholds(self, impostor_weights: Float64, fars: Float64) -> Float64:
-        """Return the threshold for each FAR: just above the first impostor score that would break it."""
-        padded = np.append(self._impostor, -np.inf)
-        return np.asarray(np.nextafter(padded[self._cut(impostor_weights, fars)], np.inf), dtype=np.float64)
 
     def auc(self, genuine_weights: Float64, impostor_weights: Float64) -> float:
         """Return the area under the weighted ROC, ties counting half."""

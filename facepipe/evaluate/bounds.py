@@ -8,6 +8,7 @@ bound for k - 1 errors in n trials. How many of m further strangers pass is then
 
 from __future__ import annotations
 
+import bisect
 import math
 
 
@@ -33,20 +34,6 @@ def upper_bound(errors: float, trials: float, confidence: float = 0.95) -> float
     return 1.0 if errors >= trials else float(beta.ppf(confidence, errors + 1.0, trials - errors))
 
 
-def future_bound(errors: int, trials: int, future: int, confidence: float = 0.95) -> int:
-    """Return how many of `future` further strangers pass at most, with this confidence.
-
-    For a threshold placed just above the (errors + 1)-th largest of `trials` scores; exact (beta-binomial) when old and
-    new strangers come from the same population.
-    """
-    _check(errors, trials, confidence)
-    if errors >= trials:
-        return future
-    from scipy.stats import betabinom
-
-    return int(betabinom.ppf(confidence, future, errors + 1, trials - errors))
-
-
 def allowed_errors(target: float, trials: int, confidence: float | None = None) -> int | None:
     """Return how many of `trials` strangers may pass, or None when the target asks for more strangers.
 
@@ -57,14 +44,10 @@ def allowed_errors(target: float, trials: int, confidence: float | None = None) 
         return min(errors, trials) if errors >= 0 else None
     if trials < 1 or upper_bound(0, trials, confidence) > target:
         return None
-    low, high = 0, trials  # upper_bound rises with errors: bisect for the last one within the target
-    while low < high:
-        middle = (low + high + 1) // 2
-        if upper_bound(middle, trials, confidence) <= target:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    # upper_bound rises with errors: the last one within the target.
+    return (
+        bisect.bisect_right(range(trials + 1), target, key=lambda errors: upper_bound(errors, trials, confidence)) - 1
+    )
 
 
 def strangers_needed(target: float, confidence: float | None = None) -> int:

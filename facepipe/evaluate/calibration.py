@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from facepipe.errors import UsageError
-from facepipe.evaluate.bounds import allowed_errors, future_bound, strangers_needed, upper_bound
+from facepipe.evaluate.bounds import allowed_errors, strangers_needed, upper_bound
 from facepipe.evaluate.metrics import Float64
 from facepipe.evaluate.probability import NamedSearches, enrolled_searches, fit_curve, held_out_error
 from facepipe.evaluate.searching import fuse
@@ -87,10 +87,6 @@ class Choice:
     expected_fpir: float
     fpir_bound: float
     confidence: float
-
-    def future(self, people: int) -> float:
-        """Return the FPIR that `people` further strangers (one photo each) stay within, with the same confidence."""
-        return future_bound(self.impostors_allowed, self.impostor_people, people, self.confidence) / people
 
 
 def choose_threshold(

@@ -12,14 +12,7 @@ from facepipe.evaluate.identify_report import IdentificationReport
 from facepipe.evaluate.labelled import faces_of_sets
 from facepipe.evaluate.pairs import read_pairs
 from facepipe.evaluate.photo_set import PhotoSet
-from facepipe.evaluate.splits import (
-    SplitRule,
-    read_families,
-    read_groups,
-    read_people,
-    read_strangers,
-    splits,
-)
+from facepipe.evaluate.splits import SplitRule, read_families, read_groups, read_people, read_strangers, splits
 from facepipe.evaluate.trials import run_trials
 from facepipe.evaluate.verify import VerificationReport, evaluate_pairs
 
@@ -64,7 +57,7 @@ def measure_people(
     known = read_people(folders.people)
     trials_of = list(splits(known, rule))
     outsiders = [read_strangers(folder) for folder in folders.strangers]
-    families = list(read_families(folders.relatives).values()) if folders.relatives else []
+    families = read_families(folders.relatives) if folders.relatives else []
     group_of = read_groups(folders.groups) if folders.groups else {}
     whole, *others = faces_of_sets([known, *outsiders, *families], embed)
     strangers = [(folder.name, faces) for folder, faces in zip(folders.strangers, others, strict=False)]

@@ -127,15 +127,9 @@ def _read_csv(path: Path, images: Path, folds: int, seed: int) -> PairList:
 
 def _components(count: int, joined: Sequence[tuple[int, int]]) -> Int64:
     """Number the connected components of a graph with `count` nodes: who is the same person as whom."""
-    parent = list(range(count))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for first, second in joined:
-        parent[root(first)] = root(second)
-    numbers: dict[int, int] = {}
-    return np.asarray([numbers.setdefault(root(node), len(numbers)) for node in range(count)], np.int64)
+    first, second = np.reshape(np.asarray(joined, np.int64), (-1, 2)).T
+    edges = coo_array((np.ones(len(first)), (first, second)), (count, count))
+    return np.asarray(connected_components(edges, directed=False)[1], np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,15 +53,11 @@ class PhotoSet:
         """Return some of the photos, in this order."""
         paths = tuple(self.paths[row] for row in rows)
         chosen = np.asarray(rows, np.int64)
-        return PhotoSet(
-            paths,
-            self.vectors[chosen],
-            self.found[chosen],
-            self.boxes[chosen],
-            self.quality[chosen],
-            {path: self.failures[path] for path in paths if path in self.failures},
-            self.fingerprint,
-        )
+        columns: dict[str, Any] = {
+            name: getattr(self, name)[chosen] for name in ("vectors", "found", "boxes", "quality")
+        }
+        failures = {path: self.failures[path] for path in paths if path in self.failures}
+        return replace(self, paths=paths, failures=failures, **columns)
 
 
 def choose_face(image: Image, faces: Sequence[Face], rule: str) -> int | None:

@@ -54,14 +54,12 @@ def _read_set(root: Path, wanted: str, photos_of: Callable[[Path], tuple[Path, .
     return PeopleSet(tuple(name for name, _ in people), tuple(photos for _, photos in people))
 
 
-def read_families(root: Path) -> dict[str, PeopleSet]:
-    """Read `root/FAMILY/MEMBER/photo`: for each family with two members or more its people."""
+def read_families(root: Path) -> list[PeopleSet]:
+    """Read `root/FAMILY/MEMBER/photo`: the people of each family with two members or more."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected FAMILY/MEMBER/photos")
-    families: dict[str, PeopleSet] = {}
-    for folder in sorted(root.iterdir()):
-        if folder.is_dir() and sum(member.is_dir() for member in folder.iterdir()) >= 2:
-            families[folder.name] = read_people(folder)
+    folders = [folder for folder in sorted(root.iterdir()) if folder.is_dir()]
+    families = [read_people(folder) for folder in folders if sum(member.is_dir() for member in folder.iterdir()) >= 2]
     if not families:
         raise InputError(f"{root}: holds no family with two members; expected FAMILY/MEMBER/photos")
     return families
