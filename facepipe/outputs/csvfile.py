@@ -5,11 +5,12 @@ Cells are exact: a spreadsheet should import them as text, since a name may begi
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
-from collections.abc import Iterable
-from typing import TextIO
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, TextIO
 
 from facepipe.files.atomic import atomic_file
 from facepipe.files.guard import own_file
@@ -69,21 +70,23 @@ class CsvWriter:
 
 def write_csv(path: str | os.PathLike[str], records: Iterable[Record]) -> None:
     """Write photos as one CSV file, UTF-8, whole or not at all, in place of any file of this name; OutputError when refused."""
-    with atomic_file(path) as binary:
-        file = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+    with atomic_file(path) as binary, _text(binary) as file:
         writer = CsvWriter(file)
         for record in records:
             writer.add(record)
-        file.flush()
-        file.detach()
 
 
 def write_failures(path: str | os.PathLike[str], failures: Iterable[tuple[str, str]]) -> None:
     """Write the photos that failed as CSV with the columns path and error, whole or not at all, over no other file."""
-    with own_file(path) as binary:
-        file = io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", newline="")
+    with own_file(path) as binary, _text(binary, "backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("path", "error"))
         writer.writerows(failures)
-        file.flush()
-        file.detach()
+
+
+@contextlib.contextmanager
+def _text(file: BinaryIO, errors: str = "strict") -> Iterator[TextIO]:
+    """Write text to a binary file that stays open."""
+    text = io.TextIOWrapper(file, encoding="utf-8", errors=errors, newline="")
+    yield text
+    text.detach()

@@ -36,6 +36,9 @@ _BARS = 290
 _VERDICT = 220
 _HEAD = 132
 _ROW = _CELL + 52
+_WIDTHS = (_CELL, _CELL, _CELL, _CHIP, _CHIP, _BARS, _VERDICT)
+_STARTS = tuple(_MARGIN + sum(_WIDTHS[:place]) + place * _GAP for place in range(len(_WIDTHS)))
+_ENDS = tuple(start + width for start, width in zip(_STARTS, _WIDTHS, strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,22 +77,11 @@ def draw_steps(rows: Sequence[StepRow]) -> UInt8:
     """Draw one line of panels for each row; return uint8 RGB (H, W, 3). ValueError without rows."""
     if not rows:
         raise ValueError("draw_steps: expected at least one row")
-    board = _Board(_ends()[-1] + _MARGIN, _HEAD + _ROW * len(rows) + _MARGIN // 2)
+    board = _Board(_ENDS[-1] + _MARGIN, _HEAD + _ROW * len(rows) + _MARGIN // 2)
     _draw_head(board)
     for number, row in enumerate(rows):
         _draw_row(board, row, _HEAD + number * _ROW)
     return board.finished()
-
-
-def _starts() -> tuple[int, ...]:
-    """Return the left edges of the seven columns."""
-    widths = (_CELL, _CELL, _CELL, _CHIP, _CHIP, _BARS, _VERDICT)
-    return tuple(_MARGIN + sum(widths[:place]) + place * _GAP for place in range(len(widths)))
-
-
-def _ends() -> tuple[int, ...]:
-    widths = (_CELL, _CELL, _CELL, _CHIP, _CHIP, _BARS, _VERDICT)
-    return tuple(start + width for start, width in zip(_starts(), widths, strict=True))
 
 
 class _Board:
@@ -147,16 +139,15 @@ def _scaled(picture: PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:
 
 
 def _draw_head(board: _Board) -> None:
-    starts, ends = _starts(), _ends()
     steps = (
         ("Detect", "edges say where a face can be; networks find it", 1, 2),
         ("Embed", "aligned by its landmarks, described by a deep network", 3, 4),
         ("Match", "compared with everybody in the gallery", 5, 5),
         ("Predict", "known, ambiguous, unknown", 6, 6),
     )
-    board.text((starts[0], 62), "Photo", 21, bold=True)
+    board.text((_STARTS[0], 62), "Photo", 21, bold=True)
     for number, ((name, words, first, last), colour) in enumerate(zip(steps, _STEPS, strict=True), 1):
-        left, right = starts[first], ends[last]
+        left, right = _STARTS[first], _ENDS[last]
         board.plate(left, 40, 28, 28, colour, 14)
         board.text((left + 14, 54), str(number), 16, WHITE, bold=True, anchor="mm")
         board.text((left + 38, 62), name, 21, bold=True)
@@ -177,29 +168,28 @@ def _wrapped(text: str, width: float, size: int) -> list[str]:
 
 
 def _draw_row(board: _Board, row: StepRow, top: int) -> None:
-    starts = _starts()
-    board.plate(_MARGIN, top, _ends()[-1] - _MARGIN, 1, _LINE, 0)
-    board.text((_MARGIN, top + 27), row.title, 15, _SOFT, width=_ends()[2] - _MARGIN)
+    board.plate(_MARGIN, top, _ENDS[-1] - _MARGIN, 1, _LINE, 0)
+    board.text((_MARGIN, top + 27), row.title, 15, _SOFT, width=_ENDS[2] - _MARGIN)
     top += 40
     middle = top + _CELL / 2
     photo = PIL.Image.fromarray(row.image.rgb)
-    board.picture(photo, starts[0], top, _CELL)
-    board.picture(PIL.Image.fromarray(draw_edges(row.edges)), starts[1], top, _CELL)
-    board.picture(_with_face(row), starts[2], top, _CELL)
-    for start in starts[1:3]:
+    board.picture(photo, _STARTS[0], top, _CELL)
+    board.picture(PIL.Image.fromarray(draw_edges(row.edges)), _STARTS[1], top, _CELL)
+    board.picture(_with_face(row), _STARTS[2], top, _CELL)
+    for start in _STARTS[1:3]:
         board.arrow(start - _GAP, middle)
     if row.face is None or row.chip is None or row.embedding is None:
-        board.plate(starts[6], middle - 40, _VERDICT, 80, _EMPTY, 14)
-        board.text((starts[6] + 18, middle), "no face", 21, _SOFT, bold=True, anchor="lm")
+        board.plate(_STARTS[6], middle - 40, _VERDICT, 80, _EMPTY, 14)
+        board.text((_STARTS[6] + 18, middle), "no face", 21, _SOFT, bold=True, anchor="lm")
         return
-    for start in starts[3:]:
+    for start in _STARTS[3:]:
         board.arrow(start - _GAP, middle)
     upper = middle - _CHIP / 2
-    board.picture(PIL.Image.fromarray(row.chip), starts[3], upper, _CHIP)
-    board.picture(_heat(row.embedding), starts[4], upper, _CHIP)
-    board.text((starts[4] + _CHIP / 2, upper + _CHIP + 19), f"{len(row.embedding)} numbers", 13, _SOFT, anchor="ms")
-    _draw_bars(board, row, starts[5], middle)
-    _draw_verdict(board, row, starts[6], middle)
+    board.picture(PIL.Image.fromarray(row.chip), _STARTS[3], upper, _CHIP)
+    board.picture(_heat(row.embedding), _STARTS[4], upper, _CHIP)
+    board.text((_STARTS[4] + _CHIP / 2, upper + _CHIP + 19), f"{len(row.embedding)} numbers", 13, _SOFT, anchor="ms")
+    _draw_bars(board, row, _STARTS[5], middle)
+    _draw_verdict(board, row, _STARTS[6], middle)
 
 
 def _with_face(row: StepRow) -> PIL.Image.Image:
