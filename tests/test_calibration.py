@@ -131,7 +131,7 @@ def test_the_share_of_known_faces_moves_the_probability() -> None:
     outside = stranger_impostors(
         "s", vectors_of(200, 1, 0.5, seed=8), np.arange(200), fuse(vectors_of(5, 1, 0.5), np.arange(5), 5)
     )
-    searches = with_strangers(mated, [outside])
+    searches = with_strangers(mated, outside.top, outside.unit)
     rare, often = (fit_curve(searches, share)[0] for share in (0.1, 0.9))
     assert rare(0.35) < often(0.35)
     weights = searches.weights(0.1)

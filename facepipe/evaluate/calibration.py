@@ -125,20 +125,14 @@ def choose_threshold(
     )
 
 
-def with_strangers(mated: NamedSearches, impostors: Sequence[Impostors]) -> NamedSearches:
-    """Add the searches of strangers, whose best candidate is never right."""
-    start = int(mated.unit.max(initial=-1)) + 1
-    tops, units = [mated.similarity], [mated.unit]
-    for part in impostors:
-        tops.append(part.top)
-        units.append(part.unit + start)
-        start += int(part.unit.max(initial=-1)) + 1
-    outside = sum(len(part.top) for part in impostors)
+def with_strangers(mated: NamedSearches, top: Float64, units: Int64) -> NamedSearches:
+    """Add the searches of strangers, whose best candidate is never right; top, units: as `choose_threshold` takes them."""
+    never = np.zeros(len(top), np.bool_)
     return NamedSearches(
-        np.concatenate(tops),
-        np.concatenate([mated.right, np.zeros(outside, np.bool_)]),
-        np.concatenate(units),
-        np.concatenate([mated.mated, np.zeros(outside, np.bool_)]),
+        np.concatenate([mated.similarity, top]),
+        np.concatenate([mated.right, never]),
+        np.concatenate([mated.unit, units + mated.unit.max(initial=-1) + 1]),
+        np.concatenate([mated.mated, never]),
     )
 
 
@@ -208,7 +202,7 @@ def calibrate_gallery(
     mated = enrolled_searches(vectors, owners, len(persons))
     curve = method = ece = None
     if mated.right.any():
-        searches = with_strangers(mated, parts)
+        searches = with_strangers(mated, top, units)
         curve, method = fit_curve(searches, known_share)
         ece = held_out_error(searches, known_share)
     notes = [*_lookalikes(among, persons, choice.threshold)] if enrolled else []

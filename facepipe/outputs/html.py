@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from string import Template
-from types import TracebackType
 from typing import BinaryIO
 from urllib.parse import quote
 
@@ -152,17 +151,14 @@ def _is_doubtful(face: Record) -> bool:
 class HtmlReport:
     """Collects a batch and writes its page; a context manager that removes its temporary file.
 
-    with HtmlReport("report.html", title="Holidays") as report:
+    with HtmlReport("report.html") as report:
         for image, record in …:
             report.add(record, [thumbnail(image, face) for face in record["faces"]])
         report.finish(seconds=12.5)
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, title: str = "Who is in these photos", limits: Limits | None = None
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, limits: Limits | None = None) -> None:
         self._path = Path(path)
-        self._title = title
         self._limits = limits or Limits()
         self._person_limit = self._limits.person_faces
         self._of_people = 0
@@ -178,9 +174,7 @@ class HtmlReport:
     def __enter__(self) -> HtmlReport:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._spool.close()
 
     def add(self, record: Record, thumbnails: Sequence[UInt8 | bytes | None] = ()) -> None:
@@ -260,8 +254,7 @@ class HtmlReport:
         before, after = page["page.html"].split("$thumbnails")
         values = {
             "mark": MARK,
-            "title": _escaped(self._title),
-            "summary": _escaped(self._summary()),
+            "summary": html.escape(self._summary()),
             "style": page["page.css"],
             "script": page["page.js"],
             "style_hash": _hash(page["page.css"]),
@@ -364,10 +357,6 @@ def _share(sizes: Sequence[int], total: int) -> int:
     while share > 1 and sum(min(size, share) for size in sizes) > total:
         share -= 1
     return share
-
-
-def _escaped(text: str) -> str:
-    return html.escape(printable(text))
 
 
 def _in_script(text: str) -> str:

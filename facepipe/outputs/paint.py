@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -72,14 +73,9 @@ def fitted(text: str, face: PIL.ImageFont.FreeTypeFont, width: float) -> str:
     text = printable(text)
     if face.getlength(text) <= width:
         return text
-    low, high = 0, len(text)
-    while low < high:  # the longest beginning that fits
-        middle = (low + high + 1) // 2
-        if face.getlength(text[:middle].rstrip() + "…") <= width:
-            low = middle
-        else:
-            high = middle - 1
-    return text[:low].rstrip() + "…" if low else ""
+    ends = range(1, len(text) + 1)
+    kept = bisect.bisect_right(ends, width, key=lambda end: face.getlength(text[:end].rstrip() + "…"))
+    return text[:kept].rstrip() + "…" if kept else ""
 
 
 def place_label(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
 
 from facepipe.files.atomic import atomic_path
 from facepipe.outputs.csvfile import COLUMNS, face_rows
@@ -21,18 +20,6 @@ from facepipe.records import SCHEMA_VERSION, Record
 
 #: Rows held in memory before they are written as one row group.
 _GROUP = 20_000
-
-
-def parquet_schema() -> Any:
-    """Return the pyarrow schema of the file."""
-    import pyarrow as pa
-
-    candidate = pa.struct([("person", pa.string()), ("similarity", pa.float64())])
-    types = {"text": pa.string(), "integer": pa.int32(), "number": pa.float64(), "candidates": pa.list_(candidate)}
-    return pa.schema(
-        [(name, types[kind]) for name, kind in COLUMNS.items()],
-        metadata={"facepipe_schema_version": str(SCHEMA_VERSION)},
-    )
 
 
 def write_parquet(path: str | os.PathLike[str], records: Iterable[Record]) -> None:
@@ -43,11 +30,11 @@ def write_parquet(path: str | os.PathLike[str], records: Iterable[Record]) -> No
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = parquet_schema()
-    with (
-        atomic_path(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
-    ):
+    candidate = pa.struct([("person", pa.string()), ("similarity", pa.float64())])
+    types = {"text": pa.string(), "integer": pa.int32(), "number": pa.float64(), "candidates": pa.list_(candidate)}
+    columns = [(name, types[kind]) for name, kind in COLUMNS.items()]
+    schema = pa.schema(columns, metadata={"facepipe_schema_version": str(SCHEMA_VERSION)})
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         rows: list[Record] = []
         for record in records:
             rows.extend(face_rows(record))
