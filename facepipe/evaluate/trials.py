@@ -83,19 +83,18 @@ def run_trials(
         gallery = gallery[found[gallery]]
         probes = known.rows(split.probes)
         failed_people |= set(split.enrolled) - set(known.owner[gallery].tolist())
-        tried = _probes(known, probes, column[known.owner[probes]], [s for _, s in strangers])
+        own = column[known.owner[probes]]
+        tried, there, mates, units, source = _probes(known, probes, own, [s for _, s in strangers])
         owners = column[known.owner[gallery]]
         photos += [*known.named_photos(probes), *outside]
         for fusion in FUSIONS:
             stored = vectors[gallery], owners, len(split.enrolled), fusion, quality[gallery]
-            scores = person_scores(tried.vectors, *stored)
-            parts[fusion].append(
-                rank_searches(scores, tried.found, tried.mates, tried.unit, tried.source, sources, trial)
-            )
+            scores = person_scores(tried, *stored)
+            parts[fusion].append(rank_searches(scores, there, mates, units, source, sources, trial))
             if fusion == FUSIONS[0]:
                 face = dict(zip(owners[::-1].tolist(), (known.photos.paths[row] for row in gallery[::-1]), strict=True))
                 rivals += [face.get(best, Path()) for best in parts[fusion][-1].best.tolist()]
-                galleries.append((np.where(tried.found[:, None], scores, -np.inf), tried.mates, tried.found))
+                galleries.append((np.where(there[:, None], scores, -np.inf), mates, there))
         for number, family in enumerate(families):
             one = _search_relatives(family, number, vectors[gallery], owners, len(split.enrolled), generator, trial)
             if one is not None:
@@ -117,21 +116,15 @@ def run_trials(
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Probes:
-    """All that searches in one repetition: vectors (n, d), found (n,), and mates, unit and source as in `rank_searches`."""
+def _probes(
+    known: PeopleFaces, rows: Int64, mates: Int64, strangers: Sequence[PeopleFaces]
+) -> tuple[Float32, NDArray[np.bool_], Int64, Int64, Int64]:
+    """Put the probes of known people (rows of `known`, each with its person's column or -1) before all photos of strangers.
 
-    vectors: Float32
-    found: NDArray[np.bool_]
-    mates: Int64
-    unit: Int64
-    source: Int64
-
-
-def _probes(known: PeopleFaces, rows: Int64, mates: Int64, strangers: Sequence[PeopleFaces]) -> _Probes:
-    """Put the probes of known people (rows of `known`, each with its person's column or -1) before all photos of strangers."""
+    Returns vectors (n, d), and found, mates, units and source as `rank_searches` takes them.
+    """
     starts = np.cumsum([len(known.people), *(len(s.people) for s in strangers)])
-    return _Probes(
+    return (
         np.concatenate([known.photos.vectors[rows], *(s.photos.vectors for s in strangers)]),
         np.concatenate([known.photos.found[rows], *(s.photos.found for s in strangers)]),
         np.concatenate([mates, *(np.full(len(s.photos), -1) for s in strangers)]),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from facepipe.errors import UsageError
 from facepipe.files.atomic import atomic_file, remove_file
+from facepipe.outputs import csvfile, parquet
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
@@ -26,16 +27,10 @@ def write_output(out: Path, records: Iterable[str]) -> None:
     if suffix == ".jsonl":
         with atomic_file(out) as file:
             for record in records:
-                file.write(record.encode("utf-8"))
-                file.write(b"\n")
-    elif suffix == ".csv":
-        from facepipe.outputs.csvfile import write_csv
-
-        write_csv(out, _parsed(records))
-    else:
-        from facepipe.outputs.parquet import write_parquet
-
-        write_parquet(out, _parsed(records))
+                file.write(f"{record}\n".encode())
+        return
+    write = csvfile.write_csv if suffix == ".csv" else parquet.write_parquet
+    write(out, map(json.loads, records))
 
 
 def failures_path(out: Path) -> Path:
@@ -43,16 +38,12 @@ def failures_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}.failures.csv")
 
 
-def write_failures(out: Path, failures: Iterable[tuple[str, str]]) -> bool:
-    """List the photos that failed beside the output; where none did, no list stays from an earlier run. Say whether any did."""
-    from facepipe.outputs.csvfile import write_failures as write
-
-    found = list(failures)
-    if found:
-        write(failures_path(out), found)
+def write_failures(out: Path, failures: Iterable[tuple[str, str]]) -> None:
+    """List the photos that failed beside the output; where none did, no list stays from an earlier run."""
+    if found := list(failures):
+        csvfile.write_failures(failures_path(out), found)
     else:
         remove_file(failures_path(out))
-    return bool(found)
 
 
 def write_report(path: Path, photos: Iterable[tuple[dict[str, Any], list[bytes]]], seconds: float, fresh: int) -> None:
@@ -66,7 +57,3 @@ def write_report(path: Path, photos: Iterable[tuple[dict[str, Any], list[bytes]]
         for record, thumbnails in photos:
             report.add(record, thumbnails if len(thumbnails) == len(record["faces"]) else ())
         report.finish(seconds=seconds, fresh=fresh)
-
-
-def _parsed(records: Iterable[str]) -> Iterator[dict[str, Any]]:
-    return (json.loads(record) for record in records)
