@@ -120,8 +120,8 @@ def test_what_a_link_points_to_is_what_counts(tmp_path: Path) -> None:
 
 def test_a_report_is_ours(tmp_path: Path) -> None:
     for _ in range(2):
-        with HtmlReport(tmp_path / "r.html") as report:
-            report.finish()
+        report = HtmlReport(tmp_path / "r.html")
+        report.finish()
         assert is_ours(tmp_path / "r.html")
 
 

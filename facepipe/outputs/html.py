@@ -1,7 +1,7 @@
 """A batch as one HTML page that opens from disk, needs no network, and can be given to somebody.
 
-Photos are added as they are done. Memory stays bounded: thumbnails go to a temporary file at once, each person and each
-list keeps only its most doubtful faces, and everything that is left out is still counted. The page is data and a script:
+Photos are added as they are done. Memory stays bounded: each person and each list keeps only its most doubtful faces, with
+their thumbnails, and everything that is left out is still counted. The page is data and a script:
 what comes from names and file names is put into it as text, and its content security policy allows the page's own script
 and nothing else.
 """
@@ -14,7 +14,6 @@ import hashlib
 import heapq
 import html
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -64,12 +63,12 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class _Shown:
-    """A face that the page may show. entry: what the script is told. thumb: offset and length in the spool."""
+    """A face that the page may show. entry: what the script is told. thumb: a JPEG."""
 
     entry: Record
     path: str
     doubt: float
-    thumb: tuple[int, int] | None
+    thumb: bytes | None
 
 
 def _entry(face: Record, record: Record, number: int) -> Record:
@@ -149,12 +148,12 @@ def _is_doubtful(face: Record) -> bool:
 
 
 class HtmlReport:
-    """Collects a batch and writes its page; a context manager that removes its temporary file.
+    """Collects a batch and writes its page.
 
-    with HtmlReport("report.html") as report:
-        for image, record in …:
-            report.add(record, [thumbnail(image, face) for face in record["faces"]])
-        report.finish(seconds=12.5)
+    report = HtmlReport("report.html")
+    for image, record in …:
+        report.add(record, [thumbnail(image, face) for face in record["faces"]])
+    report.finish(seconds=12.5)
     """
 
     def __init__(self, path: str | os.PathLike[str], *, limits: Limits | None = None) -> None:
@@ -162,7 +161,6 @@ class HtmlReport:
         self._limits = limits or Limits()
         self._person_limit = self._limits.person_faces
         self._of_people = 0
-        self._spool: BinaryIO = tempfile.TemporaryFile(prefix="facepipe-report-")  # noqa: SIM115 - closed in __exit__
         self._people: dict[str, _Person] = {}
         self._doubtful = _Kept(self._limits.doubtful)
         self._unknown = _Kept(self._limits.unknown)
@@ -170,12 +168,6 @@ class HtmlReport:
         self._no_face: list[str] = []
         self._models: set[str] = set()
         self._counts = dict.fromkeys(("photos", "faces", "known", "ambiguous", "unknown", "no_face", "failed"), 0)
-
-    def __enter__(self) -> HtmlReport:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._spool.close()
 
     def add(self, record: Record, thumbnails: Sequence[UInt8 | bytes | None] = ()) -> None:
         """Add one photo.
@@ -217,8 +209,8 @@ class HtmlReport:
         covers = person is not None and (person.cover is None or doubt < person.cover.doubt)
         if not wanting and not covers:
             return
-        spooled = None if thumb is None else self._spooled(thumb)
-        shown = _Shown(_entry(face, record, place + 1), str(record["path"]), doubt, spooled)
+        picture = thumb if thumb is None or isinstance(thumb, bytes) else encode_thumbnail(thumb)
+        shown = _Shown(_entry(face, record, place + 1), str(record["path"]), doubt, picture)
         for kept in wanting:
             kept.put(shown)
         if covers and person is not None:
@@ -237,19 +229,13 @@ class HtmlReport:
                 person.faces.trim(self._person_limit)
         self._of_people = sum(len(person.faces.heap) for person in self._people.values())
 
-    def _spooled(self, thumb: UInt8 | bytes) -> tuple[int, int]:
-        data = base64.b64encode(thumb if isinstance(thumb, bytes) else encode_thumbnail(thumb))
-        offset = self._spool.tell()
-        self._spool.write(data)
-        return offset, len(data)
-
     def finish(self, *, seconds: float | None = None, fresh: int | None = None) -> None:
         """Write the page, whole or not at all. Raises OutputError when refused.
 
         seconds: how long the batch took. fresh: how many photos it scanned, where an earlier run had done the others.
         """
-        numbers: dict[tuple[int, int], int] = {}
-        data = self._data(numbers, self._meta(seconds, fresh))
+        thumbs: dict[int, bytes] = {}
+        data = self._data(thumbs, self._meta(seconds, fresh))
         page = {name: resources.files("facepipe.outputs").joinpath(name).read_text("utf-8") for name in _PARTS}
         before, after = page["page.html"].split("$thumbnails")
         values = {
@@ -263,30 +249,22 @@ class HtmlReport:
         }
         with own_file(self._path) as file:
             file.write(Template(before).substitute(values).encode())
-            self._write_thumbnails(file, list(numbers))
+            _write_thumbnails(file, list(thumbs.values()))
             file.write(Template(after).substitute(values).encode())
-        self._spool.seek(0, os.SEEK_END)
 
-    def _write_thumbnails(self, file: BinaryIO, places: Sequence[tuple[int, int]]) -> None:
-        """Write the thumbnails in the order of their numbers, as JSON lists that the script parses one at a time."""
-        for start in range(0, len(places), _CHUNK):
-            file.write(f'<script type="application/json" id="t{start // _CHUNK}">['.encode())
-            for number, (offset, length) in enumerate(places[start : start + _CHUNK]):
-                self._spool.seek(offset)
-                file.write(b',"' if number else b'"')
-                file.write(self._spool.read(length))
-                file.write(b'"')
-            file.write(b"]</script>\n")
-
-    def _data(self, numbers: dict[tuple[int, int], int], meta: list[str]) -> Record:
-        """Return all that the script is told, and number the thumbnails in the order in which the page shows them."""
+    def _data(self, thumbs: dict[int, bytes], meta: list[str]) -> Record:
+        """Return all that the script is told, and collect the thumbnails, once each, in the order in which the page shows them."""
         hrefs: dict[str, str | None] = {}
+        numbers: dict[int, int] = {}
 
         def entry(shown: _Shown) -> Record:
             if shown.path not in hrefs:
                 hrefs[shown.path] = self._href(shown.path)
-            thumb = None if shown.thumb is None else numbers.setdefault(shown.thumb, len(numbers))
-            return {**shown.entry, "thumb": thumb, "href": hrefs[shown.path]}
+            number = None
+            if shown.thumb is not None:
+                number = numbers.setdefault(id(shown), len(numbers))
+                thumbs[number] = shown.thumb
+            return {**shown.entry, "thumb": number, "href": hrefs[shown.path]}
 
         def listed(kept: _Kept) -> Record:
             return {"total": kept.total, "faces": [entry(shown) for shown in kept.ranked()]}
@@ -349,6 +327,13 @@ class HtmlReport:
 
 
 _PARTS = ("page.html", "page.css", "page.js")
+
+
+def _write_thumbnails(file: BinaryIO, thumbs: Sequence[bytes]) -> None:
+    """Write the thumbnails in the order of their numbers, as JSON lists that the script parses one at a time."""
+    for start in range(0, len(thumbs), _CHUNK):
+        chunk = dumps([base64.b64encode(thumb).decode() for thumb in thumbs[start : start + _CHUNK]])
+        file.write(f'<script type="application/json" id="t{start // _CHUNK}">{chunk}</script>\n'.encode())
 
 
 def _share(sizes: Sequence[int], total: int) -> int:

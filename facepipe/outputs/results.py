@@ -53,7 +53,7 @@ def write_report(path: Path, photos: Iterable[tuple[dict[str, Any], list[bytes]]
     """
     from facepipe.outputs.html import HtmlReport
 
-    with HtmlReport(path) as report:
-        for record, thumbnails in photos:
-            report.add(record, thumbnails if len(thumbnails) == len(record["faces"]) else ())
-        report.finish(seconds=seconds, fresh=fresh)
+    report = HtmlReport(path)
+    for record, thumbnails in photos:
+        report.add(record, thumbnails if len(thumbnails) == len(record["faces"]) else ())
+    report.finish(seconds=seconds, fresh=fresh)
