@@ -299,9 +299,9 @@ class _Thumbnails(Output):
 
     def make(self, photo: Decided, names: Sequence[str], pixels: Pixels) -> None:
         """See `Output.make`."""
-        from facepipe.outputs.html import encode_thumbnail, thumbnail
+        from facepipe.outputs.html import thumbnail
 
-        self._made[photo.content] = [encode_thumbnail(thumbnail(pixels.image, face)) for face in photo.record["faces"]]
+        self._made[photo.content] = [thumbnail(pixels.image, face) for face in photo.record["faces"]]
 
     def note(self, made: Sequence[tuple[Decided, Sequence[str]]]) -> None:
         """See `Output.note`."""
@@ -310,9 +310,9 @@ class _Thumbnails(Output):
 
 
 def _thumbnails_of(image: Image, faces: Sequence[Face]) -> list[bytes]:
-    from facepipe.outputs.html import encode_thumbnail, thumbnail
+    from facepipe.outputs.html import thumbnail
 
-    return [encode_thumbnail(thumbnail(image, face_record(face))) for face in faces]
+    return [thumbnail(image, face_record(face)) for face in faces]
 
 
 #: What is said of a fact that changed. Those before `policy` may change the policy too, which is then not worth a word.

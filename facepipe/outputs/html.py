@@ -27,7 +27,7 @@ from facepipe.images import encode_image
 from facepipe.outputs.draw import crop_face
 from facepipe.records import Record, dumps
 from facepipe.text import duration, plural, printable
-from facepipe.types import Image, UInt8
+from facepipe.types import Image
 
 #: Longer side of a thumbnail in pixels; on the page it has about 100, more only on dense screens.
 THUMBNAIL_SIDE = 112
@@ -39,14 +39,9 @@ _CLOSE = 0.05
 _CHUNK = 200
 
 
-def thumbnail(image: Image, face: Record) -> UInt8:
-    """Return the small picture of a face that the page shows: uint8 (h, w, 3), at most THUMBNAIL_SIDE pixels."""
-    return crop_face(image, face, max_side=THUMBNAIL_SIDE)
-
-
-def encode_thumbnail(thumb: UInt8) -> bytes:
-    """Return a thumbnail as a JPEG's bytes."""
-    return encode_image(thumb, "JPEG", quality=80)
+def thumbnail(image: Image, face: Record) -> bytes:
+    """Return the small picture of a face that the page shows: a JPEG of at most THUMBNAIL_SIDE pixels."""
+    return encode_image(crop_face(image, face, max_side=THUMBNAIL_SIDE), "JPEG", quality=80)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +164,8 @@ class HtmlReport:
         self._models: set[str] = set()
         self._counts = dict.fromkeys(("photos", "faces", "known", "ambiguous", "unknown", "no_face", "failed"), 0)
 
-    def add(self, record: Record, thumbnails: Sequence[UInt8 | bytes | None] = ()) -> None:
-        """Add one photo.
-
-        thumbnails: a small picture, uint8 RGB (h, w, 3) or a JPEG's bytes, for each face in order (see `thumbnail`); None,
-        or none at all, where there is none to show.
-        """
+    def add(self, record: Record, thumbnails: Sequence[bytes] = ()) -> None:
+        """Add one photo. thumbnails: of each face in order (see `thumbnail`), or none at all."""
         faces = record["faces"]
         if thumbnails and len(thumbnails) != len(faces):
             raise ValueError(f"thumbnails: expected {len(faces)}, one for each face, got {len(thumbnails)}")
@@ -197,7 +188,7 @@ class HtmlReport:
             self._counts[face["status"]] += 1
             self._add_face(record, place, face, thumbnails[place] if thumbnails else None)
 
-    def _add_face(self, record: Record, place: int, face: Record, thumb: UInt8 | bytes | None) -> None:
+    def _add_face(self, record: Record, place: int, face: Record, thumb: bytes | None) -> None:
         doubt = _doubt(face)
         person = self._people.get(face["person"]) if face["person"] is not None else None
         lists = [] if person is None else [person.faces]
@@ -209,8 +200,7 @@ class HtmlReport:
         covers = person is not None and (person.cover is None or doubt < person.cover.doubt)
         if not wanting and not covers:
             return
-        picture = thumb if thumb is None or isinstance(thumb, bytes) else encode_thumbnail(thumb)
-        shown = _Shown(_entry(face, record, place + 1), str(record["path"]), doubt, picture)
+        shown = _Shown(_entry(face, record, place + 1), str(record["path"]), doubt, thumb)
         for kept in wanting:
             kept.put(shown)
         if covers and person is not None:
