@@ -205,7 +205,7 @@ def test_the_log_is_a_table_with_times_and_names_of_today(folder: Path, capfd: p
 
 
 def test_check_has_exit_code_5_and_repairs(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (folder / "vectors.f32.77-ab.tmp").write_bytes(b"half")
+    (folder / "vectors.f32.77-aabbccdd.tmp").write_bytes(b"half")
     assert run("gallery", "check", "--gallery", folder) == 5
     assert "leftover" in capfd.readouterr().out
     assert run("gallery", "check", "--repair", "--gallery", folder) == 0

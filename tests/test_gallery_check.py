@@ -18,7 +18,7 @@ from facepipe.gallery.care.leaves import leaf_rows
 from facepipe.gallery.care.salvage import salvage
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.store import GalleryStore
-from tests.test_gallery_store import DIM, content, new
+from tests.test_gallery_store import DIM, calibrated, content, new
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_damaged_vector_without_a_copy_is_refused_then_dropped(gallery: Galler
 
 
 def test_leftovers_of_killed_processes_go(gallery: GalleryStore) -> None:
-    (gallery.folder / "vectors.f32.1-aa.tmp").write_bytes(b"half")
+    (gallery.folder / "vectors.f32.1-aabbccdd.tmp").write_bytes(b"half")
     assert kinds(gallery) == {"leftover"}
     repair(gallery.database, check(gallery.database))
     assert kinds(gallery) == set()
@@ -105,7 +105,7 @@ def test_a_damaged_file_is_one_finding_with_the_next_step(gallery: GalleryStore)
 
 def test_salvage_carries_what_is_intact(gallery: GalleryStore, tmp_path: Path) -> None:
     gallery.database.connection.execute("UPDATE vector SET data = zeroblob(32) WHERE face_id = 4")
-    gallery.set_calibration({"threshold": 0.5})
+    gallery.set_calibration(calibrated(0.5))
     expected = {name: {v for _, v in rows} for name, rows in content(gallery.snapshot()).items()}
     gallery.close()
     found = salvage(gallery.folder, tmp_path / "new")

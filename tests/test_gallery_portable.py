@@ -30,7 +30,7 @@ from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.images import read_image, write_image
 from facepipe.types import Float32
 from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
-from tests.test_gallery_store import DIM, new, unit
+from tests.test_gallery_store import DIM, calibrated, new, unit
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_damaged_export_is_refused_in_one_line(gallery: GalleryStore, tmp_path
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(change)
         connection.commit()
-    with pytest.raises(InputError, match=r"out\.sqlite: (not an exported gallery|a row is damaged)"):
+    with pytest.raises(InputError, match=r"out\.sqlite: (not an exported gallery|row 1 is damaged)"):
         import_gallery(tmp_path / "copy", path)
 
 
@@ -144,7 +144,7 @@ def test_reembed_uses_chips_else_photos(gallery: GalleryStore, tmp_path: Path, l
             path.unlink()
     else:
         gallery.database.connection.execute("DELETE FROM chip")
-    gallery.set_calibration({"threshold": 0.1})
+    gallery.set_calibration(calibrated(0.1))
     embedder = FakeEmbedder("fake:2", 16)
     report = reembed(gallery.database, embedder)
     assert (report.faces, report.dropped) == (2, ())

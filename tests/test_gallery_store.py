@@ -36,6 +36,10 @@ from facepipe.types import Float32
 DIM = 8
 
 
+def calibrated(threshold: float) -> dict[str, object]:
+    return {"threshold": threshold, "margin": 0.0, "target_fpir": 0.01, "gallery_size": 2, "model": "fake:1"}
+
+
 def unit(seed: int, dim: int = DIM) -> Float32:
     vector = np.random.default_rng(seed).standard_normal(dim).astype(np.float32)
     return vector / np.linalg.norm(vector)
@@ -112,8 +116,8 @@ def test_a_failed_write_leaves_nothing(gallery: GalleryStore) -> None:
 
 def test_calibration_comes_back(gallery: GalleryStore) -> None:
     assert gallery.calibration() is None
-    gallery.set_calibration({"threshold": 0.25})
-    assert gallery.calibration() == {"threshold": 0.25}
+    gallery.set_calibration(calibrated(0.25))
+    assert gallery.calibration() == calibrated(0.25)
 
 
 def test_another_model_is_refused_with_a_way_out(gallery: GalleryStore) -> None:

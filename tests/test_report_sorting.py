@@ -147,10 +147,10 @@ def test_a_list_that_is_damaged_or_cannot_be_used_is_no_traceback(tmp_path: Path
     with pytest.raises(OutputError, match="facepipe-files: cannot be used"):
         sort(tmp_path / "out", [photo(one, "Ada")])
     (tmp_path / "bad" / ".facepipe-files").mkdir(parents=True)
-    with pytest.raises(OutputError, match="facepipe-files: cannot be used"):
+    with pytest.raises(OutputError, match="facepipe-files: cannot be written"):
         sort(tmp_path / "bad", [photo(one, "Ada")])
     make(tmp_path / "file", b"")
-    with pytest.raises(OutputError, match="file: cannot be written"):
+    with pytest.raises(OutputError, match=r"file/\.facepipe-files: cannot be written"):
         sort(tmp_path / "file", [photo(one, "Ada")])
 
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from facepipe.catalog.packing import unpack
 from facepipe.errors import InputError, OutputError, UsageError
+from facepipe.files.atomic import make_private_file
 from facepipe.records import Record, dumps, readable
 from facepipe.text import printable
 from facepipe.types import Described, Failed
@@ -108,12 +109,7 @@ class Store:
         """Open the file; see `facepipe.catalog.catalog.Catalog`."""
         self.path = path
         if write:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(
-                    f"{printable(path)}: cannot be written ({error.strerror}); choose another --out"
-                ) from error
+            make_private_file(path)
         elif not path.is_file():
             raise InputError(
                 f"{printable(path)}: no such catalog; `facepipe batch` makes one, NAME{SUFFIX} beside --out"

@@ -28,7 +28,8 @@ def open_database(folder: Path, *, accept_loss: bool = False) -> Iterator[Databa
 
     database = Database.open(folder, accept_loss=accept_loss)
     try:
-        yield database
+        with database.blamed():
+            yield database
     finally:
         database.close()
 

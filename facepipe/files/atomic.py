@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -16,13 +17,14 @@ from facepipe.text import printable
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what is written there takes the place of `path` when the block ends well.
 
     When the block raises, the temporary file is removed and `path` keeps what it had. A symbolic link stays a link: its
     target is replaced. A device or pipe (`/dev/stdout`) cannot be renamed over and is yielded itself. Missing parent
-    folders are made. private: only its owner may read it, from its first byte on. Raises OutputError when the system
-    refuses. `guard.own_path` replaces nothing but what facepipe wrote.
+    folders are made. Only its owner may read it and the folders that are made, from the first byte on, whatever the umask:
+    results are of people. A file that was there keeps its mode. Raises OutputError when the system refuses.
+    `guard.own_path` replaces nothing but what facepipe wrote.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
@@ -35,9 +37,10 @@ def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Itera
     temporary = target.parent / f".{_mark(target)}{secrets.token_hex(4)}.tmp"
     try:
         with as_output_error(path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if private:
-                os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            _make_private(target.parent)
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            if target.exists():
+                temporary.chmod(target.stat().st_mode & 0o777)
             yield temporary
             _sync(temporary)
             temporary.replace(target)
@@ -77,6 +80,20 @@ def is_temporary(name: str) -> bool:
     return re.fullmatch(r"\.[0-9a-f]{16}\.tmp", name) is not None
 
 
+def make_private_file(path: Path) -> None:
+    """Make an empty file for its owner alone, unless it is there; for a library that opens its files itself.
+
+    Raises OutputError when the system refuses, or what is there is no file of its own: a link, a pipe, a folder.
+    """
+    with as_output_error(path):
+        _make_private(path.parent)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        os.close(descriptor)
+    if not regular:
+        raise OutputError(f"{printable(path)}: is not a file; choose another name, or remove it")
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes `path` when the block ends well (see `atomic_path`)."""
@@ -106,9 +123,18 @@ def _sync(path: Path) -> None:
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:
-    """Make a folder and those above it, unless it is there. Raises OutputError when the system refuses."""
+    """Make a folder and those above it for their owner alone, unless it is there. Raises OutputError when the system refuses."""
     with as_output_error(path):
-        Path(path).mkdir(parents=True, exist_ok=True)
+        _make_private(Path(path))
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder and those above it that are missing, each for its owner alone."""
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        _make_private(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:

@@ -99,10 +99,10 @@ def _stat(path: str | os.PathLike[str]) -> os.stat_result | None:
 
 
 @contextlib.contextmanager
-def own_path(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
+def own_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Do as `atomic_path`, and replace nothing but what facepipe wrote: UsageError as `require_free`."""
     require_free(path)
-    with atomic_path(path, private=private) as temporary:
+    with atomic_path(path) as temporary:
         yield temporary
 
 

@@ -14,18 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from facepipe.errors import GalleryError, GalleryModelError, InputError, UsageError
+from facepipe.errors import GalleryModelError, InputError, UsageError
 from facepipe.files.guard import MARK, own_path, require_outside
 from facepipe.gallery.chips import StoredChip
+from facepipe.gallery.names import new_name
 from facepipe.gallery.storage.checksums import FACE_COLUMNS
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.storage.database import Database
+from facepipe.gallery.storage.soundness import is_sound_setting
 from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.types import UNIT_TOLERANCE, Face, Quality
 
 FORMAT = "facepipe gallery 1"
 SUFFIXES = (".parquet", ".sqlite")
 _CHUNK = 8192
+#: No value of an export is longer.
+_LONGEST = 50_000_000
+_TYPES: dict[str, type | tuple[type, ...]] = {"TEXT": str, "BLOB": bytes, "INTEGER": int, "REAL": (int, float)}
 #: Column -> SQLite type; `vector` and `landmarks` are little-endian float32 there, lists of floats in Parquet.
 _COLUMNS = {
     "person": "TEXT NOT NULL",
@@ -52,7 +57,7 @@ def export_gallery(database: Database, path: Path, *, chips: bool = False) -> in
         raise UsageError(f"{path}: unknown suffix: name it .parquet or .sqlite")
     facts = {"writer": MARK, "format": FORMAT, "fingerprint": database.fingerprint, "dim": str(database.dim)}
     write = _write_parquet if path.suffix == ".parquet" else _write_sqlite
-    with database.read() as connection, own_path(path, private=True) as temporary:
+    with database.read() as connection, own_path(path) as temporary:
         write(temporary, facts, _rows(database, chips), database.dim)
         return int(connection.execute("SELECT count(*) FROM vector").fetchone()[0])
 
@@ -118,18 +123,23 @@ def import_gallery(folder: Path, path: Path, secret: Secret | None = None) -> tu
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path")
     facts, rows = _read_parquet(path) if path.suffix == ".parquet" else _read_sqlite(path)
-    if facts.get("format") != FORMAT or not facts.get("fingerprint") or not str(facts.get("dim")).isdecimal():
+    model, dim = facts.get("fingerprint"), facts.get("dim")
+    sound = isinstance(dim, str) and is_sound_setting("dim", dim)
+    if (
+        facts.get("format") != FORMAT
+        or not isinstance(model, str)
+        or not is_sound_setting("fingerprint", model)
+        or not sound
+    ):
         raise InputError(f"{path}: not an exported gallery: make one with facepipe gallery export")
-    with GalleryStore.create_or_open(folder, facts["fingerprint"], int(facts["dim"]), secret) as gallery:
+    faces = [_checked_face(path, number, int(dim or 0), row) for number, row in enumerate(rows, 1)]
+    # Only now: a file that cannot be read leaves no gallery behind.
+    with GalleryStore.create_or_open(folder, model, int(dim or 0), secret or Secret.from_environment()) as gallery:
         if facts["fingerprint"] != gallery.fingerprint:
             raise GalleryModelError(
                 f"{path}: holds vectors of {facts['fingerprint']}, the gallery {folder} holds {gallery.fingerprint}: "
                 "import it into a gallery of its own and move that with facepipe gallery reembed"
             )
-        try:
-            faces = [_new_face(path, gallery.dim, row) for row in rows]
-        except (AttributeError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: a row is damaged ({error}): export it again") from error
         ids = gallery.add(faces, "import")
     added = sum(face_id is not None for face_id in ids)
     return added, len(ids) - added
@@ -138,11 +148,16 @@ def import_gallery(folder: Path, path: Path, secret: Secret | None = None) -> tu
 def _read_sqlite(path: Path) -> tuple[dict[str, str], list[tuple[Any, ...]]]:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
+            kinds = dict(connection.execute("SELECT name, type FROM sqlite_master WHERE name IN ('meta', 'face')"))
+            if set(kinds.values()) != {"table"}:  # a view could run for ever
+                raise InputError(f"{path}: not an exported gallery: make one with facepipe gallery export")
             facts = dict(connection.execute("SELECT key, value FROM meta").fetchall())
             if facts.get("format") != FORMAT:
                 return facts, []
             return facts, connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM face").fetchall()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as an exported gallery ({error})") from error
 
 
@@ -168,20 +183,40 @@ def _read_parquet(path: Path) -> tuple[dict[str, str], list[tuple[Any, ...]]]:
             None if points is None else np.array(points, np.float32).tobytes()
             for points in table["landmarks"].to_pylist()
         ]
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except (pa.ArrowException, AttributeError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as an exported gallery ({error})") from error
     return facts, list(zip(*(columns[name] for name in _COLUMNS), strict=True))
 
 
-def _new_face(path: Path, dim: int, row: tuple[Any, ...]) -> NewFace:
+def _checked_face(path: Path, number: int, dim: int, row: tuple[Any, ...]) -> NewFace:
+    """Return the face of a row; InputError when it holds anything but what an export writes there."""
     values = dict(zip(_COLUMNS, row, strict=True))
+    for name, value in values.items():
+        kind, _, needed = _COLUMNS[name].partition(" ")
+        wrong = value is None and bool(needed)
+        if value is not None:
+            wrong = not isinstance(value, _TYPES[kind]) or (kind == "REAL" and not abs(float(value)) < 1e12)
+        if wrong:
+            raise InputError(f"{path}: row {number} is damaged ({name} cannot be {value!r:.40}): export it again")
+    try:
+        return _new_face(dim, values)
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: row {number} is damaged ({error}): export it again") from error
+
+
+def _new_face(dim: int, values: dict[str, Any]) -> NewFace:
     vector = np.frombuffer(values["vector"], np.float32)
     if vector.shape != (dim,) or not abs(float(np.linalg.norm(vector)) - 1.0) <= UNIT_TOLERANCE:
-        raise GalleryError(
-            f"{path}: a vector of {values['person']!r} does not have unit length and {dim} numbers: export it again"
-        )
+        raise ValueError(f"the vector does not have unit length and {dim} numbers")
+    if values["content"] is not None and len(values["content"]) != 16:
+        raise ValueError("content is not the first half of a SHA-256")
+    times = (values["enrolled"], values["expires"] or 0.0)
+    if not 0 <= values["ordinal"] < 2**31 or not all(0 <= time < 253402300800 for time in times):
+        raise ValueError("a number or time is out of range")
     face = None
     if values["x1"] is not None:
+        if None in [values[name] for name in list(_COLUMNS)[4:16]]:
+            raise ValueError("a face without some of its figures")
         quality = Quality(*(values[name] for name in ("size", "sharpness", "yaw", "pitch", "roll", "edge_density")))
         box = np.array([values[name] for name in ("x1", "y1", "x2", "y2")], np.float32)
         face = Face(box, values["score"], np.frombuffer(values["landmarks"], np.float32).reshape(5, 2), quality)
@@ -189,7 +224,7 @@ def _new_face(path: Path, dim: int, row: tuple[Any, ...]) -> NewFace:
     if values["chip"] is not None:
         chip = StoredChip(values["chip"], values["chip_x"], values["chip_y"], values["chip_scale"])
     return NewFace(
-        values["person"],
+        new_name(values["person"]),
         vector,
         source=values["source"],
         content=None if values["content"] is None else values["content"].hex(),

@@ -28,6 +28,7 @@ from facepipe.gallery.chips import StoredChip
 from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.storage.database import Database
+from facepipe.gallery.storage.soundness import is_sound_setting
 from facepipe.match.approximate import RefinedIndex
 from facepipe.match.exact import ExactIndex
 from facepipe.models.registry import DEFAULT_EMBEDDER, get_record
@@ -130,7 +131,12 @@ class GalleryStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            if error is not None:
+                with self.database.blamed():
+                    raise error
+        finally:
+            self.close()
 
     @property
     def folder(self) -> Path:
@@ -227,11 +233,12 @@ class GalleryStore:
         return None if text is None else dict(json.loads(text))
 
     def set_calibration(self, calibration: dict[str, Any] | None) -> None:
-        """Store a calibration (JSON values only), or remove it with None."""
+        """Store a calibration, as `Calibration.as_dict` gives it, or remove it with None. ValueError for anything else."""
+        text = None if calibration is None else json.dumps(calibration, sort_keys=True)
+        if text is not None and not is_sound_setting("calibration", text):
+            raise ValueError("calibration: expected what facepipe.evaluate.calibration measures, as_dict()")
         with self.database.write("calibrate"):
-            self.database.set_meta(
-                "calibration", None if calibration is None else json.dumps(calibration, sort_keys=True)
-            )
+            self.database.set_meta("calibration", text)
             self.database.log("calibrate")
 
 

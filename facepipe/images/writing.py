@@ -26,10 +26,10 @@ _WRITTEN = {
 }
 
 
-def write_image(path: str | os.PathLike[str], rgb: UInt8, *, private: bool = False) -> None:
+def write_image(path: str | os.PathLike[str], rgb: UInt8) -> None:
     """Write uint8 RGB (H, W, 3) whole or not at all; the suffix names the format (JPEG, PNG, WebP, BMP, TIFF).
 
-    Missing parent folders are made. private: only its owner may read it. Raises OutputError when the suffix is another
+    Only its owner may read it; missing parent folders are made. Raises OutputError when the suffix is another
     one or the system refuses, UsageError when facepipe did not write what is there.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < 1:
@@ -38,7 +38,7 @@ def write_image(path: str | os.PathLike[str], rgb: UInt8, *, private: bool = Fal
     if kind is None:
         raise OutputError(f"{printable(path)}: unknown picture suffix; use one of {', '.join(_WRITTEN)}")
     data = encode_image(rgb, kind, mark=True)
-    with own_path(path, private=private) as temporary:
+    with own_path(path) as temporary:
         temporary.write_bytes(data)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from facepipe.errors import OutputError
-from facepipe.files.atomic import atomic_path
+from facepipe.files.atomic import atomic_path, make_folder
 from facepipe.files.guard import is_ours
 from facepipe.images import content_hash, write_image
 from facepipe.outputs.draw import crop_face, crop_names, draw_predictions, drawing
@@ -152,7 +152,7 @@ class Sorted(Folder):
                         shutil.copyfile(photo.path, temporary)
                 continue
             try:
-                place.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(place.parent)
                 if self._how == "link":
                     place.symlink_to(photo.path.resolve())
                 else:

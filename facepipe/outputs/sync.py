@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from facepipe.errors import InputError, OutputError
+from facepipe.files.atomic import make_private_file
 from facepipe.images import content_hash, read_image_bytes
 from facepipe.records import Record
 from facepipe.text import printable
@@ -184,15 +185,19 @@ class Folder(Output):
         self.folder = Path(folder)
         self._batch = os.path.relpath(os.path.realpath(batch), os.path.realpath(folder))
         with self._as_output_error():
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_private_file(self.folder / _LIST)
             self._db = sqlite3.connect(self.folder / _LIST, timeout=30.0, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
+            # What is deleted is overwritten: a file's name may hold that of somebody who was erased.
+            self._db.execute("PRAGMA secure_delete=ON")
             self._db.execute(_TABLE)
             self._db.execute("CREATE INDEX IF NOT EXISTS file_name ON file (name)")
 
     def close(self) -> None:
         """Close the list."""
+        with contextlib.suppress(sqlite3.Error):  # another batch reads it: that one's close empties the WAL
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
 
     # ---- what each kind says ----
@@ -283,7 +288,7 @@ class Folder(Output):
     def _listed(self, photo: str) -> dict[str, tuple[str, str]]:
         query = "SELECT name, key, what FROM file WHERE batch = ? AND photo = ?"
         rows = self._db.execute(query, (self._batch, os.fsencode(photo)))
-        return {name: (key, what) for name, key, what in rows if _is_inside(name)}
+        return {name: (key, what) for name, key, what in rows if _is_inside(self.folder, name)}
 
     def _list(self, photo: str, files: Iterable[tuple[str, str, str]]) -> None:
         rows = [(self._batch, os.fsencode(photo), *file) for file in files]
@@ -317,10 +322,12 @@ class Folder(Output):
             ) from error
 
 
-def _is_inside(name: str) -> bool:
-    """Say whether a name in a list, which may come from somebody else, is one below the folder."""
+def _is_inside(folder: Path, name: str) -> bool:
+    """Say whether a name in a list, which may come from somebody else, is one below the folder, and not by a link out of it."""
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
+    if path.is_absolute() or ".." in path.parts:
+        return False
+    return Path(os.path.realpath((folder / name).parent)).is_relative_to(os.path.realpath(folder))
 
 
 def _what(place: Path, key: str) -> str:

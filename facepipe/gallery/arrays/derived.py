@@ -88,7 +88,7 @@ def read_derived(database: Database, name: str) -> tuple[dict[str, Any], dict[st
         arrays = {key: _array(stored, entry, database.codec) for key, entry in contents["arrays"].items()}
     except FileNotFoundError:
         raise UnusableError("is missing") from None
-    except (KeyError, TypeError, ValueError, struct.error) as error:  # forged, or cut short
+    except (KeyError, OSError, TypeError, ValueError, struct.error) as error:  # forged, or cut short
         raise DamagedError("is damaged") from error
     return contents["facts"], arrays
 

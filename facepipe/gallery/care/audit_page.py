@@ -64,7 +64,7 @@ Leave-one-out: of {test.faces} faces {test.right} are recognised, {test.wrong} a
         f'<meta name="generator" content="{MARK}"><title>Gallery audit</title>'
     )
     page = f'<!doctype html><html lang="en">{head}<style>{_STYLE}</style>{body}</html>\n'
-    with own_path(path, private=True) as temporary:
+    with own_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -27,7 +26,8 @@ from facepipe.gallery.people import drop_faces, touch
 from facepipe.gallery.privacy.erasing import finish_scrub
 from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
 from facepipe.gallery.storage.database import Database
-from facepipe.gallery.storage.disk import TEMPORARY
+from facepipe.gallery.storage.disk import leftovers
+from facepipe.gallery.storage.soundness import fault_in_rows
 from facepipe.images import content_hash, read_bytes
 from facepipe.text import plural
 from facepipe.types import UNIT_TOLERANCE
@@ -65,11 +65,14 @@ def check(database: Database, *, sources: bool = False) -> list[Finding]:
                 Finding("structure", f"{row[0]} row {row[1]} refers to a missing {row[2]}", _SALVAGE)
                 for row in connection.execute("PRAGMA foreign_key_check")
             ]
-            found += _check_rows(connection)
-            found += _check_vectors(database)
-            found += _check_journal(connection)
-            if sources:
-                found += _check_sources(database)
+            with database.blamed():
+                found += _check_rows(connection)
+                found += _check_vectors(database)
+                found += _check_journal(connection)
+                if sources:
+                    found += _check_sources(database)
+            if not found and (fault := fault_in_rows(connection)):
+                return [Finding("structure", fault, _SALVAGE)]
             found = list(_foresee(database, found))
     except GalleryDamagedError as error:
         return [Finding("structure", error.what, _SALVAGE)]
@@ -78,15 +81,11 @@ def check(database: Database, *, sources: bool = False) -> list[Finding]:
     if lost:
         found.append(Finding("lost", f"the last {lost} writes are missing", f"{_WITHOUT} them: {_NEWEST}"))
     found += [
-        Finding("leftover", f"{path.name} was left by a killed process", _REPAIR) for path in _leftovers(database)
+        Finding("leftover", f"{path.name} was left by a killed process", _REPAIR) for path in leftovers(database.folder)
     ]
     if database.get_meta("scrub") is not None:
         found.append(Finding("scrub", "an erase was not finished: bytes may still lie in the file", _REPAIR))
     return found
-
-
-def _leftovers(database: Database) -> list[Path]:
-    return [path for path in database.folder.iterdir() if path.name.endswith(TEMPORARY)]
 
 
 def _check_derived(database: Database) -> Iterator[Finding]:
@@ -218,7 +217,7 @@ def repair(database: Database, findings: list[Finding]) -> tuple[list[str], list
     kinds = {finding.kind for finding in findings}
     with database.lock("repair"):
         if "leftover" in kinds:
-            for path in _leftovers(database):
+            for path in leftovers(database.folder):
                 path.unlink(missing_ok=True)
                 done.append(f"{path.name} deleted")
         if "vector" in kinds:

@@ -58,5 +58,5 @@ def write_sheet(database: Database, faces: Sequence[FaceRecord], path: Path) -> 
     for number, tile in enumerate(tiles):
         y, x = _GAP + number // columns * step, _GAP + number % columns * step
         sheet[y : y + TILE, x : x + TILE] = 224 if tile is None else tile
-    write_image(path, sheet, private=True)
+    write_image(path, sheet)
     return sum(tile is None for tile in tiles)

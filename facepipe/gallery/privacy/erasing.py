@@ -14,13 +14,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from facepipe.errors import GalleryLockedError, UsageError
+from facepipe.gallery.arrays.derived import INDEX_NAME, VECTORS_NAME, drop_derived
 from facepipe.gallery.names import normal_name
 from facepipe.gallery.people import drop_faces, face_ids_of, find_person, name_key, stored_name, touch
 from facepipe.gallery.storage.database import Database
-from facepipe.gallery.storage.disk import sqlite_errors
-
-#: Files in the gallery's folder that are derived from the database.
-DERIVED_SUFFIXES = (".f32", ".faiss", ".tmp")
+from facepipe.gallery.storage.disk import leftovers, sqlite_errors
 
 
 def erase(database: Database, name: str) -> int:
@@ -113,9 +111,9 @@ def scrub(database: Database, *, vacuum: bool = True) -> None:
 
     GalleryLockedError when another process reads an older state, which keeps the WAL from being emptied.
     """
-    for path in list(database.folder.iterdir()):
-        if path.name.endswith(DERIVED_SUFFIXES):
-            path.unlink(missing_ok=True)
+    drop_derived(database, VECTORS_NAME, INDEX_NAME)
+    for path in leftovers(database.folder):
+        path.unlink(missing_ok=True)
     with sqlite_errors(database.folder):
         if vacuum:
             # A copy of a large gallery does not belong in memory.

@@ -30,11 +30,21 @@ from facepipe.errors import (
     GalleryExistsError,
     GalleryMissingError,
 )
+from facepipe.files.atomic import make_folder
 from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
 from facepipe.gallery.storage.codec import Codec, SealedCodec, Secret, unwrap_key
-from facepipe.gallery.storage.disk import connect, disk_error, sqlite_errors, whole_file, write_empty
-from facepipe.gallery.storage.lock import WriterLock
+from facepipe.gallery.storage.disk import (
+    connect,
+    disk_error,
+    require_empty,
+    require_own_files,
+    sqlite_errors,
+    whole_file,
+    write_empty,
+)
+from facepipe.gallery.storage.lock import WriterLock, read_note
 from facepipe.gallery.storage.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_version
+from facepipe.gallery.storage.soundness import SYMPTOMS, fault_in_rows, fault_in_settings, require_known_schema
 
 DATABASE_NAME = "faces.sqlite"
 #: Holds the generation of the last write, outside the database: SQLite takes a damaged WAL for a shorter one, in silence.
@@ -66,8 +76,9 @@ class Database:
         if not fingerprint or dim < 1:
             raise ValueError(f"expected a fingerprint and a dimension of at least 1, got {fingerprint!r} and {dim}")
         path = folder / DATABASE_NAME
+        require_empty(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             with WriterLock(folder).hold("create", LOCK_TIMEOUT):
                 if path.exists():
                     raise GalleryExistsError(f"{folder}: there is a gallery already: open it, or give another folder")
@@ -90,8 +101,9 @@ class Database:
         path = folder / DATABASE_NAME
         if folder.is_dir() and not os.access(folder, os.X_OK):
             raise GalleryAccessError(f"{folder}: permission denied: the folder may not be opened; ask its owner")
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise GalleryMissingError(f"{folder}: no gallery here: make one with facepipe enroll, or give --gallery")
+        require_own_files(folder)
         for part in (path, path.with_name(path.name + "-wal")):
             if part.exists() and not os.access(part, os.R_OK):
                 raise GalleryAccessError(f"{part}: permission denied: the file may not be read; ask its owner")
@@ -127,9 +139,14 @@ class Database:
     def _prepare(self, secret: Secret | None, accept_loss: bool) -> None:
         if self.connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise GalleryError(f"{self.path}: not a facepipe gallery, or its header is damaged: restore a copy")
-        if schema_version(self.connection) != MIGRATIONS[-1][0]:
-            with self.lock("migrate"):
-                migrate(self.connection)
+        with self._as_damage():
+            require_known_schema(self.connection)
+            if schema_version(self.connection) != MIGRATIONS[-1][0]:
+                with self.lock("migrate"):
+                    migrate(self.connection)
+            require_known_schema(self.connection, whole=True)
+            if fault := fault_in_settings(self.connection):
+                raise GalleryDamagedError(fault)
         lost = self.lost_writes()
         if lost and not accept_loss:
             raise GalleryError(
@@ -141,10 +158,33 @@ class Database:
             key = unwrap_key(secret or Secret.from_environment(), self.key_record, str(self.folder))
             self.codec = SealedCodec(key)
 
+    @contextlib.contextmanager
+    def _as_damage(self) -> Iterator[None]:
+        """Say of which database what is wrong."""
+        try:
+            yield
+        except GalleryDamagedError as error:
+            raise GalleryDamagedError(f"{self.path}: {error.what}") from error
+
+    @contextlib.contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Where the block fails as code does that meets a value of another kind, look at the rows: a bad one is the reason.
+
+        GalleryDamagedError then; what is not the database's fault is raised as it is.
+        """
+        try:
+            yield
+        except SYMPTOMS as error:
+            with contextlib.suppress(sqlite3.Error):
+                fault = fault_in_rows(self.connection)
+                if fault is not None:
+                    raise GalleryDamagedError(f"{self.path}: {fault}") from error
+            raise
+
     def lost_writes(self) -> int:
         """Return how many writes were reported but are not in the database; 0 in a sound gallery."""
         try:
-            note = json.loads((self.folder / LAST_WRITE_NAME).read_text())
+            note = json.loads(read_note(self.folder / LAST_WRITE_NAME))
             if note["crc"] != checksum(note["identity"], note["generation"]) or note["identity"] != self.identity:
                 return 0
             return max(0, int(note["generation"]) - self.generation())

@@ -5,15 +5,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from facepipe.errors import GalleryAccessError, GalleryDamagedError, GalleryError, GalleryFullError, GalleryLockedError
+from facepipe.errors import (
+    GalleryAccessError,
+    GalleryDamagedError,
+    GalleryError,
+    GalleryFullError,
+    GalleryLockedError,
+    UsageError,
+)
 from facepipe.gallery.storage.checksums import checksum
 from facepipe.gallery.storage.codec import Secret, wrap_key
 from facepipe.gallery.storage.schema import APPLICATION_ID, migrate
+from facepipe.text import printable
 
 _PAGE_SIZE = 8192
 #: Ends the names of files that are not whole yet; one that a killed process left may be deleted under the writer's lock.
@@ -58,6 +68,8 @@ def connect(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30.0, isolation_level=None)
     try:
         connection.create_function("checksum", -1, checksum, deterministic=True)
+        # A gallery may come from somebody else: its schema runs nothing.
+        connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
@@ -68,6 +80,40 @@ def connect(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+#: What lies in a gallery's folder; everything else there is somebody else's, and stays.
+_OWN = ("faces.sqlite", "faces.sqlite-wal", "faces.sqlite-shm", "lock", "last-write", "vectors.f32", "templates.faiss")
+_LEFTOVER = re.compile(rf"({'|'.join(map(re.escape, _OWN))})\.\d+-[0-9a-f]{{8}}{re.escape(TEMPORARY)}")
+
+
+def require_own_files(folder: Path) -> None:
+    """GalleryDamagedError when one of a gallery's files is a link, a pipe or a folder: what lies there is not its own."""
+    for name in _OWN:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.lstat(folder / name).st_mode):
+                raise GalleryDamagedError(
+                    f"{folder / name}: is a link, a pipe or a folder where a file of the gallery should be"
+                )
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return the unfinished files that a killed process of facepipe left."""
+    return [path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode)]
+
+
+def require_empty(folder: Path) -> None:
+    """UsageError when a folder holds what is no gallery's: other files, which a gallery would lie among.
+
+    A README or something hidden does no harm.
+    """
+    known = re.compile(r"README.*|\..*")
+    for path in folder.iterdir() if folder.is_dir() else ():
+        name = path.name.removesuffix("-journal")  # of a gallery that another process is making
+        if name not in _OWN and not known.fullmatch(name) and not _LEFTOVER.fullmatch(name):
+            raise UsageError(
+                f"{folder}: holds other files ({printable(path.name)}): a gallery wants a folder of its own; give another --gallery"
+            )
 
 
 @contextlib.contextmanager

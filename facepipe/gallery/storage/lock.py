@@ -76,10 +76,16 @@ class WriterLock:
             pause = min(pause * 1.5, 0.02)
 
 
+def read_note(path: Path) -> bytes:
+    """Return what a small file of a gallery says; no more than a note may have, whatever its size. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(4096)
+
+
 def describe_holder(path: Path) -> str:
     """Return who holds the lock, in words: process, action, since when."""
     try:
-        holder = json.loads(path.read_text())
+        holder = json.loads(read_note(path))
         return f"process {holder['pid']} on {holder['host']} ({holder['action']}, since {holder['since']})"
     except (OSError, ValueError, KeyError):
         return "another process"
