@@ -190,12 +190,12 @@ def _read_parquet(path: Path) -> tuple[dict[str, str], list[tuple[Any, ...]]]:
 
 def _checked_face(path: Path, number: int, dim: int, row: tuple[Any, ...]) -> NewFace:
     """Return the face of a row; InputError when it holds anything but what an export writes there."""
-    values = dict(zip(_COLUMNS, row, strict=True))
+    values: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
     for name, value in values.items():
         kind, _, needed = _COLUMNS[name].partition(" ")
         wrong = value is None and bool(needed)
         if value is not None:
-            wrong = not isinstance(value, _TYPES[kind]) or (kind == "REAL" and not abs(float(value)) < 1e12)
+            wrong = not isinstance(value, _TYPES[kind]) or (kind == "REAL" and not abs(float(values[name])) < 1e12)
         if wrong:
             raise InputError(f"{path}: row {number} is damaged ({name} cannot be {value!r:.40}): export it again")
     try:
