@@ -30,7 +30,7 @@ SUFFIXES = (".parquet", ".sqlite")
 _CHUNK = 8192
 #: No value of an export is longer.
 _LONGEST = 50_000_000
-_TYPES: dict[str, type | tuple[type, ...]] = {"TEXT": str, "BLOB": bytes, "INTEGER": int, "REAL": (int, float)}
+_TYPES: dict[str, Any] = {"TEXT": str, "BLOB": bytes, "INTEGER": int, "REAL": (int, float)}
 #: Column -> SQLite type; `vector` and `landmarks` are little-endian float32 there, lists of floats in Parquet.
 _COLUMNS = {
     "person": "TEXT NOT NULL",
@@ -195,7 +195,7 @@ def _checked_face(path: Path, number: int, dim: int, row: tuple[Any, ...]) -> Ne
         kind, _, needed = _COLUMNS[name].partition(" ")
         wrong = value is None and bool(needed)
         if value is not None:
-            wrong = not isinstance(value, _TYPES[kind]) or (kind == "REAL" and not abs(float(values[name])) < 1e12)
+            wrong = not isinstance(value, _TYPES[kind]) or (kind == "REAL" and not abs(value) < 1e12)
         if wrong:
             raise InputError(f"{path}: row {number} is damaged ({name} cannot be {value!r:.40}): export it again")
     try:
