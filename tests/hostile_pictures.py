@@ -74,7 +74,6 @@ def seeds() -> dict[str, bytes]:
         ("dds", "DDS", portrait, {}),
         ("msp", "MSP", portrait.convert("1"), {}),
         ("xbm", "XBM", portrait.convert("1"), {}),
-        ("blp", "BLP", portrait.convert("P"), {}),
     ]
     made = {}
     for name, kind, picture, options in ways:
