@@ -65,12 +65,13 @@ def list_people(gallery: Path, as_json: bool) -> None:
 
     with open_database(gallery) as database:
         found = people(database)
+        rows = [[p.name, str(p.faces), day(p.last)] for p in found]
     if as_json:
         echo_json(
             people=[{"name": p.name, "faces": p.faces, "first": p.first, "last": p.last} for p in found],
         )
         return
-    table(["person", "faces", "last added"], [[p.name, str(p.faces), day(p.last)] for p in found])
+    table(["person", "faces", "last added"], rows)
 
 
 @click.command()
@@ -104,22 +105,22 @@ def show(name: str | None, sheet: Path | None, gallery: Path, as_json: bool) -> 
                 f"{sheet}: {plural(len(faces) - missing, 'face')}"
                 + (f", {missing} without chip or photo" if missing else "")
             )
+        rows = [
+            [
+                str(face.id),
+                "-" if face.size is None else f"{face.size:.0f}",
+                "-" if face.sharpness is None else f"{face.sharpness:.0f}",
+                "-" if face.yaw is None else f"{face.yaw:.0f}",
+                day(face.enrolled),
+                day(face.expires),
+                "yes" if face.chip else "no",
+                face.source or "-",
+            ]
+            for face in faces
+        ]
     if as_json:
         echo_json(name=name, faces=[asdict(face) for face in faces])
         return
-    rows = [
-        [
-            str(face.id),
-            "-" if face.size is None else f"{face.size:.0f}",
-            "-" if face.sharpness is None else f"{face.sharpness:.0f}",
-            "-" if face.yaw is None else f"{face.yaw:.0f}",
-            day(face.enrolled),
-            day(face.expires),
-            "yes" if face.chip else "no",
-            face.source or "-",
-        ]
-        for face in faces
-    ]
     table(["id", "size", "sharpness", "yaw", "added", "expires", "chip", "photo"], rows)
 
 

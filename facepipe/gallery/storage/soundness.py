@@ -33,8 +33,10 @@ _BOX = (
     " AND (x1 IS NULL OR x1 < x2 AND y1 < y2)"
 )
 _QUALITY = ("size", "sharpness", "yaw", "pitch", "roll", "edge_density")
-_TEXT = "typeof({0}) IN ('text', 'blob') AND length({0}) BETWEEN 1 AND 4096"
-_OPTIONAL_TEXT = "({0} IS NULL OR typeof({0}) IN ('text', 'blob') AND length({0}) <= 65536)"
+#: In a sealed gallery text is ciphertext.
+_TEXT_TYPE = "(SELECT CASE WHEN EXISTS (SELECT 1 FROM meta WHERE key = 'key') THEN 'blob' ELSE 'text' END)"
+_TEXT = f"typeof({{0}}) = {_TEXT_TYPE} AND length({{0}}) BETWEEN 1 AND 4096"
+_OPTIONAL_TEXT = f"({{0}} IS NULL OR typeof({{0}}) = {_TEXT_TYPE} AND length({{0}}) <= 65536)"
 
 #: Table -> what holds for each of its rows.
 _SOUND = {
@@ -48,13 +50,14 @@ _SOUND = {
     " AND (landmarks IS NULL OR typeof(landmarks) = 'blob' AND length(landmarks) = 40)"
     f" AND (x1 IS NULL OR {' AND '.join(f'{c} IS NOT NULL' for c in ('y1', 'score', 'landmarks', *_QUALITY))})"
     f" AND typeof(enrolled) = 'real' AND enrolled {_TIME} AND (expires IS NULL OR typeof(expires) = 'real' AND expires {_TIME})",
-    "vector": f"{_ids('face_id')} AND typeof(data) = 'blob' AND length(data) BETWEEN 4 AND 1000000",
-    "vector_next": f"{_ids('face_id')} AND typeof(data) = 'blob' AND length(data) BETWEEN 4 AND 1000000",
+    "vector": f"{_ids('face_id')} AND typeof(data) = 'blob' AND length(data) BETWEEN 4 AND 1000000 AND length(data) % 4 = 0",
+    "vector_next": f"{_ids('face_id')} AND typeof(data) = 'blob' AND length(data) BETWEEN 4 AND 1000000 AND length(data) % 4 = 0",
     "chip": f"{_ids('face_id')} AND typeof(data) = 'blob' AND length(data) BETWEEN 1 AND 50000000 AND {_number('x', 'y', 'scale')}"
     " AND x IS NOT NULL AND y IS NOT NULL AND scale > 0",
     "anchor": f"{_ids('id', 'person_id')} AND {_OPTIONAL_TEXT.format('source')} AND (content IS NULL OR typeof(content) = 'blob')"
     f" AND {_BOX} AND (landmarks IS NULL OR typeof(landmarks) = 'blob' AND length(landmarks) = 40)"
-    f" AND typeof(vector) = 'blob' AND length(vector) BETWEEN 4 AND 1000000 AND typeof(created) = 'real' AND created {_TIME}",
+    f" AND typeof(vector) = 'blob' AND length(vector) BETWEEN 4 AND 1000000"
+    f" AND length(vector) % 4 = 0 AND typeof(created) = 'real' AND created {_TIME}",
     "gone": _ids("face_id", "generation"),
     "subject": f"{_ids('person_id')} AND {_TEXT.format('name')} AND typeof(name_key) = 'blob'",
     "journal": f"{_ids('id')} AND typeof(at) = 'real' AND at {_TIME} AND typeof(actor) = 'text' AND typeof(action) = 'text'"
