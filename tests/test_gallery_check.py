@@ -126,8 +126,8 @@ def test_salvage_reads_the_pages_below_a_damaged_one(
     tmp_path: Path, sealed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if sealed:
-        monkeypatch.setenv("FACEPIPE_PASSPHRASE", "open")
-    secret = Secret.passphrase("open") if sealed else None
+        monkeypatch.setenv("FACEPIPE_PASSPHRASE", "open sesame")
+    secret = Secret.passphrase("open sesame") if sealed else None
     with GalleryStore.create(tmp_path / "gallery", "model-1", DIM, secret) as gallery:
         gallery.add([new(f"P{i % 5}", i, source=f"folder/{i}.jpg") for i in range(400)])
         people.remove(gallery.database, "P4")

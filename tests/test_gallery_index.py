@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from facepipe.errors import UsageError
+from facepipe.errors import GalleryAccessError, UsageError
 from facepipe.gallery import people
-from facepipe.gallery.arrays.derived import INDEX_NAME
+from facepipe.gallery.arrays.derived import INDEX_NAME, read_derived, write_derived
 from facepipe.gallery.arrays.index_file import build_index, load_index
+from facepipe.gallery.arrays.own_mark import key_path
 from facepipe.gallery.care.check import check
 from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.match.approximate import RefinedIndex
@@ -27,7 +29,8 @@ def units(count: int, seed: int) -> Float32:
 
 
 @pytest.fixture
-def gallery(tmp_path: Path) -> GalleryStore:
+def gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GalleryStore:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     gallery = GalleryStore.create(tmp_path / "gallery", "model-1", DIM)
     gallery.add([NewFace(f"P{i}", vector) for i, vector in enumerate(units(PEOPLE, 0))])
     return gallery
@@ -94,6 +97,68 @@ def test_a_missing_or_damaged_index_is_made_again(gallery: GalleryStore, damage:
     assert len(told) == 1
     assert "made again" in told[0]
     assert check(gallery.database) == []
+
+
+@pytest.mark.parametrize("whose", ["another user's", "another's whose report was changed", "nobody's"])
+def test_faiss_is_given_no_bytes_that_this_user_did_not_make(
+    gallery: GalleryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    import faiss
+
+    if whose == "another user's":
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other"))
+    build_index(gallery.database, "pq", min_recall=0.5)
+    snapshot = gallery.snapshot()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    facts, arrays = _read(gallery)
+    if whose == "another's whose report was changed":
+        with gallery.database.lock("forge"):
+            write_derived(
+                gallery.database,
+                INDEX_NAME,
+                snapshot.generation,
+                arrays,
+                report={**facts["report"], "recall": 0.99999},
+                mark=facts["mark"],
+            )
+    if whose == "nobody's":
+        with gallery.database.lock("forge"):
+            write_derived(gallery.database, INDEX_NAME, snapshot.generation, arrays, report=facts["report"], mark=None)
+    original, read = faiss.deserialize_index, []
+
+    def deserialize(data: Any) -> Any:
+        read.append(_read(gallery)[0]["mark"])
+        return original(data)
+
+    monkeypatch.setattr(faiss, "deserialize_index", deserialize)
+    told: list[str] = []
+    assert isinstance(load_index(gallery.database, snapshot, told.append), RefinedIndex)
+    assert told == [f"{gallery.folder / INDEX_NAME}: was not made by this user on this machine: made again"]
+    assert len(read) == 1 and read[0] is not None, "only the one that was made again is read"
+    told.clear()
+    load_index(gallery.database, snapshot, told.append)
+    assert told == [], "the second time it is this user's own"
+
+
+def test_without_a_place_for_the_key_no_index_is_stored(
+    gallery: GalleryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    with pytest.raises(GalleryAccessError, match="an index needs a key of yours there"):
+        build_index(gallery.database, "pq", min_recall=0.5)
+    assert not (gallery.folder / INDEX_NAME).exists()
+
+
+def test_the_key_is_this_users_alone(gallery: GalleryStore) -> None:
+    build_index(gallery.database, "pq", min_recall=0.5)
+    assert key_path().stat().st_mode & 0o777 == 0o600
+
+
+def _read(gallery: GalleryStore) -> tuple[dict[str, Any], dict[str, Any]]:
+    with gallery.database.read():
+        facts, arrays = read_derived(gallery.database, INDEX_NAME)
+    return facts, {name: array.copy() for name, array in arrays.items()}
 
 
 def test_exact_takes_the_index_away(gallery: GalleryStore) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
-from facepipe.errors import FacepipeError, GalleryDamagedError, UsageError
+from facepipe.errors import FacepipeError, GalleryDamagedError, GalleryError, UsageError
 from facepipe.files.atomic import atomic_file, make_folder
 from facepipe.gallery import people
+from facepipe.gallery.arrays.derived import UnusableError, read_derived
 from facepipe.gallery.care.check import check, repair
 from facepipe.gallery.journal import journal_entries
 from facepipe.gallery.privacy.erasing import compact, erase
 from facepipe.gallery.storage.database import Database
+from facepipe.gallery.storage.lock import read_note
 from facepipe.gallery.storage.soundness import fault_in_rows
 from facepipe.gallery.store import GalleryStore
 
@@ -109,6 +111,26 @@ def test_a_pipe_or_folder_in_a_files_place_is_one_line_and_no_wait(root: Path, n
     place.mkdir()
     with pytest.raises(GalleryDamagedError, match="is a link, a pipe or a folder"):
         Database.open(root / "gallery")
+
+
+def test_a_link_that_appears_after_opening_is_not_followed(root: Path, tmp_path: Path) -> None:
+    with GalleryStore.open(root / "gallery") as gallery:
+        for name in ("vectors.f32", "last-write", "lock"):
+            secret = tmp_path / name
+            secret.write_bytes(b"somebody's own" * 40)
+            place = root / "gallery" / name
+            place.unlink(missing_ok=True)
+            place.symlink_to(secret)
+            with pytest.raises(OSError, match="symbolic links"):
+                read_note(place)
+            with gallery.database.read(), suppress(UnusableError):
+                read_derived(gallery.database, "vectors.f32")
+                assert name != "vectors.f32", "the file behind the link was read"
+        with pytest.raises(GalleryError):
+            gallery.set_calibration(None)
+        assert all(
+            (tmp_path / name).read_bytes() == b"somebody's own" * 40 for name in ("vectors.f32", "last-write", "lock")
+        )
 
 
 def test_what_facepipe_did_not_make_stays_in_a_gallerys_folder(root: Path) -> None:

@@ -78,5 +78,8 @@ def face_in_chip(face: Face, chip: StoredChip) -> Face:
 
 def read_chip(database: Database, face_id: int) -> StoredChip | None:
     """Return a face's stored chip, None when it has none."""
-    row = database.connection.execute("SELECT data, x, y, scale FROM chip WHERE face_id = ?", (face_id,)).fetchone()
-    return None if row is None else StoredChip(database.codec.open(row[0]), *row[1:])
+    row = database.connection.execute(
+        "SELECT c.data, f.person_id, c.x, c.y, c.scale FROM chip c JOIN face f ON f.id = c.face_id WHERE f.id = ?",
+        (face_id,),
+    ).fetchone()
+    return None if row is None else StoredChip(database.codec.open(row[0], "chip.data", face_id, row[1]), *row[2:])

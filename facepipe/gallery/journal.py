@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from facepipe.gallery.people import find_person
+from facepipe.gallery.people import find_person, names_by_id
 from facepipe.gallery.storage.database import Database
 from facepipe.types import Recognized
 
@@ -53,10 +53,7 @@ def journal_entries(database: Database) -> Iterator[dict[str, Any]]:
     The name before a rename is kept nowhere: an erase could not take it out of an entry.
     """
     with database.read() as connection:
-        names = {
-            row[0]: database.codec.open_text(row[1])
-            for row in connection.execute("SELECT person_id, name FROM subject").fetchall()
-        }
+        names = names_by_id(database, "subject")
         rows = connection.execute("SELECT id, at, actor, action, person_id, details, digest FROM journal ORDER BY id")
         for row_id, at, who, action, person_id, details, digest in rows.fetchall():
             facts = json.loads(details)

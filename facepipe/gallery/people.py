@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from facepipe.errors import UsageError
+from facepipe.errors import GalleryDamagedError, UsageError
 from facepipe.gallery.names import new_name, normal_name
 from facepipe.gallery.storage.database import DATABASE_NAME, Database
+from facepipe.gallery.storage.recoding import hand_over
 from facepipe.text import printable
 
 
@@ -47,17 +48,46 @@ class FaceRecord:
     chip: bool
 
 
+def names_by_id(database: Database, table: str = "person") -> dict[int, str]:
+    """Return the names of the people who are there (`person`), or who ever were and were not erased (`subject`), by id."""
+    key = "id" if table == "person" else "person_id"
+    rows = database.connection.execute(f"SELECT {key}, name FROM {table}").fetchall()
+    return {person_id: open_name(database, stored, person_id, table) for person_id, stored in rows}
+
+
+def open_name(database: Database, stored: str | bytes, person_id: int, table: str = "person") -> str:
+    """Return the name that is stored in a row of `person` or `subject`; GalleryDamagedError when it is another's."""
+    return database.codec.open_text(stored, f"{table}.name", person_id, person_id)
+
+
+def open_source(
+    database: Database, stored: str | bytes | None, row_id: int, person_id: int, table: str = "face"
+) -> str | None:
+    """Return the path that is stored in a row of `face` or `anchor`, None when none is."""
+    return None if stored is None else database.codec.open_text(stored, f"{table}.source", row_id, person_id)
+
+
+def set_source(database: Database, source: str | None, row_id: int, person_id: int, table: str = "face") -> None:
+    """Store the path of a face or an anchor, sealed for its row; within `write`, when the row is there."""
+    if source is not None:
+        stored = database.codec.seal_text(source, f"{table}.source", row_id, person_id)
+        database.connection.execute(f"UPDATE {table} SET source = ? WHERE id = ?", (stored, row_id))
+
+
 def name_key(database: Database, name: str) -> bytes:
     """Return what finds a person's name in the database's indexes."""
-    return database.codec.lookup(normal_name(name).encode())
+    return database.codec.lookup(normal_name(name).encode(), "name")
 
 
 def find_person(database: Database, name: str) -> int | None:
     """Return a person's id, None when nobody has this name."""
-    row = database.connection.execute(
-        "SELECT id FROM person WHERE name_key = ?", (name_key(database, name),)
-    ).fetchone()
-    return None if row is None else int(row[0])
+    key = name_key(database, name)
+    row = database.connection.execute("SELECT id, name FROM person WHERE name_key = ?", (key,)).fetchone()
+    if row is None:
+        return None
+    if database.codec.sealed and name_key(database, open_name(database, row[1], row[0])) != key:
+        raise GalleryDamagedError(f"{database.path}: person {row[0]} is found under another person's name")
+    return int(row[0])
 
 
 def require_person(database: Database, name: str) -> int:
@@ -78,9 +108,9 @@ def stored_name(database: Database, name: str) -> str:
     """
     if "\\" not in name or find_person(database, name) is not None:
         return name
-    with database.read() as connection:
-        rows = connection.execute("SELECT name FROM person UNION SELECT name FROM subject").fetchall()
-    return next((text for (row,) in rows if printable(text := database.codec.open_text(row)) == name), name)
+    with database.read():
+        names = {**names_by_id(database, "subject"), **names_by_id(database)}
+    return next((text for text in names.values() if printable(text) == name), name)
 
 
 def ensure_person(database: Database, name: str, generation: int) -> int:
@@ -89,19 +119,19 @@ def ensure_person(database: Database, name: str, generation: int) -> int:
     if found is not None:
         return found
     name = new_name(name)
-    sealed, key = database.codec.seal_text(name), name_key(database, name)
-    person_id = database.insert("person", name=sealed, name_key=key, created=time.time(), changed=generation)
+    key = name_key(database, name)
+    person_id = database.insert("person", name="", name_key=key, created=time.time(), changed=generation)
     assert person_id is not None
-    _record_subject(database, person_id, name)
+    _set_name(database, person_id, name)
     return person_id
 
 
-def _record_subject(database: Database, person_id: int, name: str) -> None:
-    """Keep who a journal entry is about; the only place of the journal with names, emptied by an erase."""
-    database.connection.execute(
-        "INSERT OR REPLACE INTO subject VALUES (?, ?, ?)",
-        (person_id, database.codec.seal_text(name), name_key(database, name)),
-    )
+def _set_name(database: Database, person_id: int, name: str) -> None:
+    """Store a person's name, and who journal entries are about: the only place of the journal with names, emptied by an erase."""
+    key = name_key(database, name)
+    own, subject = (database.codec.seal_text(name, f"{t}.name", person_id, person_id) for t in ("person", "subject"))
+    database.connection.execute("UPDATE person SET name = ?, name_key = ? WHERE id = ?", (own, key, person_id))
+    database.connection.execute("INSERT OR REPLACE INTO subject VALUES (?, ?, ?)", (person_id, subject, key))
 
 
 def people(database: Database) -> list[Person]:
@@ -112,7 +142,7 @@ def people(database: Database) -> list[Person]:
             " LEFT JOIN face f ON f.person_id = p.id AND (f.expires IS NULL OR f.expires > ?) GROUP BY p.id",
             (time.time(),),
         ).fetchall()
-    opened = [Person(row[0], database.codec.open_text(row[1]), *row[2:]) for row in rows]
+    opened = [Person(row[0], open_name(database, row[1], row[0]), *row[2:]) for row in rows]
     return sorted(opened, key=lambda person: (person.name.casefold(), person.name))
 
 
@@ -128,7 +158,7 @@ def faces_of(database: Database, name: str) -> list[FaceRecord]:
         ).fetchall()
     found = []
     for face_id, stored, x1, y1, x2, y2, *rest in rows:
-        source = None if stored is None else database.codec.open_text(stored)
+        source = open_source(database, stored, face_id, person_id)
         box = None if x1 is None else (x1, y1, x2, y2)
         rest[-1] = bool(rest[-1])  # whether there is a chip
         found.append(FaceRecord(face_id, person_id, source, box, *rest))
@@ -143,11 +173,8 @@ def rename(database: Database, name: str, to: str) -> None:
         other = find_person(database, to)
         if other is not None and other != person_id:
             raise UsageError(f"there is already a person named {to!r}: facepipe gallery merge joins two people")
-        database.connection.execute(
-            "UPDATE person SET name = ?, name_key = ?, changed = ? WHERE id = ?",
-            (database.codec.seal_text(to), name_key(database, to), generation, person_id),
-        )
-        _record_subject(database, person_id, to)
+        _set_name(database, person_id, to)
+        touch(database, [person_id], generation)
         database.log("rename", person_id)
 
 
@@ -236,9 +263,8 @@ def _move(database: Database, face_ids: Sequence[int], target: int, generation: 
         if twin:
             drop_faces(database, [face_id], generation)
             continue
-        database.connection.execute(
-            "UPDATE face SET person_id = ?, changed = ? WHERE id = ?", (target, generation, face_id)
-        )
+        hand_over(database.connection, database.codec, "face", [face_id], target)
+        database.connection.execute("UPDATE face SET changed = ? WHERE id = ?", (generation, face_id))
         moved += 1
     return moved
 
@@ -252,7 +278,8 @@ def drop_faces(database: Database, face_ids: Sequence[int], generation: int) -> 
 
 def _drop_person(database: Database, person_id: int, into: int) -> None:
     """Delete a person without faces; faces that are not this person are not the other one either."""
-    database.connection.execute("UPDATE anchor SET person_id = ? WHERE person_id = ?", (into, person_id))
+    anchors = database.connection.execute("SELECT id FROM anchor WHERE person_id = ?", (person_id,)).fetchall()
+    hand_over(database.connection, database.codec, "anchor", [row[0] for row in anchors], into)
     database.connection.execute("DELETE FROM person WHERE id = ?", (person_id,))
 
 

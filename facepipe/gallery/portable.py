@@ -18,6 +18,7 @@ from facepipe.errors import GalleryModelError, InputError, UsageError
 from facepipe.files.guard import MARK, own_path, require_outside
 from facepipe.gallery.chips import StoredChip
 from facepipe.gallery.names import new_name
+from facepipe.gallery.people import names_by_id, open_source
 from facepipe.gallery.storage.checksums import FACE_COLUMNS
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.storage.database import Database
@@ -65,24 +66,26 @@ def export_gallery(database: Database, path: Path, *, chips: bool = False) -> in
 def _rows(database: Database, chips: bool) -> Iterator[list[tuple[Any, ...]]]:
     """Yield rows in chunks, in the order of `_COLUMNS`."""
     codec = database.codec
-    names = {row[0]: codec.open_text(row[1]) for row in database.connection.execute("SELECT id, name FROM person")}
+    names = names_by_id(database)
     chip = "c.data, c.x, c.y, c.scale" if chips else "NULL, NULL, NULL, NULL"
     cursor = database.connection.execute(
-        f"SELECT f.person_id, {FACE_COLUMNS}, v.data, {chip} FROM face f"
+        f"SELECT f.id, f.person_id, {FACE_COLUMNS}, v.data, {chip} FROM face f"
         " JOIN vector v ON v.face_id = f.id LEFT JOIN chip c ON c.face_id = f.id ORDER BY f.id"
     )
     while rows := cursor.fetchmany(_CHUNK):
         yield [
             (
-                names[row[0]],
-                None if row[1] is None else codec.open_text(row[1]),
-                None if row[2] is None else codec.unlookup(row[2]),
-                *row[3:18],
-                codec.open(row[18]),
-                None if row[19] is None else codec.open(row[19]),
-                *row[20:],
+                names[person_id],
+                open_source(database, source, face_id, person_id),
+                None if content is None else codec.unlookup(content, "content"),
+                *facts,
+                codec.open(vector, "vector.data", face_id, person_id),
+                None if data is None else codec.open(data, "chip.data", face_id, person_id),
+                x,
+                y,
+                scale,
             )
-            for row in rows
+            for face_id, person_id, source, content, *facts, vector, data, x, y, scale in rows
         ]
 
 

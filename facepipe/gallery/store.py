@@ -27,7 +27,7 @@ from facepipe.gallery.arrays.snapshot import GallerySnapshot, load_snapshot
 from facepipe.gallery.chips import StoredChip
 from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.storage.codec import Secret
-from facepipe.gallery.storage.database import Database
+from facepipe.gallery.storage.database import DATABASE_NAME, Database
 from facepipe.gallery.storage.soundness import is_sound_setting
 from facepipe.match.approximate import RefinedIndex
 from facepipe.match.exact import ExactIndex
@@ -103,7 +103,12 @@ class GalleryStore:
 
     @classmethod
     def create_or_open(cls, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> Self:
-        """Make a gallery, or open the one that another process has just made there, perhaps for another embedder."""
+        """Make a gallery, or open the one that another process has just made there, perhaps for another embedder.
+
+        InputError when it would be sealed with a short passphrase.
+        """
+        if secret is not None and not os.path.lexists(folder / DATABASE_NAME):
+            secret.require_strong()
         try:
             return cls.create(folder, fingerprint, dim, secret)
         except GalleryExistsError:
@@ -212,18 +217,20 @@ class GalleryStore:
         face_id = database.insert(
             "face",
             person_id=person_id,
-            source=None if new.source is None else codec.seal_text(new.source),
-            content=None if new.content is None else codec.lookup(bytes.fromhex(new.content)[:16]),
+            content=None if new.content is None else codec.lookup(bytes.fromhex(new.content)[:16], "content"),
             ordinal=new.ordinal,
             enrolled=time.time() if new.enrolled is None else float(new.enrolled),
             expires=None if new.expires is None else float(new.expires),
             changed=generation,
             **({} if new.face is None else _columns(new.face)),
         )
-        if face_id is not None:
-            database.put_vector(face_id, new.vector.tobytes())
-        if face_id is not None and new.chip is not None:
-            chip, place = codec.seal(new.chip.data), {"x": new.chip.x, "y": new.chip.y, "scale": new.chip.scale}
+        if face_id is None:
+            return None
+        people.set_source(database, new.source, face_id, person_id)
+        database.put_vector(face_id, person_id, new.vector.tobytes())
+        if new.chip is not None:
+            chip = codec.seal(new.chip.data, "chip.data", face_id, person_id)
+            place = {"x": new.chip.x, "y": new.chip.y, "scale": new.chip.scale}
             database.insert("chip", face_id=face_id, data=chip, crc=vector_checksum(face_id, chip), **place)
         return face_id
 

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facepipe.errors import GalleryError
+from facepipe.errors import GalleryDamagedError, GalleryError
 from facepipe.gallery.storage.codec import Codec
 from facepipe.gallery.storage.database import Database
-from facepipe.gallery.storage.disk import disk_error, whole_file
+from facepipe.gallery.storage.disk import disk_error, open_own_file, whole_file
 
 VECTORS_NAME = "vectors.f32"
 INDEX_NAME = "templates.faiss"
-_FORMATS = {VECTORS_NAME: "facepipe vectors 3", INDEX_NAME: "facepipe index 2"}
+_FORMATS = {VECTORS_NAME: "facepipe vectors 4", INDEX_NAME: "facepipe index 3"}
 _PIECE = 4 << 20
 _ALIGN = 4096
 _MARK = b"facepipe-derived"
@@ -60,10 +60,11 @@ def write_derived(
         with whole_file(path) as draft, draft.open("wb") as file:
             for key, array in arrays.items():
                 file.seek(-(-file.tell() // _ALIGN) * _ALIGN)
-                pieces = []
+                pieces: list[tuple[int, int, int]] = []
                 flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
                 for start in range(0, len(flat), _PIECE):
-                    stored = codec.seal(flat[start : start + _PIECE].tobytes())
+                    piece = flat[start : start + _PIECE].tobytes()
+                    stored = codec.seal(piece, *_place(facts, key, len(pieces), array.dtype.str, array.shape))
                     pieces.append((file.tell(), len(stored), zlib.crc32(stored)))
                     file.write(stored)
                 contents["arrays"][key] = {"dtype": array.dtype.str, "shape": array.shape, "pieces": pieces}
@@ -76,7 +77,8 @@ def write_derived(
 def read_derived(database: Database, name: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return a file's facts (`generation` is among them) and its read-only arrays; within `read`. UnusableError."""
     try:
-        stored = np.asarray(np.memmap(database.folder / name, np.uint8, "r"))
+        with open_own_file(database.folder / name) as file:
+            stored = np.asarray(np.memmap(file, np.uint8, "r"))
         place, length, crc, mark = _TAIL.unpack(stored[-_TAIL.size :].tobytes())
         text = stored[place : place + length].tobytes()
         if mark != _MARK or place + length + _TAIL.size != len(stored) or zlib.crc32(text) != crc:
@@ -85,10 +87,20 @@ def read_derived(database: Database, name: str) -> tuple[dict[str, Any], dict[st
         if not _belongs(database, name, contents["facts"]) or contents["sealed"] != database.codec.sealed:
             raise UnusableError("belongs to a different state of the gallery")
         _verify(stored, [piece for entry in contents["arrays"].values() for piece in entry["pieces"]])
-        arrays = {key: _array(stored, entry, database.codec) for key, entry in contents["arrays"].items()}
+        arrays = {
+            key: _array(stored, contents["facts"], key, entry, database.codec)
+            for key, entry in contents["arrays"].items()
+        }
     except FileNotFoundError:
         raise UnusableError("is missing") from None
-    except (KeyError, OSError, TypeError, ValueError, struct.error) as error:  # forged, or cut short
+    except (
+        GalleryDamagedError,
+        KeyError,
+        OSError,
+        TypeError,
+        ValueError,
+        struct.error,
+    ) as error:  # forged, or cut short
         raise DamagedError("is damaged") from error
     return contents["facts"], arrays
 
@@ -103,10 +115,22 @@ def _verify(stored: NDArray[np.uint8], pieces: list[tuple[int, int, int]]) -> No
             raise DamagedError("is damaged")
 
 
-def _array(stored: NDArray[np.uint8], entry: dict[str, Any], codec: Codec) -> NDArray[Any]:
+def _place(facts: Mapping[str, Any], key: str, number: int, *form: Any) -> tuple[str, int]:
+    """Return the place that a piece of a sealed file opens at: this file, this array, this type and shape, this number."""
+    return json.dumps([facts, key, form], sort_keys=True), number
+
+
+def _array(
+    stored: NDArray[np.uint8], facts: Mapping[str, Any], key: str, entry: dict[str, Any], codec: Codec
+) -> NDArray[Any]:
     pieces = entry["pieces"]
     if codec.sealed:
-        opened = [codec.open(stored[place : place + length].tobytes()) for place, length, _ in pieces]
+        opened = [
+            codec.open(
+                stored[start : start + length].tobytes(), *_place(facts, key, number, entry["dtype"], entry["shape"])
+            )
+            for number, (start, length, _) in enumerate(pieces)
+        ]
         flat = np.frombuffer(b"".join(opened), np.uint8)
     else:
         flat = stored[pieces[0][0] : pieces[-1][0] + pieces[-1][1]] if pieces else stored[:0]

@@ -2,10 +2,12 @@
 
 The file `templates.faiss` is derived: it holds an approximate index and the people in it as of one generation. People who
 came or changed since are compared exactly beside it, people who went are passed over; when they are many, it is made again.
+It is read only where this user made it (see `own_mark`).
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from facepipe.errors import GalleryError, UsageError
 from facepipe.gallery.arrays.derived import INDEX_NAME, UnusableError, drop_derived, read_derived, write_derived
+from facepipe.gallery.arrays.own_mark import own_mark, require_key
 from facepipe.gallery.arrays.snapshot import GallerySnapshot, load_snapshot, rows_of
 from facepipe.gallery.storage.database import Database
 from facepipe.match.approximate import KINDS as APPROXIMATE
@@ -71,8 +74,11 @@ def _build_and_store(database: Database, snapshot: GallerySnapshot, kind: str, m
         )
     report = IndexReport(kind, recall, probes, people, round(seconds, 3), len(stored))
     arrays: dict[str, NDArray[Any]] = {"index": stored, "person_ids": snapshot.person_ids}
+    require_key()
+    facts = {"identity": database.identity, "report": asdict(report)}
     with database.lock("index"):
-        write_derived(database, INDEX_NAME, snapshot.generation, arrays, report=asdict(report))
+        mark = own_mark(facts, arrays)
+        write_derived(database, INDEX_NAME, snapshot.generation, arrays, report=facts["report"], mark=mark)
     return report
 
 
@@ -114,6 +120,11 @@ def _read_index(database: Database, snapshot: GallerySnapshot) -> RefinedIndex:
     with database.read() as connection:
         facts, arrays = read_derived(database, INDEX_NAME)
         changed = connection.execute("SELECT id FROM person WHERE changed > ?", (facts["generation"],)).fetchall()
+    arrays = {name: np.array(array) for name, array in arrays.items()}  # what is marked is what is read
+    arrays = {name: np.array(array) for name, array in arrays.items()}  # what is marked is what is read
+    mark = own_mark({"identity": facts["identity"], "report": facts["report"]}, arrays)
+    if mark is None or not hmac.compare_digest(mark, str(facts.get("mark"))):
+        raise UnusableError("was not made by this user on this machine")
     rows = rows_of(arrays["person_ids"], snapshot.person_ids)
     rows[np.isin(arrays["person_ids"], [row[0] for row in changed])] = -1
     rest = np.setdiff1d(np.arange(len(snapshot.persons), dtype=np.int64), rows)

@@ -17,6 +17,7 @@ import numpy as np
 
 from facepipe.errors import GalleryAccessError, GalleryError, GalleryFullError, GalleryLockedError
 from facepipe.gallery.arrays.derived import VECTORS_NAME, UnusableError, read_derived, write_derived
+from facepipe.gallery.people import open_name
 from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.storage.database import Database
 from facepipe.types import UNIT_TOLERANCE, Float32, Int64
@@ -161,7 +162,7 @@ def _brought_up(database: Database, base: GallerySnapshot) -> tuple[GallerySnaps
     changes = len(ids) + int((~alive).sum())
     if changes or people:
         names = dict(zip(base.person_ids.tolist(), base.persons, strict=True))
-        names |= {person_id: database.codec.open_text(name) for person_id, name in people}
+        names |= {person_id: open_name(database, name, person_id) for person_id, name in people}
         ids = np.append(base.face_ids[alive], ids)
         persons = np.append(base.person_ids[base.owners[alive]], persons)
         order = np.lexsort((ids, persons))
@@ -194,7 +195,7 @@ def _rows_since(database: Database, since: int, now: float) -> tuple[Int64, Int6
         for face_id, _, data, crc in rows:
             if vector_checksum(face_id, data) != crc:
                 raise _damaged(database, face_id)
-        joined = b"".join([database.codec.open(row[2]) for row in rows])
+        joined = b"".join([database.codec.open(row[2], "vector.data", row[0], row[1]) for row in rows])
         if len(joined) != len(rows) * dim * 4:
             raise GalleryError(f"{database.path}: vectors of another length than {dim}: run facepipe gallery check")
         vectors = np.frombuffer(joined, np.float32).reshape(len(rows), dim)
@@ -213,9 +214,9 @@ def _damaged(database: Database, face_id: int) -> GalleryError:
 
 
 def _negatives(database: Database, snapshot: GallerySnapshot) -> tuple[Float32, Int64]:
-    rows = database.connection.execute("SELECT person_id, vector FROM anchor ORDER BY id").fetchall()
-    joined = b"".join(database.codec.open(vector) for _, vector in rows)
-    owners = rows_of(np.array([person for person, _ in rows], np.int64), snapshot.person_ids)
+    rows = database.connection.execute("SELECT id, person_id, vector FROM anchor ORDER BY id").fetchall()
+    joined = b"".join(database.codec.open(data, "anchor.vector", row_id, person) for row_id, person, data in rows)
+    owners = rows_of(np.array([person for _, person, _ in rows], np.int64), snapshot.person_ids)
     return np.frombuffer(joined, np.float32).reshape(-1, snapshot.dim)[owners >= 0], owners[owners >= 0]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from facepipe.gallery.people import require_person, touch
+from facepipe.gallery.people import require_person, set_source, touch
 from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.store import GalleryStore
 from facepipe.types import Face, Float32
@@ -20,24 +20,24 @@ def add_anchor(gallery: GalleryStore, name: str, vector: Float32, face: Face, so
     database, codec = gallery.database, gallery.database.codec
     with database.write("not") as generation:
         person_id = require_person(database, name)
-        data = codec.seal(vector.tobytes())
         x1, y1, x2, y2 = map(float, face.box)
         anchor_id = database.insert(
             "anchor",
             person_id=person_id,
-            source=codec.seal_text(source),
-            content=codec.lookup(bytes.fromhex(content)[:16]),
+            content=codec.lookup(bytes.fromhex(content)[:16], "content"),
             **{"x1": x1, "y1": y1, "x2": x2, "y2": y2},
             landmarks=face.landmarks.tobytes(),
-            vector=data,
+            vector=b"",  # sealed for the row's id, which is not known yet
             created=time.time(),
-            crc=0,  # of its id as well, which is known only now
+            crc=0,
         )
         if anchor_id is None:
             return False
+        data = codec.seal(vector.tobytes(), "anchor.vector", anchor_id, person_id)
         database.connection.execute(
-            "UPDATE anchor SET crc = ? WHERE id = ?", (vector_checksum(anchor_id, data), anchor_id)
+            "UPDATE anchor SET vector = ?, crc = ? WHERE id = ?", (data, vector_checksum(anchor_id, data), anchor_id)
         )
+        set_source(database, source, anchor_id, person_id, "anchor")
         touch(database, [person_id], generation)
         database.log("not", person_id)
     return True

@@ -24,7 +24,7 @@ from facepipe.gallery.arrays.derived import (
 )
 from facepipe.gallery.people import drop_faces, touch
 from facepipe.gallery.privacy.erasing import finish_scrub
-from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
+from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, journal_digest, vector_checksum
 from facepipe.gallery.storage.database import Database
 from facepipe.gallery.storage.disk import leftovers
 from facepipe.gallery.storage.soundness import fault_in_rows
@@ -66,7 +66,7 @@ def check(database: Database, *, sources: bool = False) -> list[Finding]:
                 for row in connection.execute("PRAGMA foreign_key_check")
             ]
             with database.blamed():
-                found += _check_rows(connection)
+                found += _check_rows(database)
                 found += _check_vectors(database)
                 found += _check_journal(connection)
                 if sources:
@@ -138,32 +138,53 @@ def _whose(database: Database, kind: str, row_id: int) -> str:
     """Return the person and the photo of a face or an anchor, as far as they can be read."""
     table = "anchor" if kind == "anchor" else "face"
     row = database.connection.execute(
-        f"SELECT p.name, t.source FROM {table} t LEFT JOIN person p ON p.id = t.person_id WHERE t.id = ?", (row_id,)
+        f"SELECT p.name, t.person_id, t.source FROM {table} t LEFT JOIN person p ON p.id = t.person_id WHERE t.id = ?",
+        (row_id,),
     ).fetchone()
-    person, source = (readable(database, value) for value in row or (None, None))
+    name, person_id, path = row or (None, 0, None)
+    person = readable(database, name, "person.name", person_id, person_id)
+    source = readable(database, path, f"{table}.source", row_id, person_id)
     return f"{person or 'a person whose name is lost'}, photo {source or 'unknown'}"
 
 
-def readable(database: Database, stored: str | bytes | None) -> str | None:
-    """Return stored text, None when there is none or it is damaged."""
+def readable(database: Database, stored: str | bytes | None, *place: str | int) -> str | None:
+    """Return the text that is stored at a place, None when there is none or it is damaged."""
     try:
-        return None if stored is None else database.codec.open_text(stored)
+        return None if stored is None else database.codec.open_text(stored, *place)
     except (GalleryError, UnicodeDecodeError):
         return None
 
 
-def _check_rows(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _opened(database: Database, data: bytes, *place: str | int) -> bytes | None:
+    """Return the bytes that are stored at a place, None when they do not open there."""
+    try:
+        return database.codec.open(data, *place)
+    except GalleryDamagedError:
+        return None
+
+
+def _check_rows(database: Database) -> Iterator[Finding]:
+    connection = database.connection
     for key, value, crc in connection.execute("SELECT key, value, crc FROM meta"):
-        if checksum(key, value) != crc:
+        if database.checksum_of(key, value) != crc:
             yield Finding("setting", f"the setting {key!r} is damaged", _SALVAGE)
     for table, crc in (("person", CRC_OF_PERSON), ("face", CRC_OF_FACE)):
         for (row_id,) in connection.execute(f"SELECT id FROM {table} WHERE crc != {crc}"):
             face_id = row_id if table == "face" else None
             yield Finding(table, f"{table} {row_id}: its row is damaged", _SALVAGE, face_id)
     for table, key, blob in (("chip", "face_id", "data"), ("anchor", "id", "vector")):
-        for row_id, data, crc in connection.execute(f"SELECT {key}, {blob}, crc FROM {table}"):
-            if vector_checksum(row_id, data) != crc:
+        owner = "(SELECT person_id FROM face WHERE id = face_id)" if table == "chip" else "person_id"
+        for row_id, person_id, data, crc in connection.execute(f"SELECT {key}, {owner}, {blob}, crc FROM {table}"):
+            if (
+                vector_checksum(row_id, data) != crc
+                or _opened(database, data, f"{table}.{blob}", row_id, person_id) is None
+            ):
                 yield Finding(table, f"{table} {row_id} is damaged", _REPAIR, row_id)
+    for table, key, column in (("subject", "person_id", "name"), ("anchor", "id", "source")):
+        rows = connection.execute(f"SELECT {key}, person_id, {column} FROM {table} WHERE {column} NOT NULL")
+        for row_id, person_id, stored in rows:
+            if readable(database, stored, f"{table}.{column}", row_id, person_id) is None:
+                yield Finding("setting", f"the {column} of {table} {row_id} is damaged", _SALVAGE)
     for (row_id,) in connection.execute(
         "SELECT id FROM face WHERE NOT EXISTS (SELECT 1 FROM vector WHERE vector.face_id = face.id)"
     ):
@@ -172,12 +193,17 @@ def _check_rows(connection: sqlite3.Connection) -> Iterator[Finding]:
 
 def _check_vectors(database: Database) -> Iterator[Finding]:
     dim = database.dim
-    for face_id, data, crc in database.connection.execute("SELECT face_id, data, crc FROM vector"):
+    for face_id, person_id, data, crc in database.connection.execute(
+        "SELECT face_id, person_id, data, v.crc FROM vector v JOIN face f ON f.id = v.face_id"
+    ):
         wrong = None
+        opened = _opened(database, data, "vector.data", face_id, person_id)
         if vector_checksum(face_id, data) != crc:
             wrong = "does not match its checksum"
+        elif opened is None:
+            wrong = "was sealed for another face or person"
         else:
-            vector = np.frombuffer(database.codec.open(data), np.float32)
+            vector = np.frombuffer(opened, np.float32)
             if len(vector) != dim or not abs(float(np.linalg.norm(vector)) - 1.0) <= UNIT_TOLERANCE:
                 wrong = f"does not have unit length and {dim} finite numbers"
         if wrong is not None:
@@ -197,16 +223,16 @@ def _check_journal(connection: sqlite3.Connection) -> Iterator[Finding]:
 def _check_sources(database: Database) -> Iterator[Finding]:
     codec = database.codec
     rows = database.connection.execute(
-        "SELECT id, source, content FROM face WHERE source NOT NULL AND content NOT NULL"
+        "SELECT id, person_id, source, content FROM face WHERE source NOT NULL AND content NOT NULL"
     )
-    for face_id, source, content in rows:
-        path = codec.open_text(source)
+    for face_id, person_id, source, content in rows:
+        path = codec.open_text(source, "face.source", face_id, person_id)
         try:
             actual = bytes.fromhex(content_hash(read_bytes(path)[1]))[:16]
         except InputError as error:
             yield Finding("source", str(error), "enrol the photo from its new place", face_id)
             continue
-        if actual != codec.unlookup(content):
+        if actual != codec.unlookup(content, "content"):
             yield Finding("source", f"{path}: is not the photo that was enrolled", "enrol it again", face_id)
 
 
@@ -251,12 +277,12 @@ def _repair_vectors(database: Database, face_ids: list[int], done: list[str], lo
     copies = _copies(database, face_ids)
     with database.write("repair") as generation:
         for face_id in face_ids:
+            (person_id,) = database.connection.execute("SELECT person_id FROM face WHERE id = ?", (face_id,)).fetchone()
             if face_id in copies:
-                database.put_vector(face_id, copies[face_id])
+                database.put_vector(face_id, person_id, copies[face_id])
                 done.append(f"the vector of face {face_id} is back, from the derived file")
                 continue
             whose = _whose(database, "vector", face_id)
-            (person_id,) = database.connection.execute("SELECT person_id FROM face WHERE id = ?", (face_id,)).fetchone()
             drop_faces(database, [face_id], generation)
             touch(database, [person_id], generation)
             database.log("repair", person_id, faces=1)

@@ -17,7 +17,7 @@ from facepipe.embed.alignment import align
 from facepipe.errors import GalleryError, InputError, NoFaceError
 from facepipe.gallery.arrays.derived import INDEX_NAME, VECTORS_NAME, drop_derived
 from facepipe.gallery.chips import face_in_chip, open_chip, read_chip
-from facepipe.gallery.people import drop_faces
+from facepipe.gallery.people import drop_faces, open_source
 from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.storage.database import Database
 from facepipe.images import content_hash, read_bytes, read_image_bytes
@@ -95,12 +95,13 @@ def _gather(database: Database, make: Maker, missing: set[int], progress: Progre
                 if vector is None:
                     missing.add(face_id)
                     continue
-                data = database.codec.seal(vector.tobytes())
-                # The face may have been removed meanwhile.
-                database.connection.execute(
-                    "INSERT OR REPLACE INTO vector_next SELECT id, ?, ? FROM face WHERE id = ?",
-                    (data, vector_checksum(face_id, data), face_id),
-                )
+                query = "SELECT person_id FROM face WHERE id = ?"
+                for (owner,) in database.connection.execute(
+                    query, (face_id,)
+                ).fetchall():  # none when removed meanwhile
+                    data = database.codec.seal(vector.tobytes(), "vector.data", face_id, owner)
+                    row = (face_id, data, vector_checksum(face_id, data))
+                    database.connection.execute("INSERT OR REPLACE INTO vector_next VALUES (?, ?, ?)", row)
         progress(_count(database, "vector_next") + len(missing), _count(database, "vector"))
 
 
@@ -121,18 +122,18 @@ def _finish(
     database: Database, fingerprint: str, dim: int, make: Maker, missing: set[int], resumed: int
 ) -> ReembedReport:
     connection = database.connection
-    anchor_ids = [row[0] for row in connection.execute("SELECT id FROM anchor ORDER BY id")]
-    made = make("anchor", anchor_ids) if anchor_ids else []
+    anchors = connection.execute("SELECT id, person_id FROM anchor ORDER BY id").fetchall()
+    made = make("anchor", [anchor_id for anchor_id, _ in anchors]) if anchors else []
     with database.write("reembed") as generation:
         drop_faces(database, sorted(missing), generation)
         connection.execute("DELETE FROM vector")
         connection.execute("INSERT INTO vector SELECT face_id, data, crc FROM vector_next")
         connection.execute("DELETE FROM vector_next")
-        for anchor_id, vector in zip(anchor_ids, made, strict=True):
+        for (anchor_id, person_id), vector in zip(anchors, made, strict=True):
             if vector is None:
                 connection.execute("DELETE FROM anchor WHERE id = ?", (anchor_id,))
                 continue
-            data = database.codec.seal(vector.tobytes())
+            data = database.codec.seal(vector.tobytes(), "anchor.vector", anchor_id, person_id)
             connection.execute(
                 "UPDATE anchor SET vector = ?, crc = ? WHERE id = ?",
                 (data, vector_checksum(anchor_id, data), anchor_id),
@@ -167,22 +168,24 @@ def _from_pictures(database: Database, embedder: Embedder, table: str, ids: Sequ
 
 def _aligned(database: Database, template: str, table: str, row_id: int) -> UInt8 | None:
     """Return the aligned chip of a face, (1, H, W, 3), None when there is neither a chip nor the photo."""
-    query = f"SELECT source, content, x1, y1, x2, y2, landmarks FROM {table} WHERE id = ?"
+    query = f"SELECT person_id, source, content, x1, y1, x2, y2, landmarks FROM {table} WHERE id = ?"
     row = database.connection.execute(query, (row_id,)).fetchone()
     if row is None or row[-1] is None:
         return None
-    source, content, *corners, landmarks = row
+    person_id, stored, content, *corners, landmarks = row
     points = np.frombuffer(landmarks, np.float32).reshape(5, 2)
     face = Face(np.array(corners, np.float32), 1.0, points, _UNKNOWN)
     chip = read_chip(database, row_id) if table == "face" else None
     try:
         if chip is not None:
             return align(open_chip(chip), [face_in_chip(face, chip)], template)
-        if source is None:
+        path = open_source(database, stored, row_id, person_id, table)
+        if path is None:
             return None
-        path = database.codec.open_text(source)
         _, data = read_bytes(path)
-        if content is not None and bytes.fromhex(content_hash(data))[:16] != database.codec.unlookup(content):
+        if content is not None and bytes.fromhex(content_hash(data))[:16] != database.codec.unlookup(
+            content, "content"
+        ):
             return None
         return align(read_image_bytes(data, path), [face], template)
     except (InputError, NoFaceError):  # moved, deleted or damaged since

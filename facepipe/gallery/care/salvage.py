@@ -12,8 +12,8 @@ from typing import Any
 from facepipe.errors import GalleryDamagedError, GalleryError
 from facepipe.gallery.care.check import LOSSES, readable
 from facepipe.gallery.care.leaves import leaf_rows
-from facepipe.gallery.people import ensure_person
-from facepipe.gallery.storage.checksums import CRC_OF_FACE, FACE_COLUMNS, checksum, vector_checksum
+from facepipe.gallery.people import ensure_person, open_source, set_source
+from facepipe.gallery.storage.checksums import CRC_OF_FACE, FACE_COLUMNS, vector_checksum
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.storage.database import Database
 from facepipe.gallery.storage.schema import migrate
@@ -63,6 +63,7 @@ def _carry_faces(reader: _Reader, target: Database, generation: int) -> Salvaged
     source = reader.source
     lost: list[str] = []
     names = _names(reader)
+    codec = source.codec
     stored = {row[0]: row[1:] for row in reader.rows("vector", "face_id, data, crc")}
     known, rowless = set(stored), set(stored)
     people: set[int] = set()
@@ -75,16 +76,21 @@ def _carry_faces(reader: _Reader, target: Database, generation: int) -> Salvaged
         data, crc = stored.get(face_id, (None, None))
         name = names.get(person_id, f"person {person_id}")
         if not intact or not isinstance(data, bytes) or vector_checksum(face_id, data) != crc:
-            photo = readable(source, path) or "unknown"
+            photo = readable(source, path, "face.source", face_id, person_id) or "unknown"
             lost.append(f"face {face_id} ({name}, photo {photo}): its row or its vector is damaged: {LOSSES['vector']}")
             continue
         person = ensure_person(target, name, generation)
         people.add(person)
-        columns["source"] = None if path is None else target.codec.seal_text(source.codec.open_text(path))
-        columns["content"] = None if content is None else target.codec.lookup(source.codec.unlookup(content))
+        opened = open_source(source, path, face_id, person_id)
+        vector = codec.open(data, "vector.data", face_id, person_id)
+        columns["content"] = (
+            None if content is None else target.codec.lookup(codec.unlookup(content, "content"), "content")
+        )
+        columns["source"] = None
         new_id = target.insert("face", person_id=person, changed=generation, **columns)
         if new_id is not None:
-            target.put_vector(new_id, source.codec.open(data))
+            set_source(target, opened, new_id, person)
+            target.put_vector(new_id, person, vector)
             count += 1
     if rowless:
         lost.append(f"{plural(len(rowless), 'face')} whose person is lost: enrol everybody again")
@@ -100,7 +106,7 @@ def _names(reader: _Reader) -> dict[int, str]:
     names: dict[int, str] = {}
     for table, key in (("subject", "person_id"), ("person", "id")):
         for person_id, stored in reader.rows(table, f"{key}, name"):
-            name = readable(reader.source, stored)
+            name = readable(reader.source, stored, f"{table}.name", person_id, person_id)
             if name is not None:
                 # A name from before invisible characters were refused is carried as lists show it.
                 names[person_id] = printable(name)[:200]
@@ -159,7 +165,7 @@ def _rebuild(source: Database) -> sqlite3.Connection:
     except sqlite3.DatabaseError:
         moving = True
     rebuilt = sqlite3.connect("", isolation_level=None)
-    rebuilt.create_function("checksum", -1, checksum, deterministic=True)
+    rebuilt.create_function("checksum", -1, source.codec.checksum, deterministic=True)
     migrate(rebuilt)
     rebuilt.execute("BEGIN")
     for row_id, values in leaf_rows(path):

@@ -16,7 +16,16 @@ from pathlib import Path
 from facepipe.errors import GalleryLockedError, UsageError
 from facepipe.gallery.arrays.derived import INDEX_NAME, VECTORS_NAME, drop_derived
 from facepipe.gallery.names import normal_name
-from facepipe.gallery.people import drop_faces, face_ids_of, find_person, name_key, stored_name, touch
+from facepipe.gallery.people import (
+    drop_faces,
+    face_ids_of,
+    find_person,
+    name_key,
+    open_name,
+    open_source,
+    stored_name,
+    touch,
+)
 from facepipe.gallery.storage.database import Database
 from facepipe.gallery.storage.disk import leftovers, sqlite_errors
 
@@ -77,9 +86,9 @@ def _predecessors(database: Database, person_ids: Iterable[int]) -> set[int]:
 def _names_of(database: Database, person_ids: Iterable[int]) -> Iterator[str]:
     """Yield the names that are known of people, who may be gone."""
     for person_id in person_ids:
-        for query in ("SELECT name FROM person WHERE id = ?", "SELECT name FROM subject WHERE person_id = ?"):
-            for (stored,) in database.connection.execute(query, (person_id,)):
-                yield database.codec.open_text(stored)
+        for table, key in (("person", "id"), ("subject", "person_id")):
+            for (stored,) in database.connection.execute(f"SELECT name FROM {table} WHERE {key} = ?", (person_id,)):
+                yield open_name(database, stored, person_id, table)
 
 
 def _erase_person(database: Database, person_id: int, generation: int) -> int:
@@ -100,9 +109,10 @@ def _blank_mentions(database: Database, name: str, generation: int) -> None:
     """Blank the paths in which the name stands as a word of its own."""
     pattern = re.compile(rf"(?<!\w){re.escape(name.strip())}(?!\w)", re.IGNORECASE)
     for table, values in (("face", f"source = NULL, changed = {generation}"), ("anchor", "source = NULL")):
-        rows = database.connection.execute(f"SELECT id, source FROM {table} WHERE source IS NOT NULL").fetchall()
-        for row_id, source in rows:
-            if pattern.search(database.codec.open_text(source)):
+        rows = database.connection.execute(f"SELECT id, person_id, source FROM {table} WHERE source IS NOT NULL")
+        for row_id, person_id, stored in rows.fetchall():
+            source = open_source(database, stored, row_id, person_id, table)
+            if source is not None and pattern.search(source):
                 database.connection.execute(f"UPDATE {table} SET {values} WHERE id = ?", (row_id,))
 
 

@@ -32,7 +32,7 @@ from facepipe.errors import (
 )
 from facepipe.files.atomic import make_folder
 from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
-from facepipe.gallery.storage.codec import Codec, SealedCodec, Secret, unwrap_key
+from facepipe.gallery.storage.codec import KEY_BYTES, Codec, SealedCodec, Secret, unwrap_key, wrap_key
 from facepipe.gallery.storage.disk import (
     connect,
     disk_error,
@@ -43,7 +43,8 @@ from facepipe.gallery.storage.disk import (
     write_empty,
 )
 from facepipe.gallery.storage.lock import WriterLock, read_note
-from facepipe.gallery.storage.schema import APPLICATION_ID, MIGRATIONS, migrate, schema_version
+from facepipe.gallery.storage.recoding import recode
+from facepipe.gallery.storage.schema import APPLICATION_ID, is_outdated, migrate
 from facepipe.gallery.storage.soundness import SYMPTOMS, fault_in_rows, fault_in_settings, require_known_schema
 
 DATABASE_NAME = "faces.sqlite"
@@ -141,22 +142,60 @@ class Database:
             raise GalleryError(f"{self.path}: not a facepipe gallery, or its header is damaged: restore a copy")
         with self._as_damage():
             require_known_schema(self.connection)
-            if schema_version(self.connection) != MIGRATIONS[-1][0]:
+            if is_outdated(self.connection, writable=self.writable):
                 with self.lock("migrate"):
                     migrate(self.connection)
             require_known_schema(self.connection, whole=True)
             if fault := fault_in_settings(self.connection):
                 raise GalleryDamagedError(fault)
+        self._read_key(secret)
         lost = self.lost_writes()
         if lost and not accept_loss:
             raise GalleryError(
                 f"{self.folder}: the last {lost} writes are missing: its WAL is damaged, or faces.sqlite was replaced by an "
                 "older copy; facepipe gallery check --repair continues without them, then enrol the newest photos again"
             )
+
+        if not self.codec.bound and self.writable and not lost:
+            self._bind(secret)
+
+    def _read_key(self, secret: Secret | None) -> None:
         self.key_record = self.get_meta("key")
         if self.key_record is not None:
-            key = unwrap_key(secret or Secret.from_environment(), self.key_record, str(self.folder))
-            self.codec = SealedCodec(key)
+            self._use(unwrap_key(secret or Secret.from_environment(), self.key_record, str(self.folder)))
+
+    def _use(self, codec: Codec) -> None:
+        self.codec = codec
+        self.connection.create_function("checksum", -1, codec.checksum, deterministic=True)
+
+    def _bind(self, secret: Secret | None) -> None:
+        """Seal an older gallery anew, its values bound to their rows. One that is damaged or busy stays as it is for now."""
+        with contextlib.suppress(GalleryError), self.lock("migrate"):
+            self._read_key(secret)  # another process may have done it meanwhile
+            secret = secret or Secret.from_environment()
+            if not self.codec.bound and secret is not None:
+                data_key = secrets.token_bytes(KEY_BYTES)
+                self.recode("migrate", SealedCodec(data_key), wrap_key(secret, data_key))
+
+    def recode(self, action: str, codec: Codec, key_record: str | None, *, scrub: str | None = None) -> None:
+        """Store everything as `codec` stores it, in one transaction. scrub: why bytes of before must go afterwards."""
+        old = self.codec
+        try:
+            with self.write(action) as generation:
+                recode(self.connection, old, codec)
+                for table in ("person", "face"):
+                    self.connection.execute(f"UPDATE {table} SET changed = ?", (generation,))
+                self._use(codec)
+                for key, value in self.connection.execute("SELECT key, value FROM meta").fetchall():
+                    self.set_meta(key, value)
+                self.set_meta("key", key_record)
+                if scrub is not None:
+                    self.set_meta("scrub", scrub)
+                self.log("seal" if codec.sealed else "unseal")
+        except BaseException:
+            self._use(old)
+            raise
+        self.key_record = key_record
 
     @contextlib.contextmanager
     def _as_damage(self) -> Iterator[None]:
@@ -164,6 +203,8 @@ class Database:
         try:
             yield
         except GalleryDamagedError as error:
+            if error.what.startswith(str(self.folder)):
+                raise
             raise GalleryDamagedError(f"{self.path}: {error.what}") from error
 
     @contextlib.contextmanager
@@ -237,7 +278,7 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Read one consistent state, whatever others commit meanwhile. May be nested, also within `write`."""
-        with sqlite_errors(self.folder):
+        with sqlite_errors(self.folder), self._as_damage():
             if self.connection.in_transaction:
                 yield self.connection
                 return
@@ -266,7 +307,7 @@ class Database:
     @contextlib.contextmanager
     def append(self, action: str) -> Iterator[None]:
         """Write in one transaction, without a new generation: for the journal, which changes nobody's answers."""
-        with self.lock(action), sqlite_errors(self.folder):
+        with self.lock(action), sqlite_errors(self.folder), self._as_damage():
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 self._require_same_key()
@@ -295,12 +336,17 @@ class Database:
         )
         return cursor.lastrowid if cursor.rowcount else None
 
-    def put_vector(self, face_id: int, vector: bytes) -> None:
-        """Store the vector, little-endian float32, of a face; within `write`."""
-        data = self.codec.seal(vector)
+    def put_vector(self, face_id: int, person_id: int, vector: bytes) -> None:
+        """Store the vector, little-endian float32, of a person's face; within `write`."""
+        data = self.codec.seal(vector, "vector.data", face_id, person_id)
         self.connection.execute(
             "INSERT OR REPLACE INTO vector VALUES (?, ?, ?)", (face_id, data, vector_checksum(face_id, data))
         )
+
+    def checksum_of(self, key: str, value: str) -> int:
+        """Return the checksum of a setting."""
+        # The record of the key is read before the key is there.
+        return checksum(key, value) if key == "key" else self.codec.checksum(key, value)
 
     def get_meta(self, key: str) -> str | None:
         """Return a setting, None when it is not set; GalleryError when it is damaged."""
@@ -308,7 +354,9 @@ class Database:
             row = self.connection.execute("SELECT value, crc FROM meta WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
-        if checksum(key, row[0]) != row[1]:
+        if self.checksum_of(key, row[0]) != row[1]:
+            if key != "key":
+                self._require_same_key()
             raise GalleryDamagedError(f"{self.path}: the setting {key!r} is damaged")
         return str(row[0])
 
@@ -317,7 +365,9 @@ class Database:
         if value is None:
             self.connection.execute("DELETE FROM meta WHERE key = ?", (key,))
         else:
-            self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, value, checksum(key, value)))
+            self.connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, value, self.checksum_of(key, value))
+            )
 
     def _required(self, key: str) -> str:
         value = self.get_meta(key)

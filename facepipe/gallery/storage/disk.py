@@ -11,6 +11,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from facepipe.errors import (
     GalleryAccessError,
@@ -21,7 +22,7 @@ from facepipe.errors import (
     UsageError,
 )
 from facepipe.gallery.storage.checksums import checksum
-from facepipe.gallery.storage.codec import Secret, wrap_key
+from facepipe.gallery.storage.codec import KEY_BYTES, Codec, SealedCodec, Secret, wrap_key
 from facepipe.gallery.storage.schema import APPLICATION_ID, migrate
 from facepipe.text import printable
 
@@ -97,6 +98,16 @@ def require_own_files(folder: Path) -> None:
                 )
 
 
+@contextlib.contextmanager
+def open_own_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file of a gallery, open for reading. OSError when it is a link, a pipe or anything else that is no file of its own."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a file", str(path))
+        yield file
+
+
 def leftovers(folder: Path) -> list[Path]:
     """Return the unfinished files that a killed process of facepipe left."""
     return [path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode)]
@@ -150,12 +161,14 @@ def write_empty(path: Path, fingerprint: str, dim: int, secret: Secret | None) -
         connection.execute("PRAGMA synchronous = FULL")
         migrate(connection)
         settings = {"fingerprint": fingerprint, "dim": str(dim), "identity": secrets.token_hex(16), "gone_since": "0"}
+        codec, rows = Codec(), []
         if secret is not None:
-            settings["key"] = wrap_key(secret, os.urandom(32))
+            data_key = secrets.token_bytes(KEY_BYTES)
+            codec, record = SealedCodec(data_key), wrap_key(secret, data_key)
+            rows = [("key", record, checksum("key", record))]
+        rows += [(key, value, codec.checksum(key, value)) for key, value in settings.items()]
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(
-            "INSERT INTO meta VALUES (?, ?, ?)", [(k, v, checksum(k, v)) for k, v in settings.items()]
-        )
+        connection.executemany("INSERT INTO meta VALUES (?, ?, ?)", rows)
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
     finally:

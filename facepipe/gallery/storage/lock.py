@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from facepipe.errors import GalleryAccessError, GalleryLockedError
+from facepipe.gallery.storage.disk import open_own_file
 
 LOCK_NAME = "lock"
 
@@ -78,7 +79,7 @@ class WriterLock:
 
 def read_note(path: Path) -> bytes:
     """Return what a small file of a gallery says; no more than a note may have, whatever its size. Raises OSError."""
-    with path.open("rb") as file:
+    with open_own_file(path) as file:
         return file.read(4096)
 
 

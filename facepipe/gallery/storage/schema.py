@@ -112,6 +112,7 @@ MIGRATIONS = (
     (1, "people, faces, vectors, journal", _FIRST),
     (2, "negative anchors", _ANCHORS),
     (3, "vectors of the next model while a gallery moves over", _REEMBED),
+    (4, "sealed values are bound to their rows", ""),  # done where the key is known; older versions cannot read it
 )
 
 
@@ -121,6 +122,13 @@ def schema_version(connection: sqlite3.Connection) -> int:
         return 0
     number = connection.execute("SELECT max(number) FROM migration").fetchone()[0]
     return int(number or 0)
+
+
+def is_outdated(connection: sqlite3.Connection, *, writable: bool) -> bool:
+    """Whether migrations must run, or the file is a newer facepipe's; one that changes no table can wait on a read-only disk."""
+    done = schema_version(connection)
+    waiting = [script for number, _, script in MIGRATIONS if number > done]
+    return done > MIGRATIONS[-1][0] or any(waiting) or bool(waiting and writable)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -147,6 +147,8 @@ def _is_key(text: str) -> bool:
         bounds = (("n", 2**18), ("r", 16), ("p", 4))
         if not all(isinstance(record[name], int) and 1 <= record[name] <= most for name, most in bounds):
             return False
+    if record.get("version", 1) not in (1, 2):
+        return False
     return record["kind"] in ("passphrase", "key-file") and len(bytes.fromhex(record["key"])) == 60
 
 
