@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Protocol
 from facepipe.catalog.catalog import Catalog, Decider
 from facepipe.catalog.counts import Counts, Show
 from facepipe.catalog.scan import ScanOptions
-from facepipe.catalog.sources import MEMBER, count_sources, file_of, find_sources, none_exists
+from facepipe.catalog.sources import MEMBER, Source, count_sources, file_of, find_sources, none_exists
 from facepipe.catalog.store import catalog_path
 from facepipe.embed.describer import Describer
 from facepipe.errors import InputError, UsageError
 from facepipe.files.atomic import is_gone
+from facepipe.images import Passing
 from facepipe.outputs.owned import check_files, check_folders, mark_folders, sweep
 from facepipe.outputs.results import write_failures, write_output, write_report
 from facepipe.outputs.sync import Decided, Fate, Folder, Output, Pixels, synchronise
@@ -89,6 +90,8 @@ class BatchOptions:
     """How a batch goes about it.
 
     workers: threads that scan photos and draw.
+    exclude: patterns of files and folders that are passed over, as in a .gitignore file.
+    fail_on_empty: InputError when there are no photos at all.
     every: seconds after which it looks for new photos again, for ever; None: it does not.
     start_thread: called in each new thread first.
     give_back: called now and then, to return freed memory to the system.
@@ -97,6 +100,8 @@ class BatchOptions:
     """
 
     workers: int = 1
+    exclude: tuple[str, ...] = ()
+    fail_on_empty: bool = False
     every: float | None = None
     start_thread: Callable[[], object] | None = None
     give_back: Callable[[], object] = lambda: None
@@ -113,8 +118,9 @@ def run(roots: Sequence[str], outputs: Outputs, opener: Opener, options: BatchOp
     """Name the people in many photos; yield what each pass came to that changed something, the first one in any case.
 
     roots: files, folders (searched recursively), patterns and archives. Stopped at any moment, the same call continues where it was.
-    Errors: InputError when there are no photos, UsageError when an output would replace what a batch did not write or not one
-    photo of the earlier run is there any more, OutputError, and those of model, device and gallery.
+    Errors: InputError when nothing that was named is there, or there are no photos and `fail_on_empty`; UsageError when an output
+    would replace what a batch did not write, or not one photo of the earlier run is there any more; OutputError; those of model,
+    device and gallery.
     """
     started = time.time()
     catalog_file, folders = catalog_path(outputs.results), outputs.folders()
@@ -133,7 +139,10 @@ def run(roots: Sequence[str], outputs: Outputs, opener: Opener, options: BatchOp
         sweep(outputs.results, outputs.report, folders, started)
         counts = batch.first()
         if not counts.found and options.every is None:
-            raise InputError(f"no photos found in {named(roots)}; name a folder with pictures in it")
+            passed = f" (passed over: {counts.passed})" if counts.passed else ""
+            if options.fail_on_empty:
+                raise InputError(f"no photos found in {named(roots)}{passed}; name a folder with pictures in it")
+            options.tell(f"no photos found in {named(roots)}{passed}")
         yield counts
         while options.every is not None:
             time.sleep(options.every)
@@ -185,7 +194,7 @@ class _Batch:
         A folder was emptied or is not mounted, or is another.
         """
         catalog, out = self._catalog, printable(self._outputs.results)
-        earlier, sources = catalog.earlier(), find_sources(self._roots, self._folders)
+        earlier, sources = catalog.earlier(), self._sources()
         if not earlier or any(source.problem is None and catalog.earlier_has(source.name) for source in sources):
             return None
         return (
@@ -194,11 +203,14 @@ class _Batch:
             f"{out} and {printable(catalog.path)} first"
         )
 
+    def _sources(self, passing: Passing | None = None) -> Iterator[Source]:
+        return find_sources(self._roots, self._folders, passing or Passing(self._options.exclude))
+
     def first(self) -> Counts:
         """Do the first pass, with its progress shown."""
         if self._options.progress is None:
             return self.update()
-        with self._options.progress(count_sources(self._roots, self._folders)) as show:
+        with self._options.progress(count_sources(self._roots, self._folders, Passing(self._options.exclude))) as show:
             return self.update(show)
 
     def update(self, show: Show = lambda counts: None, *, first: bool = True) -> Counts:
@@ -223,8 +235,9 @@ class _Batch:
 
     def _scan_and_decide(self, counts: Counts, show: Show, *, retry_failed: bool) -> None:
         options, catalog, recognizer = self._options, self._catalog, self._recognizer
+        passing = Passing(options.exclude)
         catalog.scan(
-            find_sources(self._roots, self._folders),
+            self._sources(passing),
             recognizer.describer,
             ScanOptions(
                 options.workers,
@@ -237,6 +250,7 @@ class _Batch:
             counts=counts,
             show=show,
         )
+        counts.passed = passing.told()
         catalog.decide(recognizer, counts=counts, show=show)
         if counts.damaged:
             faces = f"the faces of {plural(counts.damaged, 'photo')} are damaged in it; they are found again"
@@ -272,7 +286,7 @@ class _Batch:
     def _decided(self) -> Iterator[Decided]:
         """Yield the photos of the results with where they are, in the order of the input."""
         max_side = self._recognizer.describer.facts.get("max_side")
-        for source in find_sources(self._roots, self._folders):
+        for source in self._sources():
             row = self._catalog.decided(source.name)
             if row is not None and not (row[1]["error"] is not None and is_gone(file_of(source.name))):
                 yield Decided(source.name, *row, source.path, source.load, source.streamed, max_side)

@@ -182,8 +182,17 @@ def test_files_and_folders_of_others_are_not_replaced(tmp_path: Path, facepipe: 
 def test_no_photos_at_all(tmp_path: Path, facepipe: Run) -> None:
     photo = paint(tmp_path / "photos" / "a.png", "red")
     (tmp_path / "empty").mkdir()
-    code, out, err = facepipe("empty", "--out", "none.jsonl")
+    code, out, err = facepipe("empty", "--out", "none.jsonl", "--fail-on-empty")
     assert (code, out) == (3, "") and "no photos found in empty" in err
+    (tmp_path / "empty" / "clip.mp4").write_bytes(b"")
+    code, out, err = facepipe("empty", "--out", "none.jsonl")
+    assert code == 0 and err == "facepipe: no photos found in empty (passed over: 1 video)\n"
+    assert (tmp_path / "none.jsonl").read_text() == ""
+    (tmp_path / "list").write_text("")
+    code, out, err = facepipe("--out", "none.jsonl", "--files-from", "list")
+    assert (code, out, err) == (0, "", "facepipe: no photos in the list\n")
+    assert facepipe("--out", "none.jsonl", "--files-from", "list", "--fail-on-empty")[0] == 2
+    assert facepipe("nowhere", "--out", "none.jsonl")[0] == 3, "what is not there is no empty inbox"
     assert "1 photo in" in facepipe("photos", "--out", "r.jsonl")[1]
     photo.unlink()
     code, _, err = facepipe("photos", "--out", "r.jsonl")

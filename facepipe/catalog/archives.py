@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO, Self
 
 from facepipe.errors import ImageError, InputError
-from facepipe.images import IMAGE_SUFFIXES, is_left_out, max_bytes
+from facepipe.images import IMAGE_SUFFIXES, Passing, is_left_out, max_bytes
+from facepipe.images.passing import Rules
 from facepipe.text import printable
 
 ERRORS = (
@@ -46,41 +47,49 @@ class _Header(tarfile.TarInfo):
         return header
 
 
-def members(path: str) -> Iterator[Member]:
+def members(path: str, passing: Passing | None = None) -> Iterator[Member]:
     """Yield the pictures in an archive, in the order in which they are stored; what opens one works until the next is drawn.
 
     Of several members of one name the second is called `NAME (2)`. A link to another member is a picture of its own, read last.
-    Raises one of `ERRORS` when the archive is damaged.
+    passing: what is passed over, as in a folder. Raises one of `ERRORS` when the archive is damaged.
     """
     counts: dict[str, int] = {}
-    for name, stamp, open_member in _zip_members(path) if path.lower().endswith(".zip") else _tar_members(path):
+    rules = (passing or Passing()).rules(path)
+    found = _zip_members(path, rules) if path.lower().endswith(".zip") else _tar_members(path, rules)
+    for name, stamp, open_member in found:
         counts[name] = counts.get(name, 0) + 1
         yield (name if counts[name] == 1 else f"{name} ({counts[name]})"), stamp, open_member
 
 
-def _is_picture(name: str) -> bool:
-    parts = name.split("/")
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not any(map(is_left_out, parts))
+def _is_picture(path: str, name: str, rules: Rules) -> bool:
+    """Say whether a member that is no folder is a picture; one that is passed over is counted."""
+    parts = [part for part in name.split("/") if part != "."]  # as of `tar -cf photos.tar .`
+    if any(map(is_left_out, parts)) or rules.excludes(posixpath.join(path, name)):
+        return False
+    wanted = Path(name).suffix.lower() in IMAGE_SUFFIXES
+    if not wanted:
+        rules.passing.pass_file(name)
+    return wanted
 
 
-def _zip_members(path: str) -> Iterator[Member]:
+def _zip_members(path: str, rules: Rules) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if not info.is_dir() and _is_picture(info.filename):
+            if not info.is_dir() and _is_picture(path, info.filename, rules):
                 yield info.filename, f"{info.file_size}:{info.CRC:08x}", lambda info=info: archive.open(info)  # type: ignore[misc]
 
 
-def _tar_members(path: str) -> Iterator[Member]:
+def _tar_members(path: str, rules: Rules) -> Iterator[Member]:
     changed = Path(path).stat().st_mtime_ns
     links: dict[str, list[str]] = {}
     with tarfile.open(path, "r|*", tarinfo=_Header) as archive:
         for member in archive:
-            if not _is_picture(member.name):
+            if not (member.isfile() or member.islnk() or member.issym()) or not _is_picture(path, member.name, rules):
                 continue
             if member.islnk() or member.issym():
                 folder = posixpath.dirname(member.name) if member.issym() else ""
                 links.setdefault(posixpath.normpath(posixpath.join(folder, member.linkname)), []).append(member.name)
-            elif member.isfile():
+            else:
                 stamp = f"{member.size}:{member.mtime}:{changed}"
                 yield member.name, stamp, lambda member=member: archive.extractfile(member)  # type: ignore[misc]
     if not links:

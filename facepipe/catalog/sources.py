@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 
 from facepipe.catalog import archives
 from facepipe.errors import InputError
-from facepipe.images import find_images, is_output, natural_key, read_bytes
+from facepipe.images import Passing, find_images, is_output, natural_key, read_bytes
 from facepipe.images.finding import TAR_SUFFIXES, is_archive
 from facepipe.text import printable
 
@@ -37,13 +37,15 @@ class Source:
     problem: str | None = None
 
 
-def find_sources(roots: Iterable[str], own: Collection[Path] = ()) -> Iterator[Source]:
+def find_sources(roots: Iterable[str], own: Collection[Path] = (), passing: Passing | None = None) -> Iterator[Source]:
     """Yield the photos of files, folders (recursively, natural order), patterns and archives; each path once.
 
     A root that does not exist, a folder that may not be listed and an archive that is damaged are yielded as sources with a
     problem, in their place: a batch goes on and lists what failed. Folders that a batch wrote are searched only where they
     are roots. own: the folders that this batch writes; what lies in them is not a photo, whatever its name.
+    passing: what else is passed over; it counts it.
     """
+    passing = passing or Passing()
     written = {os.path.realpath(folder) for folder in own}
     seen: set[str] = set()
     for root in roots:
@@ -51,10 +53,12 @@ def find_sources(roots: Iterable[str], own: Collection[Path] = ()) -> Iterator[S
         for path in _expanded(root):
             if (written and _lies_in(path, written)) or (pattern and _is_written(path, root)):
                 continue
+            if pattern and passing.rules(_fixed(root)).excludes(path, folder=Path(path).is_dir()):
+                continue
             if is_archive(path) and Path(path).is_file():
-                found = _members(path)
+                found = _members(path, passing)
             else:
-                found = _files(path)
+                found = _files(path, passing)
             for source in found:
                 if source.name not in seen:
                     seen.add(source.name)
@@ -81,10 +85,10 @@ def none_exists(roots: Iterable[str]) -> bool:
     return not any(os.path.lexists(path) for root in roots for path in _expanded(root))
 
 
-def count_sources(roots: Iterable[str], own: Collection[Path] = ()) -> int:
+def count_sources(roots: Iterable[str], own: Collection[Path] = (), passing: Passing | None = None) -> int:
     """Return how many photos there will be, for a progress bar: members of a tar, which must be read to be counted, are left out."""
     counted = (root for root in roots if not root.lower().endswith(TAR_SUFFIXES))
-    return sum(1 for _ in find_sources(counted, own))
+    return sum(1 for _ in find_sources(counted, own, passing))
 
 
 def _lies_in(path: str, folders: set[str]) -> bool:
@@ -96,13 +100,14 @@ def _lies_in(path: str, folders: set[str]) -> bool:
 
 def _is_written(path: str, pattern: str) -> bool:
     """Say whether what a pattern found was written by a batch: a marked folder lies below the part without wildcards."""
-    fixed = []
-    for part in Path(pattern).parts:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
+    fixed = Path(_fixed(pattern)).parts
     below = Path(path).parts[len(fixed) :]
     return any(is_output(os.path.join("", *fixed, *below[:count])) for count in range(1, len(below) + 1))  # noqa: PTH118
+
+
+def _fixed(pattern: str) -> str:
+    """Return the folder of a pattern's part without wildcards."""
+    return str(Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)))
 
 
 def _expanded(root: str) -> Iterable[str]:
@@ -112,9 +117,9 @@ def _expanded(root: str) -> Iterable[str]:
     return sorted(glob.iglob(root, recursive=True), key=natural_key) or (root,)  # noqa: PTH207 - keeps the name as given
 
 
-def _files(root: str) -> Iterator[Source]:
+def _files(root: str, passing: Passing) -> Iterator[Source]:
     problems: list[InputError] = []
-    for path in find_images([root], on_error=problems.append, skip=is_output):
+    for path in find_images([root], on_error=problems.append, skip=is_output, rules=passing.rules(root)):
         yield from _failed(problems)
         yield file_source(path)
     yield from _failed(problems)
@@ -145,10 +150,10 @@ def file_source(path: Path) -> Source:
     return Source(str(path), stamp, path, lambda: read_bytes(path)[1])
 
 
-def _members(path: str) -> Iterator[Source]:
+def _members(path: str, passing: Passing) -> Iterator[Source]:
     """Yield the pictures in an archive; one that is damaged is a source with a problem, in its place."""
     try:
-        for member, stamp, open_member in archives.members(path):
+        for member, stamp, open_member in archives.members(path, passing):
             name = f"{path}{MEMBER}{member}"
             yield Source(name, stamp, None, partial(archives.read_member, name, open_member), streamed=True)
     except archives.ERRORS as error:

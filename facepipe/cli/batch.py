@@ -12,7 +12,16 @@ import click
 
 from facepipe.cli.batch_progress import progress, summary
 from facepipe.cli.common import echo, note, quiet_option
-from facepipe.cli.options import FOLDER, Deciding, Looking, list_options, listed, picture_options, recognition_options
+from facepipe.cli.options import (
+    FOLDER,
+    Deciding,
+    Looking,
+    exclude_option,
+    list_options,
+    listed,
+    picture_options,
+    recognition_options,
+)
 from facepipe.text import plural
 
 if TYPE_CHECKING:
@@ -33,6 +42,7 @@ _MANY = 1_000_000
     help="Results: .jsonl, .csv or .parquet. Its catalog, NAME.catalog, lies beside it.",
 )
 @list_options
+@exclude_option
 @picture_options
 @click.option("--sort-into", type=FOLDER, help="Sort the photos into folders by who is in them.")
 @click.option(
@@ -60,6 +70,7 @@ _MANY = 1_000_000
     envvar="FACEPIPE_WORKERS",
     help="Threads that scan photos; default: one for each core.",
 )
+@click.option("--fail-on-empty", is_flag=True, help="Fail when there are no photos at all; otherwise it is only said.")
 @click.option("--watch", is_flag=True, help="Continue as new photos arrive, until Ctrl-C.")
 @click.option(
     "--every", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Seconds between passes of --watch."
@@ -71,6 +82,7 @@ def batch(
     out: Path,
     files_from: IO[bytes] | None,
     separated_by_null: bool,
+    exclude: tuple[str, ...],
     annotate: Path | None,
     crops: Path | None,
     sort_into: Path | None,
@@ -78,6 +90,7 @@ def batch(
     report: Path | None,
     keep_embeddings: bool | None,
     workers: int | None,
+    fail_on_empty: bool,
     watch: bool,
     every: float,
     looking: Looking,
@@ -102,10 +115,15 @@ def batch(
     require_outside(deciding.gallery, out, annotate, crops, sort_into, report)
     roots = [*photos, *listed(files_from, separated_by_null)]
     if not roots:
-        raise UsageError("batch: no photos given; name a folder, or use --files-from")
+        if files_from is None or fail_on_empty:
+            raise UsageError("batch: no photos given; name a folder, or use --files-from")
+        note("facepipe: no photos in the list")
+        return ExitCode.OK
     allocator.share_arenas()
     options = library.BatchOptions(
         workers=workers or process.cores(),
+        exclude=exclude,
+        fail_on_empty=fail_on_empty,
         every=every if watch else None,
         start_thread=process.limit,
         give_back=allocator.give_back,

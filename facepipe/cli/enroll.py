@@ -23,7 +23,7 @@ from facepipe.cli.common import (
     progress_bar,
     quiet_option,
 )
-from facepipe.cli.options import FEW, Looking, detect_options
+from facepipe.cli.options import FEW, Looking, detect_options, exclude_option
 from facepipe.text import plural
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
     "--keep-chips", is_flag=True, help="Store a small picture of each face: needed by reembed and audit pages."
 )
 @click.option("--retain", metavar="TIME", help="Let the faces expire after a time such as 90d, 12w or 2y.")
+@exclude_option
 @click.option("--jsonl", is_flag=True, help="Print a JSON record for each photo as soon as it is safely stored.")
 @gallery_option
 @model_option
@@ -66,6 +67,7 @@ def enroll(
     force: bool,
     keep_chips: bool,
     retain: str | None,
+    exclude: tuple[str, ...],
     jsonl: bool,
     gallery: Path,
     model: str | None,
@@ -75,9 +77,11 @@ def enroll(
     """Enrol people: folders named like the people in them, photos with --name, or a CSV file of path,name."""
     from facepipe.api import Gallery
     from facepipe.gallery.enrolment.intake import collect_photos
+    from facepipe.images import Passing
 
     seconds = _seconds(retain)
-    collected, astray = collect_photos(photos, name)
+    passing = Passing(exclude)
+    collected, astray = collect_photos(photos, name, passing)
     outcomes = list(astray)
     with (
         _counted(outcomes),
@@ -106,6 +110,8 @@ def enroll(
             _print_line(outcome)
     else:
         _print_summary(outcomes)
+    if passed := passing.told():
+        note(f"passed over: {passed}")
     return _exit_code(outcomes)
 
 

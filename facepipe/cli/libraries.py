@@ -17,6 +17,7 @@ LIBRARIES = {
     "matplotlib": "matplotlib",
     "numpy": "numpy",
     "pillow_heif": "pillow-heif",
+    "pathspec": "pathspec",
     "platformdirs": "platformdirs",
     "pyarrow": "pyarrow",
     "requests": "requests",

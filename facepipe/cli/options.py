@@ -104,6 +104,17 @@ def decision_options(command: _F) -> _F:
     )(command)
 
 
+def exclude_option(command: _F) -> _F:
+    """`--exclude`: what folders and archives are not searched for."""
+    return click.option(
+        "--exclude",
+        multiple=True,
+        metavar="PATTERN",
+        help="Pass over files and folders, with patterns as in a .gitignore file; may be given again. A file .facepipeignore "
+        "in a folder holds such patterns too.",
+    )(command)
+
+
 def list_options(command: _F) -> _F:
     """`--files-from` and `-0`: a list of photos; read it with `listed`."""
     command = click.option(

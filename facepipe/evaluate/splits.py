@@ -11,11 +11,7 @@ import numpy as np
 
 from facepipe.errors import InputError, UsageError
 from facepipe.files.csvread import read_table
-
-#: What counts as a photo in an evaluation folder; anything else there (pairs.txt, notes) is left alone.
-PHOTO_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".gif", ".ppm"}
-)
+from facepipe.images import IMAGE_SUFFIXES, find_images, is_left_out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,17 +54,24 @@ def read_families(root: Path) -> list[PeopleSet]:
     """Read `root/FAMILY/MEMBER/photo`: the people of each family with two members or more."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected FAMILY/MEMBER/photos")
-    folders = [folder for folder in sorted(root.iterdir()) if folder.is_dir()]
-    families = [read_people(folder) for folder in folders if sum(member.is_dir() for member in folder.iterdir()) >= 2]
+    folders = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and not is_left_out(folder.name)]
+    families = [
+        read_people(folder)
+        for folder in folders
+        if sum(bool(_photos(member)) for member in folder.iterdir() if member.is_dir()) >= 2
+    ]
     if not families:
         raise InputError(f"{root}: holds no family with two members; expected FAMILY/MEMBER/photos")
     return families
 
 
 def _photos(entry: Path) -> tuple[Path, ...]:
-    """Return the photos in a folder at any depth, in order; of a photo itself that one."""
-    inside = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
-    return tuple(path for path in inside if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file())
+    """Return the photos in a folder at any depth, in order; of a photo itself that one. Enrolment passes over the same."""
+    if is_left_out(entry.name) or (entry.is_symlink() and entry.is_dir()):
+        return ()
+    if entry.is_dir():
+        return tuple(sorted(find_images([entry])))
+    return (entry,) if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file() else ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

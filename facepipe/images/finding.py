@@ -9,6 +9,7 @@ from pathlib import Path
 
 from facepipe.errors import InputError
 from facepipe.images.formats import IMAGE_SUFFIXES
+from facepipe.images.passing import LINKED, SYSTEM, Passing, Rules, is_left_out
 from facepipe.text import printable
 
 _DIGITS = re.compile(r"(\d+)")
@@ -23,34 +24,6 @@ def natural_key(name: str) -> tuple[tuple[object, ...], str]:
 
 #: Lies in every folder that a batch writes.
 OUTPUT_MARK = ".facepipe-output"
-
-
-#: Folders that systems and programs make beside photos; what lies in them is no photo of the user's, or the same once more.
-_NEVER = frozenset(
-    name.casefold()
-    for name in (
-        *(
-            "@eaDir",
-            "@__thumb",
-            "@Recycle",
-            "#recycle",
-            "#snapshot",
-            "$RECYCLE.BIN",
-            "RECYCLER",
-            "System Volume Information",
-        ),
-        *("__MACOSX", "lost+found", "Network Trash Folder", "Temporary Items", "node_modules", "__pycache__"),
-        *("Lightroom Previews.lrdata", "Thumbnails", "thumbs"),
-    )
-)
-
-
-def is_left_out(name: str) -> bool:
-    """Say whether a file or folder of this name is passed over wherever photos are searched for: hidden, or a system's own.
-
-    Hidden are names that begin with a dot (.thumbnails, .stversions, .Trash-1000).
-    """
-    return name.startswith(".") or name.casefold() in _NEVER
 
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -71,15 +44,17 @@ def find_images(
     *,
     on_error: Callable[[InputError], None] | None = None,
     skip: Callable[[str], bool] = lambda folder: False,
+    rules: Rules | None = None,
 ) -> Iterator[Path]:
     """Yield the pictures in files and folders, each path once, folders recursively and in natural order.
 
-    In a folder, what `is_left_out` names and files without a picture's suffix are left out. Symbolic links to folders are not
-    followed, nor folders searched for which `skip` is true, unless they are roots. A link to a file is a picture; one to
+    In a folder, what `is_left_out` names, what is excluded, and files without a picture's suffix are left out. Links to folders
+    are not followed, nor folders searched for which `skip` is true, unless they are roots. A link to a file is a picture; one to
     nowhere is yielded, so that it can be reported. A file that is named itself is yielded whatever it is called. A root
     that does not exist, or a folder that may not be listed, is an InputError: given to `on_error`, or raised where that
-    is None.
+    is None. rules: those of the folder above, of which this search is a part.
     """
+    passing = Passing() if rules is None else rules.passing
     yielded: set[str] = set()
     searched: set[tuple[int, int]] = set()
 
@@ -90,7 +65,7 @@ def find_images(
             raise problem
         on_error(problem)
 
-    def search(folder: str) -> Iterator[str]:
+    def search(folder: str, rules: Rules) -> Iterator[str]:
         """Yield the pictures in a folder and those below it, in natural order, entering no folder twice."""
         try:
             info = os.stat(folder)  # noqa: PTH116 - strings are several times faster than Path here
@@ -98,22 +73,30 @@ def find_images(
                 return
             searched.add((info.st_dev, info.st_ino))
             with os.scandir(folder) as listing:
-                entries = sorted((e for e in listing if not is_left_out(e.name)), key=lambda e: natural_key(e.name))
+                entries = sorted(listing, key=lambda e: natural_key(e.name))
         except OSError as error:
             report(folder, f"the folder cannot be searched ({error.strerror}); check its permissions", error)
             return
+        rules = rules.within(folder, [entry.name for entry in entries])
         for entry in entries:
-            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():  # noqa: PTH112
-                if not entry.is_symlink() and not skip(entry.path):
-                    yield from search(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and (  # noqa: PTH122
-                entry.is_symlink() or entry.is_file()
-            ):
-                yield entry.path
+            is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()  # noqa: PTH112
+            if is_left_out(entry.name):
+                passing.passed[SYSTEM] += is_folder and not entry.name.startswith(".")
+            elif rules.excludes(entry.path, folder=is_folder):
+                continue
+            elif not is_folder:
+                if os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122
+                    passing.pass_file(entry.name)
+                elif entry.is_symlink() or entry.is_file():
+                    yield entry.path
+            elif entry.is_symlink():
+                passing.passed[LINKED] += 1
+            elif not skip(entry.path):
+                yield from search(entry.path, rules)
 
     for root in (os.fspath(root) for root in roots):
         if os.path.isdir(root):  # noqa: PTH112
-            found = search(root)
+            found = search(root, rules or passing.rules(root))
         elif os.path.lexists(root):
             found = iter((root,))
         else:

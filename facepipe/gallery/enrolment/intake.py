@@ -11,8 +11,9 @@ from pathlib import Path
 from facepipe.errors import InputError, UsageError
 from facepipe.files.csvread import read_csv
 from facepipe.gallery.names import new_name
-from facepipe.images import IMAGE_SUFFIXES, find_images, is_left_out
+from facepipe.images import IMAGE_SUFFIXES, Passing, find_images, is_left_out
 from facepipe.images.inputs import Source
+from facepipe.images.passing import LINKED, SYSTEM, Rules
 
 
 class EnrollStatus(StrEnum):
@@ -60,29 +61,38 @@ class Photo:
         return EnrollOutcome(str(self.path), self.person, status, reason, face_ids)
 
 
-def collect_photos(roots: Sequence[Path], name: str | None) -> tuple[list[Photo], list[EnrollOutcome]]:
+def collect_photos(
+    roots: Sequence[Path], name: str | None, passing: Passing | None = None
+) -> tuple[list[Photo], list[EnrollOutcome]]:
     """Return the photos that `roots` name, and what could not be read or assigned to anybody.
 
     With a name everything is that person's. Without, a folder of folders holds a person in each (photos at any depth),
     a folder of photos is one person, and a .csv file has lines `path,name`, paths relative to it. One folder that cannot
-    be read, or whose name cannot be a person's, stops nothing. UsageError for a photo without a name, InputError when
-    there is nothing to enrol or a CSV file is not as it should be.
+    be read, or whose name cannot be a person's, stops nothing. passing: what is passed over; it counts it. UsageError for a photo
+    without a name, InputError when there is nothing to enrol or a CSV file is not as it should be.
     """
     given = None if name is None else new_name(name)
-    found = [item for root in roots for item in (_given(root) if given is None else _search(root, given))]
+    passing = passing or Passing()
+    found: list[Photo | EnrollOutcome] = []
+    for root in roots:
+        rules = passing.rules(str(root))
+        found += _given(root, rules) if given is None else _search(root, given, rules)
     photos = [item for item in found if isinstance(item, Photo)]
     astray = [item for item in found if isinstance(item, EnrollOutcome)]
     if not photos and len(astray) == 1:
         raise InputError(f"{astray[0].path}: {astray[0].reason}")
     if not found:
-        raise InputError(f"{', '.join(map(str, roots))}: no photos found; expected PERSON/*.jpg, or --name and photos")
+        passed = f" (passed over: {told})" if (told := passing.told()) else ""
+        raise InputError(
+            f"{', '.join(map(str, roots))}: no photos found{passed}; expected PERSON/*.jpg, or --name and photos"
+        )
     return photos, astray
 
 
-def _given(root: Path) -> Iterator[Photo | EnrollOutcome]:
+def _given(root: Path, rules: Rules) -> Iterator[Photo | EnrollOutcome]:
     """Yield what a place holds that says itself whose photos they are."""
     if root.is_dir():
-        yield from _folder(root)
+        yield from _folder(root, rules)
     elif root.suffix.lower() == ".csv":
         yield from _table(root)
     elif not os.path.lexists(root):
@@ -91,42 +101,65 @@ def _given(root: Path) -> Iterator[Photo | EnrollOutcome]:
         raise UsageError(f"{root}: whose face is this? Give --name NAME, or a folder named like the person")
 
 
-def _search(place: Path, person: str) -> Iterator[Photo | EnrollOutcome]:
+def _search(place: Path, person: str, rules: Rules) -> Iterator[Photo | EnrollOutcome]:
     """Yield all photos of a file or folder as this person's."""
     failed: list[InputError] = []
-    yield from (Photo(path, person) for path in find_images([place], on_error=failed.append))
+    yield from (Photo(path, person) for path in find_images([place], on_error=failed.append, rules=rules))
     for error in failed:
         path, _, reason = str(error).partition(": ")
         yield EnrollOutcome(path, person, EnrollStatus.UNREADABLE, reason)
 
 
-def _named(place: Path, name: str) -> Iterator[Photo | EnrollOutcome]:
+def _named(place: Path, name: str, rules: Rules) -> Iterator[Photo | EnrollOutcome]:
     """Yield all photos of a folder that is named like its person."""
     try:
         person = new_name(name)
     except UsageError as error:
         yield EnrollOutcome(str(place), "", EnrollStatus.NO_NAME, f"{error}: rename the folder")
     else:
-        yield from _search(place, person)
+        yield from _search(place, person, rules)
 
 
-def _folder(root: Path) -> Iterator[Photo | EnrollOutcome]:
+def _folder(root: Path, rules: Rules) -> Iterator[Photo | EnrollOutcome]:
     """Yield the photos of a folder of people's folders, or of one person's."""
     try:
-        entries = sorted(entry for entry in root.iterdir() if not is_left_out(entry.name))
+        entries = sorted(root.iterdir())
     except OSError as error:
         reason = f"the folder cannot be searched ({error.strerror}); check its permissions"
         yield EnrollOutcome(str(root), "", EnrollStatus.UNREADABLE, reason)
         return
-    folders = [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
-    loose = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES]
+    names = [entry.name for entry in entries]
+    beside = Passing(rules.passing.exclude)
+    folders, loose = _sorted_out(entries, beside.rules(str(root)).within(str(root), names))
     if loose and not folders:
-        yield from _named(root, root.resolve().name)
+        yield from _named(root, root.resolve().name, rules)
         return
+    rules.passing.passed.update(beside.passed)
+    rules = rules.within(str(root), names)
     for folder in folders:
-        yield from _named(folder, folder.name)
+        yield from _named(folder, folder.name, rules)
     reason = "is not in a person's folder: move it into one, or enrol it with --name"
     yield from (EnrollOutcome(str(path), "", EnrollStatus.NO_NAME, reason) for path in loose)
+
+
+def _sorted_out(entries: Sequence[Path], rules: Rules) -> tuple[list[Path], list[Path]]:
+    """Return the people's folders and the photos that lie beside them; the rest is counted as passed over."""
+    folders, loose = [], []
+    for entry in entries:
+        is_folder = entry.is_dir()
+        if is_left_out(entry.name):
+            rules.passing.passed[SYSTEM] += is_folder and not entry.name.startswith(".")
+        elif rules.excludes(str(entry), folder=is_folder):
+            continue
+        elif is_folder and entry.is_symlink():
+            rules.passing.passed[LINKED] += 1
+        elif is_folder:
+            folders.append(entry)
+        elif entry.suffix.lower() in IMAGE_SUFFIXES:
+            loose.append(entry)
+        else:
+            rules.passing.pass_file(entry.name)
+    return folders, loose
 
 
 def _table(path: Path) -> Iterator[Photo | EnrollOutcome]:
