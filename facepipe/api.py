@@ -19,13 +19,15 @@ from facepipe.gallery.people import require_person
 from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.images.inputs import Source, is_one
 from facepipe.loading import detect_options, enroll_limits, find_record, load_describer, record_of
-from facepipe.predict.policy import limits_for
+from facepipe.predict.policy import limits_for, policy_for
 from facepipe.single import describer_for, embed_photos
 from facepipe.types import Detector, Embedder
 
 if TYPE_CHECKING:
     from facepipe.evaluate.calibration import Calibration
     from facepipe.evaluate.measure import Embed
+    from facepipe.gallery.care.audit import AuditReport
+    from facepipe.gallery.care.reembed import ReembedReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,61 @@ class Gallery(store.GalleryStore):
         if keep:
             self.set_calibration(found.as_dict())
         return found
+
+    def audit(
+        self,
+        *,
+        threshold: float | None = None,
+        correct: Sequence[int] = (),
+        page: str | PathLike[str] | None = None,
+        tell: Callable[[str], object] = lambda line: None,
+    ) -> AuditReport:
+        """Look for doubtful faces, mixed-up labels, people who look alike, and people with too few photos.
+
+        threshold: cosine, -1..1, from which on two faces are taken for one person; None: that of the model's record.
+        correct: ids of faces that are their person's, now and in later audits.
+        page: HTML file to write, with the faces: for its owner alone.
+        tell: is given what there is to say about the index.
+        Errors: UsageError when no threshold is known or there is no such face, GalleryError, OutputError.
+        """
+        from facepipe.gallery.care import audit
+
+        if correct:
+            audit.keep(self.database, correct)
+        if threshold is None:
+            record = find_record(self)
+            if record is None:
+                raise UsageError(f"no threshold is known for the model {self.fingerprint}: give --threshold")
+            threshold = policy_for(record, 1).threshold
+        snapshot = self.snapshot()
+        report = audit.audit(snapshot, threshold, self.index(snapshot, tell))
+        report = audit.without_kept(report, self.database, snapshot)
+        if page is not None:
+            from facepipe.gallery.care.audit_page import write_page
+
+            write_page(Path(page), self.database, snapshot, report)
+        return report
+
+    def reembed(
+        self,
+        model: str,
+        *,
+        device: str = "auto",
+        drop_missing: bool = False,
+        progress: Callable[[int, int], object] = lambda done, total: None,
+    ) -> ReembedReport | None:
+        """Move the gallery to another embedder: every face is embedded again, from its chip or its photo.
+
+        Return None when it is that embedder's already. It may be interrupted and called again. progress: told how many of how many
+        faces are done. drop_missing: drop faces whose chip and photo are both lost. Errors: GalleryError, ModelError, DeviceError.
+        """
+        from facepipe.embed.embedder import load_embedder
+        from facepipe.gallery.care.reembed import reembed
+
+        embedder = load_embedder(model, device)
+        if embedder.fingerprint == self.fingerprint:
+            return None
+        return reembed(self.database, embedder, drop_missing=drop_missing, progress=progress)
 
     def refute(
         self,

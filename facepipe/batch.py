@@ -93,7 +93,6 @@ class BatchOptions:
     exclude: patterns of files and folders that are passed over, as in a .gitignore file.
     fail_on_empty: InputError when there are no photos at all.
     every: seconds after which it looks for new photos again, for ever; None: it does not.
-    start_thread: called in each new thread first.
     give_back: called now and then, to return freed memory to the system.
     tell: is given what there is to say, a line at a time.
     progress: shows the first pass; is given the number of photos, as far as it is known.
@@ -103,7 +102,6 @@ class BatchOptions:
     exclude: tuple[str, ...] = ()
     fail_on_empty: bool = False
     every: float | None = None
-    start_thread: Callable[[], object] | None = None
     give_back: Callable[[], object] = lambda: None
     tell: Callable[[str], object] = lambda line: None
     progress: Callable[[int], AbstractContextManager[Show]] | None = None
@@ -241,7 +239,6 @@ class _Batch:
             recognizer.describer,
             ScanOptions(
                 options.workers,
-                options.start_thread,
                 options.give_back,
                 None if self._outputs.report is None else _thumbnails_of,
             ),
@@ -279,7 +276,6 @@ class _Batch:
                 outputs,
                 self._fate,
                 options.workers,
-                options.start_thread,
                 lambda done: show(counts.at("outputs", done)),
             )
 

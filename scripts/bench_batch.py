@@ -156,11 +156,10 @@ def run_facepipe(paths: list[str], workers: int) -> dict[str, Any]:
 
     allocator.share_arenas()
     recognizer = random_recognizer()
-    process.limit()
     recognizer.recognize([read_image(paths[0], max_side=640)])  # kernels are compiled at the first use
 
     def work() -> int:
-        chosen = batch.BatchOptions(workers, start_thread=process.limit, give_back=allocator.give_back)
+        chosen = batch.BatchOptions(workers, give_back=allocator.give_back)
         with tempfile.TemporaryDirectory() as folder:
             outputs = batch.Outputs(Path(folder) / "out.jsonl")
             (counts,) = batch.run(paths, outputs, lambda before, late: (recognizer, True), chosen)

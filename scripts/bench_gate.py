@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from facepipe.cli import process
 from facepipe.detect import detector as detect
 from facepipe.detect import edges, levels
 from facepipe.errors import ImageError
 from facepipe.images import find_images, read_image
 from facepipe.models.networks import load_cascade
-from scripts.benchlib import machine
+from scripts.benchlib import limit_threads, machine
 
 DENSITIES = (0.04, 0.1, 0.15, 0.2, 0.25)
 TILES = (32, 64, 128)
@@ -28,7 +27,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--limit", type=int, default=40, help="photos of each folder, evenly spaced")
     options = parser.parse_args()
-    process.limit()
+    limit_threads()
     detector = detect.MtcnnDetector(load_cascade(torch.device("cpu")), detect.DetectOptions(edge_gate=False))
     print(machine())
     for folder in options.folders:

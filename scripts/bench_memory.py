@@ -64,9 +64,7 @@ def main() -> None:
         recognizer = random_recognizer()
         cpu = time.process_time()
         allocator.share_arenas()
-        chosen = batch.BatchOptions(
-            options.workers, start_thread=process.limit, give_back=allocator.give_back, progress=progress
-        )
+        chosen = batch.BatchOptions(options.workers, give_back=allocator.give_back, progress=progress)
         outputs = batch.Outputs(
             Path(folder) / "out.jsonl", report=Path(folder) / "report.html" if options.report else None
         )

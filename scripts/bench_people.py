@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe.cli import process
 from facepipe.detect.detector import DetectOptions
 from facepipe.evaluate.measure import LabelledFolders, measure_people
 from facepipe.evaluate.photo_set import QUALITY, PhotoSet, embed_photos
 from facepipe.evaluate.splits import SplitRule
 from facepipe.loading import load_describer
 from scripts.bench_batch import import_face_recognition
-from scripts.benchlib import machine
+from scripts.benchlib import limit_threads, machine
 
 Embed = Callable[[Sequence[Path]], PhotoSet]
 
@@ -29,7 +28,7 @@ def main() -> None:
     parser.add_argument("faces", type=Path, help="folder with people/ and strangers/")
     parser.add_argument("--repeats", type=int, default=20, help="draws of the half of the people who are enrolled")
     options = parser.parse_args()
-    process.limit()
+    limit_threads()
     print(machine())
     folders = LabelledFolders(options.faces / "people", (options.faces / "strangers",))
     rule = SplitRule("enroll-*", "probe-*", known=0.5, repeats=options.repeats)

@@ -18,14 +18,13 @@ import cv2
 import numpy as np
 import torch
 
-from facepipe.cli import process
 from facepipe.detect.boxes import iou
 from facepipe.detect.detector import DetectOptions, MtcnnDetector
 from facepipe.images import read_image, write_image
 from facepipe.models.networks import load_cascade
 from facepipe.types import Float32, Image, UInt8
 from scripts.bench_batch import photos
-from scripts.benchlib import import_facenet_pytorch, machine
+from scripts.benchlib import import_facenet_pytorch, limit_threads, machine
 
 #: What is compared: the defaults, and the defaults with one part off.
 WAYS = {
@@ -51,7 +50,7 @@ def main() -> None:
     )
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS)[:5])
     options = parser.parse_args()
-    process.limit()
+    limit_threads()
     warnings.simplefilter("ignore")
     package, how = import_facenet_pytorch()
     theirs = package.MTCNN(keep_all=True, device="cpu")

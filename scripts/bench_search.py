@@ -11,9 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from facepipe.cli import process
 from facepipe.types import Float32
-from scripts.benchlib import machine, spread
+from scripts.benchlib import limit_threads, machine, spread
 
 DIM = 256
 K = 4
@@ -80,7 +79,7 @@ def main() -> None:
     if os.environ.get("OPENBLAS_NUM_THREADS") != str(count):
         os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(count)))
         os.execv(sys.executable, _AGAIN)
-    process.limit(count)
+    limit_threads(count)
     print(f"{machine()}; {count} threads, {DIM}-d, {K} people asked for, load {os.getloadavg()[0]:.1f}", flush=True)
     for people in options.people:
         for probes in options.probes:

@@ -176,7 +176,6 @@ class Bench:
         from facepipe.catalog.catalog import Catalog
         from facepipe.catalog.scan import Scanned
         from facepipe.catalog.sources import file_source
-        from facepipe.cli import process
         from facepipe.detect.detector import DetectOptions
         from facepipe.embed.describer import Describer
         from facepipe.embed.embedding import embed
@@ -184,8 +183,9 @@ class Bench:
         from facepipe.pipeline import Recognizer
         from facepipe.records import to_record
         from facepipe.types import Detected, Policy
+        from scripts.benchlib import limit_threads
 
-        process.limit(row.threads)
+        limit_threads(row.threads)
         clock = Clock()
         options = DetectOptions(
             row.min_face, row.max_side, edge_gate=row.gate, second_look=row.second, true_border=row.border
@@ -219,7 +219,7 @@ class Bench:
                     ]
                     catalog._record(scanned, {start + i: to_record(result) for i, result in enumerate(results)})
                 found += faces
-        process.limit()
+        limit_threads()
         return clock.spent, time.perf_counter() - started, found
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +27,16 @@ def machine() -> str:
     packages = ("torch", "facenet-pytorch", "opencv-python", "faiss-cpu", "numpy")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+
+
+def limit_threads(count: int = 1) -> None:
+    """Let one operation of the libraries that are loaded already use this many threads.
+
+    OpenMP keeps the number for each calling thread, so every thread that works calls this.
+    """
+    for library, function in (("torch", "set_num_threads"), ("cv2", "setNumThreads"), ("faiss", "omp_set_num_threads")):
+        if library in sys.modules:
+            getattr(importlib.import_module(library), function)(count)
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

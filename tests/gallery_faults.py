@@ -26,7 +26,6 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe.cli import process
 from facepipe.errors import FacepipeError
 from facepipe.gallery import people
 from facepipe.gallery.arrays import snapshot as snapshots
@@ -40,6 +39,7 @@ from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.match.exact import ExactIndex
 from facepipe.types import Float32
+from scripts.benchlib import limit_threads
 
 DIM = 16
 PEOPLE = 24
@@ -182,7 +182,7 @@ def _child(work: Work, folder: Path, pipe: int) -> None:
 
 def _forked() -> int:
     """Fork as one thread: OpenMP's other threads are not in the child, which would wait for them for ever."""
-    process.limit()
+    limit_threads()
     return os.fork()
 
 

@@ -6,12 +6,11 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from facepipe.borrowing import Borrowed
-from facepipe.cli.process import cores, settle
+from facepipe.cli.process import settle
 from facepipe.errors import UsageError
 
 
@@ -33,31 +32,18 @@ def test_the_command_line_takes_one_thread_for_an_operation_or_as_many_as_it_is_
             settle()
 
 
-def test_a_library_that_is_loaded_is_told_in_every_thread() -> None:
+def test_every_thread_takes_as_many_as_the_process_was_told() -> None:
     code = (
-        "import threading, cv2, faiss, torch; from facepipe.cli import process; seen = []\n"
-        "def work(): process.limit(1); seen.append(torch.get_num_threads()); seen.append(faiss.omp_get_max_threads())\n"
-        "thread = threading.Thread(target=work); thread.start(); thread.join()\n"
-        "assert seen == [1, 1], seen; assert cv2.getNumThreads() == 1\n"
+        "import sys; from facepipe.cli.process import cores, settle; settle(); assert cores() >= 1\n"
+        "assert not {'torch', 'cv2', 'faiss'} & {*sys.modules}, 'they must be loaded afterwards'\n"
+        "import cv2, faiss, torch; from concurrent.futures import ThreadPoolExecutor\n"
+        "counts = lambda _: (cv2.getNumThreads(), faiss.omp_get_max_threads(), torch.get_num_threads())\n"
+        "print(*{*ThreadPoolExecutor(2).map(counts, range(4)), counts(0)})"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_a_library_that_another_thread_is_loading_is_waited_for(tmp_path: Path) -> None:
-    (tmp_path / "torch.py").write_text("import time; time.sleep(0.5); told = []; set_num_threads = told.append")
-    code = (
-        f"import sys, threading, time; sys.path.insert(0, {str(tmp_path)!r}); from facepipe.cli import process\n"
-        "loading = threading.Thread(target=lambda: __import__('torch')); loading.start()\n"
-        "while 'torch' not in sys.modules: time.sleep(0.01)\n"
-        "process.limit(1); assert sys.modules['torch'].told == [1]; loading.join()\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_it_loads_nothing_itself() -> None:
-    code = "import sys; from facepipe.cli import process; process.limit(1); assert not {'torch', 'cv2', 'faiss'} & {*sys.modules}"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert cores() >= 1
+    for wanted, expected in (("", "(1, 1, 1)"), ("2", "(2, 2, 2)")):
+        environment = {**os.environ, "FACEPIPE_THREADS": wanted}
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert run.stdout.strip() == expected
 
 
 def test_what_is_borrowed_is_put_back_by_the_last_who_needs_it() -> None:

@@ -1,4 +1,4 @@
-"""What a run leaves on the disk, with real photos: nobody else may read it, and after an erasure the next run leaves no name in it."""
+"""What a run leaves on the disk, with real photos: for its owner alone, and after an erasure and another run without the name."""
 
 from __future__ import annotations
 

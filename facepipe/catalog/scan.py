@@ -43,13 +43,11 @@ class ScanOptions:
     """How a scan goes about it; nothing here changes its answers.
 
     workers: chunks in work at a time, one thread each.
-    start_thread: called in each new thread first.
     give_back: called now and then, to return freed memory to the system.
     thumbnails: returns a JPEG of each face; None: none are kept.
     """
 
     workers: int = 1
-    start_thread: Callable[[], object] | None = None
     give_back: Callable[[], object] = lambda: None
     thumbnails: Callable[[Image, Sequence[Face]], list[bytes]] | None = None
 
@@ -99,11 +97,10 @@ def scan_stream(
     def describe(chunk: list[_Read]) -> list[Scanned]:
         return _describe(describer, chunk, options.thumbnails)
 
-    start = options.start_thread
     drawn = (_draw(position, source) for position, source in sources)
-    photos = ordered_map(read, drawn, max(2, options.workers), AHEAD, start)
+    photos = ordered_map(read, drawn, max(2, options.workers), AHEAD)
     fresh = (photo if photo.image is None else replace(photo, found=recall(photo.content)) for photo in photos)
-    chunks = ordered_map(describe, _chunks(fresh, describer.photos), options.workers, 1, start)
+    chunks = ordered_map(describe, _chunks(fresh, describer.photos), options.workers, 1)
     for number, chunk in enumerate(chunks, 1):
         yield chunk
         if number % GIVE_BACK_EVERY == 0:
@@ -216,7 +213,6 @@ def ordered_map(
     items: Iterable[_In],
     workers: int,
     ahead: int,
-    initializer: Callable[[], object] | None = None,
 ) -> Iterator[_Out]:
     """Yield function(item) in the order of the items, computed on `workers` threads.
 
@@ -225,7 +221,7 @@ def ordered_map(
     consumer stops early, what has not begun is dropped.
     """
     pending: deque[Future[_Out]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="facepipe", initializer=initializer) as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="facepipe") as pool:
         try:
             for item in items:
                 pending.append(pool.submit(function, item))

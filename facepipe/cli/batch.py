@@ -125,7 +125,6 @@ def batch(
         exclude=exclude,
         fail_on_empty=fail_on_empty,
         every=every if watch else None,
-        start_thread=process.limit,
         give_back=allocator.give_back,
         tell=lambda line: note(f"facepipe: {line}"),
         progress=partial(progress, quiet=quiet),

@@ -26,7 +26,6 @@ from facepipe.text import plural
 if TYPE_CHECKING:
     from facepipe.detect.selection import FaceRule
     from facepipe.gallery.care.audit import AuditReport
-    from facepipe.gallery.storage.database import Database
 
 
 @click.command()
@@ -50,41 +49,18 @@ def audit(
 
     Each face is compared with the mean of its person's other faces and with everybody else; the largest doubts come first.
     """
+    from facepipe.api import Gallery
     from facepipe.files.guard import check_outputs
-    from facepipe.gallery.arrays.index_file import load_index
-    from facepipe.gallery.arrays.snapshot import load_snapshot
-    from facepipe.gallery.care.audit import audit as run_audit
-    from facepipe.gallery.care.audit import keep, without_kept
 
     check_outputs((page,), gallery=gallery)
-    with open_database(gallery) as database:
-        if kept:
-            keep(database, kept)
-        snapshot = load_snapshot(database)
-        limit = _threshold(database) if threshold is None else threshold
-        report = run_audit(snapshot, limit, load_index(database, snapshot, note))
-        report = without_kept(report, database, snapshot)
-        if page is not None:
-            from facepipe.gallery.care.audit_page import write_page
-
-            write_page(page, database, snapshot, report)
-            note(f"{page}: written; it shows faces, keep it as carefully as the gallery")
+    with Gallery.open(gallery) as opened:
+        report = opened.audit(threshold=threshold, correct=kept, page=page, tell=note)
+    if page is not None:
+        note(f"{page}: written; it shows faces, keep it as carefully as the gallery")
     if as_json:
         echo_json(**asdict(report))
     else:
         _print_audit(report, top)
-
-
-def _threshold(database: Database) -> float:
-    """Return the threshold of the gallery's own model."""
-    from facepipe.errors import UsageError
-    from facepipe.models.registry import records
-    from facepipe.predict.policy import policy_for
-
-    for record in records():
-        if record.kind == "embedder" and record.fingerprint == database.fingerprint:
-            return policy_for(record, 1).threshold
-    raise UsageError(f"no threshold is known for the model {database.fingerprint}: give --threshold")
 
 
 def _print_audit(report: AuditReport, top: int) -> None:
@@ -131,14 +107,10 @@ def check(gallery: Path, mend: bool, sources: bool, as_json: bool) -> int:
     Exit code 5 when something is wrong, or when --repair could not mend it without loss.
     """
     from facepipe.errors import ExitCode
-    from facepipe.gallery.care.check import check as run_check
-    from facepipe.gallery.care.check import repair
+    from facepipe.gallery.care.check import check_and_repair
 
     with open_database(gallery, accept_loss=True) as database:
-        findings = run_check(database, sources=sources)
-        done, lost = repair(database, findings) if mend and findings else ([], [])
-        if done or lost:
-            findings = run_check(database, sources=sources)
+        findings, done, lost = check_and_repair(database, sources=sources, mend=mend)
     if as_json:
         echo_json(findings=[asdict(finding) for finding in findings], repaired=done, lost=lost)
     else:
@@ -288,11 +260,9 @@ def reembed(model: str, drop_missing: bool, gallery: Path, device: str, as_json:
 
     May be interrupted and started again: it continues where it stopped. The old vectors serve until the new are whole.
     """
-    from facepipe.embed.embedder import load_embedder
+    from facepipe.api import Gallery
     from facepipe.gallery.care.reembed import ReembedReport
-    from facepipe.gallery.care.reembed import reembed as run_reembed
 
-    embedder = load_embedder(model, device)
     console = err_console()
     live = console.is_terminal and not quiet
 
@@ -300,20 +270,14 @@ def reembed(model: str, drop_missing: bool, gallery: Path, device: str, as_json:
         if live:
             console.print(f"{done} of {total} faces", end="\r")
 
-    with open_database(gallery) as database:
-        there = database.fingerprint == embedder.fingerprint
-        report = (
-            ReembedReport(0, 0, (), 0)
-            if there
-            else run_reembed(database, embedder, drop_missing=drop_missing, progress=progress)
-        )
-    if (
-        there and not as_json
-    ):  # not an error: after an interruption at the very end the command is started again to be sure
-        echo(f"made by {embedder.fingerprint} already: nothing to move")
-    elif as_json:
-        echo_json(model=embedder.fingerprint, **asdict(report))
+    with Gallery.open(gallery) as opened:
+        report = opened.reembed(model, device=device, drop_missing=drop_missing, progress=progress)
+        fingerprint = opened.fingerprint
+    if as_json:
+        echo_json(model=fingerprint, **asdict(report or ReembedReport(0, 0, (), 0)))
+    elif report is None:  # no error: after an interruption at the very end the command is started again to be sure
+        echo(f"made by {fingerprint} already: nothing to move")
     else:
         gone = f", {len(report.dropped)} dropped" if report.dropped else ""
         again = f" ({report.resumed} by an earlier run)" if report.resumed else ""
-        echo(f"{plural(report.faces, 'face')} moved to {embedder.fingerprint}{again}{gone}")
+        echo(f"{plural(report.faces, 'face')} moved to {fingerprint}{again}{gone}")

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +15,6 @@ from facepipe.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from facepipe.models.registry import ModelRecord
-    from facepipe.models.statistics import ModelStatistics
 
 SCHEMA_VERSION = 1
 
@@ -25,30 +24,11 @@ def models() -> None:
     """Show the networks, fetch more of them, and register your own."""
 
 
-def _facts(record: ModelRecord) -> dict[str, Any]:
-    """Return a record and its state as JSON values."""
-    from facepipe.models.registry import is_here, locate
-
-    here = is_here(record)
-    facts = record.as_dict()
-    facts["here"] = here
-    facts["paths"] = [str(path) for path in locate(record)] if here else []
-    facts["fingerprint"] = record.fingerprint if record.kind == "embedder" and here else None
-    statistics = _statistics(record)
-    facts["card"] = statistics.card if statistics else None
-    return facts
-
-
-def _statistics(record: ModelRecord) -> ModelStatistics | None:
-    """Return what facepipe's own scripts/model_card measured for an embedder, None when nothing was."""
-    from facepipe.models.statistics import load_statistics
-
-    return load_statistics(record) if record.kind == "embedder" else None
-
-
 def _lfw(record: ModelRecord) -> str:
     """Return the accuracy on LFW for the table: as measured here, else as claimed, with a star."""
-    statistics = _statistics(record)
+    from facepipe.models.card import statistics_of
+
+    statistics = statistics_of(record)
     if statistics and "lfw" in statistics.card:
         return f"{100 * statistics.card['lfw']['accuracy']:.2f} %"
     claimed = record.accuracy[0].partition(",")[0].removeprefix("LFW ") if record.accuracy else ""
@@ -59,11 +39,16 @@ def _lfw(record: ModelRecord) -> str:
 @json_option
 def list_command(as_json: bool) -> None:
     """List all known networks: which are on this machine, their licences and accuracy."""
+    from facepipe.models.card import model_facts
     from facepipe.models.registry import is_here, records
 
     known = records()
     if as_json:
-        echo(json.dumps({"schema_version": SCHEMA_VERSION, "models": [_facts(record) for record in known]}, indent=2))
+        echo(
+            json.dumps(
+                {"schema_version": SCHEMA_VERSION, "models": [model_facts(record) for record in known]}, indent=2
+            )
+        )
         return
     from rich.table import Table
 
@@ -98,10 +83,11 @@ def list_command(as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show everything that is recorded about one network."""
+    from facepipe.models.card import card_lines, model_facts, statistics_of
     from facepipe.models.registry import get_record
 
     record = get_record(name)
-    facts = _facts(record)
+    facts = model_facts(record)
     if as_json:
         echo(json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2))
         return
@@ -125,9 +111,7 @@ def show(name: str, as_json: bool) -> None:
         *(("accuracy", line) for line in record.accuracy),
         ("fingerprint", facts["fingerprint"]),
     ]
-    if (statistics := _statistics(record)) is not None:
-        from facepipe.models.card import card_lines
-
+    if (statistics := statistics_of(record)) is not None:
         first, *others = card_lines(statistics)
         rows += [("model card", first), *(("", line) for line in others)]
     else:
@@ -310,36 +294,20 @@ def add(
 
     FILE is an ONNX network, or the .safetensors file of a network that was trained with this project's recipe.
     """
-    from facepipe.embed.alignment import get_template
-    from facepipe.embed.own import add_model
-    from facepipe.models.registry import Licence, ModelFile, ModelRecord
+    from facepipe.embed.own import add_model, own_record
 
-    trained_here = file.suffix == ".safetensors"
-    template = template or ("arcface112" if trained_here else None)
-    if template is None:
-        raise UsageError(f"{file}: name its alignment with --template (arcface112, margin160)")
-    std = std or ("128" if trained_here else "127.5")
-    divisor = _three(std, "--std")
-    if 0.0 in divisor:
-        raise UsageError(f"--std {std!r}: must not be zero")
-    record = ModelRecord(
-        name=name,
-        kind="embedder",
-        network="onnx",
-        note=f"Added by the user from {file.name}.",
-        place="folder",
-        files=(ModelFile(file.name, None, None),),
-        licence=Licence(code="not stated", weights=licence, data="not stated", consent=False),
-        hash_source="measured when it was added",
-        input=get_template(template).size,
+    divisor = None if std is None else _three(std, "--std")
+    record = own_record(
+        file,
+        name,
         template=template,
         mean=_three(mean, "--mean"),
         std=divisor,
-        colour="bgr" if bgr else "rgb",
+        bgr=bgr,
         dim=dim,
         threshold=threshold,
-        margin=margin if threshold is not None else None,
-        user=True,
+        margin=margin,
+        licence=licence,
     )
     added = add_model(record, file)
     echo(f"{added.name}: {added.dim} numbers, fingerprint {added.fingerprint}")

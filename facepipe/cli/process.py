@@ -6,9 +6,7 @@ instead, each on one thread, which uses the same cores with nothing to wait for.
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 
 from facepipe.errors import UsageError
 
@@ -37,13 +35,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
-
-
-def limit(count: int = 1) -> None:
-    """Let one operation of the libraries that are loaded already use this many threads.
-
-    OpenMP keeps the number for each calling thread, so every thread that works calls this.
-    """
-    for library, function in (("torch", "set_num_threads"), ("cv2", "setNumThreads"), ("faiss", "omp_set_num_threads")):
-        if library in sys.modules:  # one that another thread is loading at this moment is waited for
-            getattr(importlib.import_module(library), function)(count)

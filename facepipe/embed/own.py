@@ -8,13 +8,60 @@ from pathlib import Path
 
 import numpy as np
 
+from facepipe.embed.alignment import get_template
 from facepipe.embed.embedder import NetworkEmbedder
-from facepipe.errors import InputError, ModelError
+from facepipe.errors import InputError, ModelError, UsageError
 from facepipe.models.folder import check_new_name, keep_model
 from facepipe.models.networks import load_engine
 from facepipe.models.onnx_engine import OnnxEngine
 from facepipe.models.pull import MAX_BYTES
-from facepipe.models.registry import ModelFile, ModelRecord
+from facepipe.models.registry import Licence, ModelFile, ModelRecord
+
+
+def own_record(
+    file: Path,
+    name: str,
+    *,
+    template: str | None = None,
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5),
+    std: tuple[float, float, float] | None = None,
+    bgr: bool = False,
+    dim: int | None = None,
+    threshold: float | None = None,
+    margin: float = 0.03,
+    licence: str = "not stated",
+) -> ModelRecord:
+    """Return the record of the user's embedder in `file`, as far as the user knows it; see `add_model`.
+
+    template: needed for ONNX; weights of `mini`'s family (.safetensors) have arcface112. mean, std: of each channel, in the
+    network's order (bgr); std None: 127.5, for `mini`'s family 128. Errors: UsageError.
+    """
+    trained_here = file.suffix == ".safetensors"
+    template = template or ("arcface112" if trained_here else None)
+    if template is None:
+        raise UsageError(f"{file}: name its alignment with --template (arcface112, margin160)")
+    divisor = std or ((128.0,) * 3 if trained_here else (127.5,) * 3)
+    if 0.0 in divisor:
+        raise UsageError(f"--std {','.join(f'{value:g}' for value in divisor)}: must not be zero")
+    return ModelRecord(
+        name=name,
+        kind="embedder",
+        network="onnx",
+        note=f"Added by the user from {file.name}.",
+        place="folder",
+        files=(ModelFile(file.name, None, None),),
+        licence=Licence(code="not stated", weights=licence, data="not stated", consent=False),
+        hash_source="measured when it was added",
+        input=get_template(template).size,
+        template=template,
+        mean=mean,
+        std=divisor,
+        colour="bgr" if bgr else "rgb",
+        dim=dim,
+        threshold=threshold,
+        margin=margin if threshold is not None else None,
+        user=True,
+    )
 
 
 def add_model(record: ModelRecord, source: Path) -> ModelRecord:

@@ -182,7 +182,7 @@ class GalleryStore:
         """
         return load_snapshot(self.database, cache=cache)
 
-    def index(self, snapshot: GallerySnapshot, tell: Callable[[str], None] | None = None) -> ExactIndex | RefinedIndex:
+    def index(self, snapshot: GallerySnapshot, tell: Callable[[str], object] | None = None) -> ExactIndex | RefinedIndex:
         """Return the index over a snapshot's templates that searches of this gallery use; see `index.load_index`."""
         return load_index(self.database, snapshot, tell)
 

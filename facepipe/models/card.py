@@ -5,7 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from facepipe.models.statistics import ModelStatistics
+from facepipe.models.registry import ModelRecord, is_here, locate
+from facepipe.models.statistics import ModelStatistics, load_statistics
+
+
+def statistics_of(record: ModelRecord) -> ModelStatistics | None:
+    """Return what facepipe's own scripts/model_card measured for an embedder, None when nothing was."""
+    return load_statistics(record) if record.kind == "embedder" else None
+
+
+def model_facts(record: ModelRecord) -> dict[str, Any]:
+    """Return a record and its state on this machine as JSON values."""
+    here, statistics = is_here(record), statistics_of(record)
+    return {
+        **record.as_dict(),
+        "here": here,
+        "paths": [str(path) for path in locate(record)] if here else [],
+        "fingerprint": record.fingerprint if record.kind == "embedder" and here else None,
+        "card": statistics.card if statistics else None,
+    }
 
 
 def card_lines(statistics: ModelStatistics) -> list[str]:

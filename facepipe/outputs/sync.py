@@ -102,7 +102,6 @@ def synchronise(
     outputs: Sequence[Output],
     fate: Callable[[str], Fate],
     workers: int = 1,
-    start_thread: Callable[[], object] | None = None,
     show: Callable[[int], object] = lambda done: None,
 ) -> list[str]:
     """Bring outputs up to date with all photos of the results; return the names of photos that are not what the results say.
@@ -128,7 +127,7 @@ def synchronise(
         stale.extend(photo.name for (photo, _, _), made in zip(work, good, strict=True) if not made)
         work.clear()
 
-    with ThreadPoolExecutor(workers, "facepipe", initializer=start_thread) as pool:
+    with ThreadPoolExecutor(workers, "facepipe") as pool:
         for number, photo in enumerate(photos, 1):
             jobs = [(output, names) for output in outputs if (names := output.plan(photo))]
             if jobs:

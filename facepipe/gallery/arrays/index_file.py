@@ -83,7 +83,7 @@ def _build_and_store(database: Database, snapshot: GallerySnapshot, kind: str, m
 
 
 def load_index(
-    database: Database, snapshot: GallerySnapshot, tell: Callable[[str], None] | None = None
+    database: Database, snapshot: GallerySnapshot, tell: Callable[[str], object] | None = None
 ) -> ExactIndex | RefinedIndex:
     """Return the index that this gallery's searches use: exact, unless the user chose another with `build_index`.
 

@@ -236,6 +236,15 @@ def _check_sources(database: Database) -> Iterator[Finding]:
             yield Finding("source", f"{path}: is not the photo that was enrolled", "enrol it again", face_id)
 
 
+def check_and_repair(
+    database: Database, *, sources: bool = False, mend: bool = False
+) -> tuple[list[Finding], list[str], list[str]]:
+    """Check and, with `mend`, repair; return what is still wrong, what was done, and what was lost."""
+    findings = check(database, sources=sources)
+    done, lost = repair(database, findings) if mend and findings else ([], [])
+    return (check(database, sources=sources) if done or lost else findings), done, lost
+
+
 def repair(database: Database, findings: list[Finding]) -> tuple[list[str], list[str]]:
     """Repair what can be repaired; return what was done and what was lost, a line each."""
     done: list[str] = []

@@ -39,7 +39,7 @@ class ReembedReport:
 #: Returns new vectors, float32 (n, d), for ids of a table, `face` or `anchor`; None for what cannot be embedded again.
 Maker = Callable[[str, Sequence[int]], list[Float32 | None]]
 #: Is told how many of how many faces are done.
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], object]
 
 
 def reembed(
