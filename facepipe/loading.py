@@ -108,6 +108,7 @@ def record_of(gallery: GalleryStore, model: str | None = None) -> ModelRecord:
     """
     record = find_record(gallery, model)
     if record is None:
+        gallery.require_present_model()
         raise GalleryModelError(
             f"{gallery.folder}: made by {gallery.fingerprint}, and no model on this machine matches that; "
             "see `facepipe models list`, or move the gallery with `facepipe gallery reembed --model NAME`"

@@ -13,11 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from facepipe.cli import doctor, main
 from facepipe.cli.gallery import VERBS
-from facepipe.gallery.store import GalleryStore
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.images import write_image
 from facepipe.types import Image
 from tests.fakes import projection_onnx
@@ -286,6 +287,29 @@ def test_an_export_that_cannot_be_written_names_its_own_file(
     message = capfd.readouterr().err
     assert "x.sqlite: cannot be written (Permission denied)" in message
     assert "damaged" not in message
+
+
+def test_a_gallery_of_earlier_weights_says_in_a_line_what_moves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "old gallery"
+    GalleryStore.create(folder, "mini-0123456789abcdef", 256).close()
+    moves = f"facepipe gallery reembed --model mini --gallery '{folder}' moves it"
+    with GalleryStore.open(folder) as gallery:
+        gallery.add([NewFace("Ann", np.eye(1, 256, dtype=np.float32)[0])])
+    (tmp_path / "x.jpg").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        ("identify", "x.jpg"),
+        ("enroll", "x.jpg", "--name", "Ann"),
+        ("identify", "x.jpg", "--model", "mini"),
+    ):
+        capfd.readouterr()
+        assert run(*command, "--gallery", folder) == 5
+        told = capfd.readouterr().err
+        assert told.count("\n") == 1 and "made by an earlier mini (mini-0123456789abcdef)" in told and moves in told
+    assert run("doctor", "--json", "--gallery", folder) in (0, 1, 5)
+    assert json.loads(capfd.readouterr().out)["gallery"]["state"] == "old"
 
 
 def test_doctor_calls_a_sealed_gallery_sealed(

@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter, ImageOps
 
+from facepipe.models.registry import get_record
+
 pytestmark = pytest.mark.models
 
 ROOT = Path(__file__).parent.parent
@@ -158,9 +160,9 @@ def _moved(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def behaviour() -> dict[str, int]:
-    """Return the numbers that are raised when the answers of a stage change on purpose."""
-    numbers = {}
+def behaviour() -> dict[str, int | str]:
+    """Return the numbers that are raised when the answers of a stage change on purpose, and which embedder answers."""
+    numbers: dict[str, int | str] = {"embedder": get_record("mini").fingerprint}
     for stage in ("detect", "embed"):
         try:
             numbers[stage] = int(getattr(import_module(f"facepipe.{stage}"), "BEHAVIOUR", 1))
@@ -173,7 +175,9 @@ def complaints(golden: dict[str, Any], answers: Answers) -> list[str]:
     """Return what moved under a behaviour number that was not raised, and what to do then."""
     texts = []
     told = differences(golden["pictures"], answers)
-    raised = {stage: number > golden["behaviour"][stage] for stage, number in behaviour().items()}
+    before, now = golden["behaviour"], behaviour()
+    raised = {stage: now[stage] > before[stage] for stage in ("detect", "embed")}
+    raised["embed"] |= now["embedder"] != before.get("embedder")
     for stage, lines in told.items():
         # Vectors follow where the landmarks go.
         if lines and not (raised[stage] or raised["detect"]):

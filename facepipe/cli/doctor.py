@@ -131,13 +131,14 @@ def _models() -> list[dict[str, str]]:
 
 
 def _gallery(folder: Path) -> dict[str, Any]:
-    from facepipe.errors import GalleryAccessError, GalleryError, GalleryMissingError, InputError
+    from facepipe.errors import GalleryAccessError, GalleryError, GalleryMissingError, GalleryModelError, InputError
     from facepipe.gallery.storage.codec import WrongKeyError
     from facepipe.gallery.store import GalleryStore
 
     facts: dict[str, Any] = {"folder": str(folder)}
     try:
         with GalleryStore.open(folder) as gallery:  # the key, if it needs one, comes from the environment
+            gallery.require_present_model()
             snapshot = gallery.snapshot()
             return {
                 **facts,
@@ -151,6 +152,8 @@ def _gallery(folder: Path) -> dict[str, Any]:
         return {**facts, "state": "none", "detail": "nobody is enrolled yet: run facepipe enroll"}
     except (WrongKeyError, InputError) as error:  # InputError: the key file cannot be read
         return {**facts, "state": "sealed", "detail": str(error)}
+    except GalleryModelError as error:
+        return {**facts, "state": "old", "detail": str(error)}
     except GalleryAccessError as error:
         return {**facts, "state": "closed", "detail": str(error)}
     except GalleryError as error:

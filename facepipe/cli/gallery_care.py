@@ -249,7 +249,7 @@ def not_person(
 
 
 @click.command()
-@click.option("--model", required=True, metavar="NAME", help="The network to move to.")
+@click.option("--model", default="mini", show_default=True, metavar="NAME", help="The network to move to.")
 @click.option("--drop-missing", is_flag=True, help="Drop faces whose chip and photo are both lost.")
 @gallery_option
 @device_option

@@ -25,13 +25,14 @@ from facepipe.gallery import people
 from facepipe.gallery.arrays.index_file import load_index
 from facepipe.gallery.arrays.snapshot import GallerySnapshot, load_snapshot
 from facepipe.gallery.chips import StoredChip
+from facepipe.gallery.names import gallery_command
 from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.storage.database import DATABASE_NAME, Database
 from facepipe.gallery.storage.soundness import is_sound_setting
 from facepipe.match.approximate import RefinedIndex
 from facepipe.match.exact import ExactIndex
-from facepipe.models.registry import DEFAULT_EMBEDDER, get_record
+from facepipe.models.registry import DEFAULT_EMBEDDER, get_record, records
 from facepipe.types import UNIT_TOLERANCE, Embedder, Face, Float32
 
 
@@ -169,11 +170,23 @@ class GalleryStore:
 
     def require_model(self, fingerprint: str) -> None:
         """GalleryModelError when the gallery holds vectors of another embedder."""
-        if fingerprint != self.fingerprint:
-            raise GalleryModelError(
-                f"{self.folder}: made by the embedder {self.fingerprint}, not {fingerprint}: choose the gallery's own "
-                "with --model, or move it over with facepipe gallery reembed"
-            )
+        if fingerprint == self.fingerprint:
+            return
+        self.require_present_model()
+        raise GalleryModelError(
+            f"{self.folder}: made by the embedder {self.fingerprint}, not {fingerprint}: choose the gallery's own "
+            "with --model, or move it over with facepipe gallery reembed"
+        )
+
+    def require_present_model(self) -> None:
+        """GalleryModelError when the gallery was made by earlier weights of a model that is known by the same name."""
+        name = self.fingerprint.rpartition("-")[0]
+        for record in records():
+            if record.name == name and record.kind == "embedder" and record.fingerprint != self.fingerprint:
+                raise GalleryModelError(
+                    f"{self.folder}: made by an earlier {name} ({self.fingerprint}), whose vectors do not compare with those of the "
+                    f"present one: {gallery_command(self.folder, 'reembed', '--model', name)} moves it"
+                )
 
     def snapshot(self, *, cache: bool = True) -> GallerySnapshot:
         """Return the gallery as arrays, as of now; faces that have expired are not in it.
@@ -182,7 +195,9 @@ class GalleryStore:
         """
         return load_snapshot(self.database, cache=cache)
 
-    def index(self, snapshot: GallerySnapshot, tell: Callable[[str], object] | None = None) -> ExactIndex | RefinedIndex:
+    def index(
+        self, snapshot: GallerySnapshot, tell: Callable[[str], object] | None = None
+    ) -> ExactIndex | RefinedIndex:
         """Return the index over a snapshot's templates that searches of this gallery use; see `index.load_index`."""
         return load_index(self.database, snapshot, tell)
 
