@@ -14,9 +14,10 @@ from facepipe.errors import GalleryMissingError, GalleryModelError, UsageError
 from facepipe.match.cuda import CUDA_PEOPLE, cuda_index
 from facepipe.match.exact import ExactIndex
 from facepipe.match.matcher import Matcher
-from facepipe.models.registry import DEFAULT_EMBEDDER, ModelRecord, get_record, records
+from facepipe.models.registry import DEFAULT_EMBEDDER, ModelRecord, find_embedder, get_record
 from facepipe.predict import BEHAVIOUR as PREDICT_BEHAVIOUR
 from facepipe.predict.policy import policy_for
+from facepipe.predict.population import adapt
 from facepipe.types import Detector, Embedder, Index, Policy, Recognized
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def load_steps(
         policy = policy_for(
             record, people, calibration, threshold=threshold, margin=margin, exclusive=not repeat, top_k=top_k
         )
+        if calibration is None:
+            policy = adapted(gallery, snapshot, policy, threshold=threshold is None, margin=margin is None)
     elif threshold is not None:
         policy = Policy(threshold, margin or 0.0, not repeat, top_k)
     else:
@@ -101,6 +104,14 @@ def load_steps(
     return Steps(describer, matcher_for(snapshot, index), policy, witness, facts)
 
 
+def adapted(
+    gallery: GalleryStore, snapshot: GallerySnapshot, policy: Policy, *, threshold: bool = True, margin: bool = True
+) -> Policy:
+    """Return the policy with what the gallery's own people need: threshold and margin rise as far as they may."""
+    trials = gallery.own_trials(snapshot)
+    return policy if trials is None else adapt(policy, trials, threshold=threshold, margin=margin)
+
+
 def record_of(gallery: GalleryStore, model: str | None = None) -> ModelRecord:
     """Return the record of the embedder that a gallery was made with.
 
@@ -122,7 +133,7 @@ def find_record(gallery: GalleryStore, model: str | None = None) -> ModelRecord 
         record = get_record(model)
         gallery.require_model(record.fingerprint)
         return record
-    return next((r for r in records() if r.kind == "embedder" and r.fingerprint == gallery.fingerprint), None)
+    return find_embedder(gallery.fingerprint)
 
 
 def enroll_limits(

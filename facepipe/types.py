@@ -17,6 +17,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from facepipe.certainty import LeadCertainty, ProbabilityCurve
+
 Float32 = NDArray[np.float32]
 UInt8 = NDArray[np.uint8]
 Int64 = NDArray[np.int64]
@@ -197,31 +199,6 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class ProbabilityCurve:
-    """Probability that the best candidate is right as a function of its similarity: a monotone, piecewise linear curve.
-
-    similarity: rising. probability: not falling, each 0..1. Outside the knots the end values hold.
-    """
-
-    similarity: tuple[float, ...]
-    probability: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.similarity) != len(self.probability) or not self.similarity:
-            raise ValueError("ProbabilityCurve: expected as many probabilities as similarities, at least one")
-        if any(a > b for a, b in zip(self.similarity, self.similarity[1:], strict=False)):
-            raise ValueError("ProbabilityCurve.similarity: expected rising values")
-        if any(a > b for a, b in zip(self.probability, self.probability[1:], strict=False)):
-            raise ValueError("ProbabilityCurve.probability: expected values that do not fall")
-        if self.probability[0] < 0.0 or self.probability[-1] > 1.0:
-            raise ValueError("ProbabilityCurve.probability: expected values in 0..1")
-
-    def __call__(self, similarity: float) -> float:
-        """Return the probability at this similarity."""
-        return float(np.interp(similarity, self.similarity, self.probability))
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """How stage 4 decides.
 
@@ -230,6 +207,7 @@ class Policy:
     exclusive: one person at most once in one photo.
     top_k: candidates shown.
     curve: probability by similarity, None when nothing is calibrated.
+    certainty: probability by similarity and lead; the lower of the two holds. None: that of the curve.
     """
 
     threshold: float
@@ -237,6 +215,17 @@ class Policy:
     exclusive: bool = True
     top_k: int = 3
     curve: ProbabilityCurve | None = field(default=None)
+    certainty: LeadCertainty | None = field(default=None)
+
+    def probability(self, similarity: float, lead: float) -> float | None:
+        """Return the probability that the best candidate is right, None when nothing was measured.
+
+        lead: cosine by which it is more similar than the next person; than nobody (0), when there is no other.
+        """
+        if self.curve is None:
+            return None
+        found = self.curve(similarity)
+        return found if self.certainty is None else min(found, self.certainty(similarity, lead))
 
     def __post_init__(self) -> None:
         if not -1.0 <= self.threshold <= 1.0:

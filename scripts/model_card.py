@@ -10,6 +10,8 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,13 +21,16 @@ import numpy as np
 from facepipe import __version__
 from facepipe.evaluate.identify import evaluate_people
 from facepipe.evaluate.labelled import PeopleFaces, faces_of
+from facepipe.evaluate.metrics import Float64
 from facepipe.evaluate.pairs import read_pairs
+from facepipe.evaluate.searching import unit
 from facepipe.evaluate.splits import PeopleSet, SplitRule, read_families, read_people, read_strangers, splits
 from facepipe.evaluate.trials import run_trials
 from facepipe.evaluate.verify import evaluate_pairs
 from facepipe.models.registry import get_record
 from facepipe.models.statistics import STATISTICS, load_statistics
 from facepipe.single import embed_photos
+from scripts.certainty import People, certainty_figures
 from scripts.thresholds import (
     at_threshold,
     identification_figures,
@@ -44,6 +49,13 @@ LIMITS = [
 ]
 
 
+def embedded(people: PeopleSet, name: str, given: argparse.Namespace, rule: str = "largest") -> PeopleFaces:
+    """Return the people's photos with their vectors, from the cache that `given` names where they are in it."""
+    model, device = getattr(given, "model", "mini"), getattr(given, "device", "auto")
+    cache = given.cache / f"{model}-{name}.npz" if given.cache else None
+    return faces_of(people, embed_photos(people.all_photos, model=model, face=rule, device=device, cache=cache))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("faces", type=Path, help="folder of photos")
@@ -55,16 +67,10 @@ def main() -> None:
     given = parser.parse_args()
     started = time.monotonic()
 
-    def faces(people: PeopleSet, name: str, rule: str = "largest") -> PeopleFaces:
-        cache = given.cache / f"{given.model}-{name}.npz" if given.cache else None
-        return faces_of(
-            people, embed_photos(people.all_photos, model=given.model, face=rule, device=given.device, cache=cache)
-        )
-
-    people = faces(read_people(given.faces / "people"), "people")
-    official = faces(read_strangers(given.faces / "strangers"), "strangers")
-    synthetic = faces(read_strangers(given.faces / "portraits-cc0"), "portraits-cc0")
-    families = [faces(family, "relatives") for family in read_families(given.faces / "relatives")]
+    people = embedded(read_people(given.faces / "people"), "people", given)
+    official = embedded(read_strangers(given.faces / "strangers"), "strangers", given)
+    synthetic = embedded(read_strangers(given.faces / "portraits-cc0"), "portraits-cc0", given)
+    families = [embedded(family, "relatives", given) for family in read_families(given.faces / "relatives")]
     enrol = np.asarray([fnmatch(path.name, "enroll-*") for path in people.photos.paths])
     wild, mated = people_population("people in the wild", people, np.flatnonzero(enrol), np.flatnonzero(~enrol))
     rows, impostors = size_statistics([wild, single_population("official portraits", official)], mated)
@@ -94,12 +100,18 @@ def main() -> None:
     if not given.no_lfw:
         root = given.faces / "lfw"
         pairs = read_pairs(root / "pairs.txt", root)
-        everyone = faces(read_people(root), "lfw", "centre")
+        everyone = embedded(read_people(root), "lfw", given, "centre")
         place = {path: row for row, path in enumerate(everyone.photos.paths)}
         card["lfw"] = verification_figures(
             evaluate_pairs(pairs, everyone.photos.take([place[path] for path in pairs.photos]))
         )
         card["lfw_open_set"] = open_set_check(everyone, rows)
+    certainty, card["certainty"] = certainty_figures(
+        [
+            (people_of("people in the wild", [people]), rows_of(official)),
+            (people_of("relatives", families), rows_of(official)),
+        ]
+    )
     tail = impostors.tail
     document = {
         "schema_version": 1,
@@ -109,6 +121,7 @@ def main() -> None:
         "fusion": "mean",
         "populations": [{"name": p.name, "people": p.people, "searches": len(p.scores)} for p in impostors.populations],
         "tail": {"start": tail.start, "share": tail.share, "shape": tail.shape, "scale": tail.scale},
+        "certainty": asdict(certainty),
         "sizes": rows,
         "card": card,
     }
@@ -120,6 +133,23 @@ def main() -> None:
     if load_statistics(get_record(given.model)) is None:
         raise SystemExit(f"{out}: the record of {given.model} has another fingerprint")
     print(f"{out}: written in {time.monotonic() - started:.0f} s", file=sys.stderr)
+
+
+def people_of(name: str, sets: Sequence[PeopleFaces]) -> People:
+    """Return the usable photos of one set of people, or of one set for each family, for drawing galleries."""
+    vectors, owners, families = [], [], []
+    for number, faces in enumerate(sets):
+        found = faces.photos.found
+        start = sum(len(one.people) for one in sets[:number])
+        vectors.append(unit(faces.photos.vectors[found].astype(np.float64)))
+        owners.append(start + faces.owner[found])
+        families.append(np.full(int(found.sum()), number) if len(sets) > 1 else faces.owner[found])
+    return People(name, np.concatenate(vectors), np.concatenate(owners), np.concatenate(families))
+
+
+def rows_of(faces: PeopleFaces) -> Float64:
+    """Return the usable vectors."""
+    return unit(faces.photos.vectors[faces.photos.found].astype(np.float64))
 
 
 def _rounded(value: object) -> object:

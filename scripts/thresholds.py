@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from facepipe.certainty import ProbabilityCurve
 from facepipe.evaluate.identify_report import IdentificationReport
 from facepipe.evaluate.labelled import PeopleFaces
 from facepipe.evaluate.metrics import Float64, fnir, supported
 from facepipe.evaluate.probability import NamedSearches, fit_curve
 from facepipe.evaluate.searching import fuse, person_scores, unit
 from facepipe.evaluate.verify import VerificationReport, rate_key
-from facepipe.types import Int64, ProbabilityCurve
+from facepipe.types import Int64
 from scripts.impostors import ImpostorModel, Population, bootstrap_models
 
 SIZES = (1, 3, 10, 30, 50, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from facepipe.types import Embeddings, Face, Image, Policy, Prediction, ProbabilityCurve, Quality, Status
+from facepipe.certainty import ProbabilityCurve
+from facepipe.types import Embeddings, Face, Image, Policy, Prediction, Quality, Status
 
 QUALITY = Quality(size=80.0, sharpness=500.0, yaw=0.0, pitch=0.0, roll=0.0, edge_density=0.2)
 

@@ -19,7 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
         (
-            {"errors"},
+            {"errors", "certainty"},
             {"text", "types", "borrowing"},
             {"files", "records"},
             {"images", "models"},

@@ -132,6 +132,7 @@ def _models() -> list[dict[str, str]]:
 
 def _gallery(folder: Path) -> dict[str, Any]:
     from facepipe.errors import GalleryAccessError, GalleryError, GalleryMissingError, GalleryModelError, InputError
+    from facepipe.gallery.needs import needs_of
     from facepipe.gallery.storage.codec import WrongKeyError
     from facepipe.gallery.store import GalleryStore
 
@@ -147,6 +148,7 @@ def _gallery(folder: Path) -> dict[str, Any]:
                 "people": len(snapshot.persons),
                 "faces": len(snapshot.vectors),
                 "calibrated": gallery.calibration() is not None,
+                "needs": None if (needs := needs_of(gallery)) is None else needs.told(),
             }
     except GalleryMissingError:
         return {**facts, "state": "none", "detail": "nobody is enrolled yet: run facepipe enroll"}
@@ -181,6 +183,8 @@ def _print(facts: dict[str, Any]) -> None:
         gallery.get("detail") or f"{gallery['people']} people, {gallery['faces']} faces, made by {gallery['model']}"
     )
     table.add_row(cell(f"gallery {gallery['folder']}"), cell(f"{gallery['state']}: {detail}"))
+    if gallery.get("needs"):
+        table.add_row("", cell(gallery["needs"]))
     out_console().print(table)
 
 

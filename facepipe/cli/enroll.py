@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from facepipe.detect.selection import FaceRule
     from facepipe.gallery.enrolment.intake import EnrollOutcome
 
+#: So many pairs of people who look alike are named.
+_PAIRS = 3
 _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 
 
@@ -104,7 +106,9 @@ def enroll(
             if jsonl:
                 _print_line(outcome)
         if not quiet:
-            _tell_look_alikes(store, {outcome.person for outcome in outcomes if outcome.face_ids})
+            fresh = {outcome.person for outcome in outcomes if outcome.face_ids}
+            _tell_look_alikes(store, fresh)
+            _tell_needs(store, fresh)
     if jsonl:
         for outcome in astray:
             _print_line(outcome)
@@ -153,6 +157,21 @@ def _tell_look_alikes(store: Gallery, fresh: set[str]) -> None:
             shown = " and ".join(repr(name) for name in names)
             joined = gallery_command(store.folder, "merge", *names, "--into", names[0])
             note(f"facepipe: {shown} are {len(names)} people; if they are one: {joined}")
+
+
+def _tell_needs(store: Gallery, fresh: set[str]) -> None:
+    """Tell of enrolled people whose photos the network can hardly tell apart, where one of them is new, and what names need now."""
+    from facepipe.gallery.needs import needs_of
+
+    needs = needs_of(store) if fresh and store.exists else None
+    if needs is None:
+        return
+    for one, other in [pair for pair in needs.alike if fresh & set(pair)][:_PAIRS]:
+        note(
+            f"facepipe: {one} and {other} are hard to tell apart by their photos; more and different photos of both help"
+        )
+    if (line := needs.told()) is not None:
+        note(f"facepipe: {line}")
 
 
 def _print_line(outcome: EnrollOutcome) -> None:

@@ -208,17 +208,19 @@ def stats(gallery: Path, as_json: bool) -> None:
 def _show_gallery(gallery: Path, as_json: bool) -> None:
     from facepipe.cli.calibrate import describe
     from facepipe.gallery import people
+    from facepipe.gallery.needs import needs_of
+    from facepipe.gallery.store import GalleryStore
 
-    with open_database(gallery) as database:
-        facts = people.stats(database)
-        stored = database.get_meta("calibration")
-    calibration = None if stored is None else json.loads(stored)
+    with GalleryStore.open(gallery) as opened:
+        facts, calibration, needs = people.stats(opened.database), opened.calibration(), needs_of(opened)
     if as_json:
-        echo_json(**facts, calibration=calibration)
+        echo_json(**facts, calibration=calibration, needs=None if needs is None else asdict(needs))
         return
     echo(f"{plural(facts['people'], 'person', 'people')}, {plural(facts['faces'], 'face')}, made by {facts['model']}")
     if calibration is None:
         echo("not calibrated: the thresholds of the model's record apply; `facepipe calibrate` measures this gallery")
+        if needs is not None and (line := needs.told()) is not None:
+            echo(line)
     else:
         for line in describe(calibration):
             echo(line)

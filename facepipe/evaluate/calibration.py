@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from facepipe.certainty import ProbabilityCurve
 from facepipe.errors import UsageError
 from facepipe.evaluate.bounds import allowed_errors, strangers_needed, upper_bound
 from facepipe.evaluate.metrics import Float64
 from facepipe.evaluate.probability import NamedSearches, enrolled_searches, fit_curve, held_out_error
 from facepipe.evaluate.searching import fuse
-from facepipe.types import Float32, Int64, ProbabilityCurve
+from facepipe.types import Float32, Int64
 
 CONFIDENCE = 0.95
 
@@ -136,6 +137,10 @@ def with_strangers(mated: NamedSearches, top: Float64, units: Int64) -> NamedSea
     )
 
 
+#: By so much lower the similarities of strangers must be before that is told.
+_EASIER = 0.05
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """What `facepipe calibrate` found for a gallery.
@@ -206,6 +211,18 @@ def calibrate_gallery(
         curve, method = fit_curve(searches, known_share)
         ece = held_out_error(searches, known_share)
     notes = [*_lookalikes(among, persons, choice.threshold)] if enrolled else []
+    if record_threshold is not None and choice.threshold < record_threshold - _EASIER:
+        notes.append(
+            f"these strangers are easier than those of the model's record (threshold {choice.threshold:.3f} against "
+            f"{record_threshold:.3f}): people who look more like the enrolled ones will get their names; give strangers of "
+            "their sex, age and region"
+        )
+    others = np.concatenate([part.top for part in parts if part is not among] or [np.zeros(0)])
+    if among.people and len(others) and np.median(among.top) > np.median(others) + _EASIER:
+        notes.append(
+            f"the enrolled people are more like each other ({np.median(among.top):.2f} in the middle) than these strangers are "
+            f"like them ({np.median(others):.2f}): the threshold is for strangers such as these"
+        )
     if curve is None:
         notes.append("no person has two or more enrolled faces: the probability curve stays that of the model's record")
     return Calibration(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from facepipe.certainty import ProbabilityCurve
 from facepipe.evaluate.metrics import Float64, calibration_error
 from facepipe.evaluate.searching import unit
-from facepipe.types import Float32, Int64, ProbabilityCurve
+from facepipe.types import Float32, Int64
 
 #: Similarities at which probability curves have their knots.
 KNOTS: Float64 = np.round(np.linspace(-0.1, 1.0, 56), 2)

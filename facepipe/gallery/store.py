@@ -23,6 +23,7 @@ import numpy as np
 from facepipe.errors import GalleryAccessError, GalleryExistsError, GalleryMissingError, GalleryModelError
 from facepipe.gallery import people
 from facepipe.gallery.arrays.index_file import load_index
+from facepipe.gallery.arrays.own_photos import load_own_trials
 from facepipe.gallery.arrays.snapshot import GallerySnapshot, load_snapshot
 from facepipe.gallery.chips import StoredChip
 from facepipe.gallery.names import gallery_command
@@ -33,6 +34,7 @@ from facepipe.gallery.storage.soundness import is_sound_setting
 from facepipe.match.approximate import RefinedIndex
 from facepipe.match.exact import ExactIndex
 from facepipe.models.registry import DEFAULT_EMBEDDER, get_record, records
+from facepipe.predict.population import OwnTrials
 from facepipe.types import UNIT_TOLERANCE, Embedder, Face, Float32
 
 
@@ -200,6 +202,10 @@ class GalleryStore:
     ) -> ExactIndex | RefinedIndex:
         """Return the index over a snapshot's templates that searches of this gallery use; see `index.load_index`."""
         return load_index(self.database, snapshot, tell)
+
+    def own_trials(self, snapshot: GallerySnapshot) -> OwnTrials | None:
+        """Return what searching the gallery with its own photos gives, None where they say nothing; see `predict.population`."""
+        return load_own_trials(self.database, snapshot)
 
     def add(self, faces: Sequence[NewFace], action: str = "enroll") -> list[int | None]:
         """Enrol faces in one transaction, durable on return; return their ids, None for a photo enrolled before.

@@ -187,6 +187,11 @@ def records() -> list[ModelRecord]:
     return builtin_records() + user_records()
 
 
+def find_embedder(fingerprint: str) -> ModelRecord | None:
+    """Return the record of the embedder with this fingerprint, None when there is none on this machine."""
+    return next((r for r in records() if r.kind == "embedder" and r.fingerprint == fingerprint), None)
+
+
 def get_record(name: str) -> ModelRecord:
     """Return the record of this name; ModelError when there is none."""
     for record in builtin_records():

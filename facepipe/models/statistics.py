@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facepipe.certainty import LeadCertainty, ProbabilityCurve
 from facepipe.errors import ModelError, UsageError
 from facepipe.models.registry import ModelRecord
-from facepipe.types import ProbabilityCurve
 
 STATISTICS = Path(__file__).with_name("calibration")
 
@@ -36,12 +36,13 @@ class SizeStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatistics:
-    """A model's measured behaviour; sizes rise. margin: cosine that the best candidate must lead by."""
+    """A model's measured behaviour; sizes rise. margin: cosine that the best candidate must lead by. certainty: see LeadCertainty."""
 
     fingerprint: str
     margin: float
     sizes: tuple[SizeStatistics, ...]
     card: Mapping[str, Any]
+    certainty: LeadCertainty | None = None
 
     def threshold(self, gallery_size: int, target_fpir: float) -> float:
         """Return the threshold for a gallery size and FPIR, interpolated between measured ones on log scales.
@@ -107,6 +108,8 @@ def load_statistics(record: ModelRecord) -> ModelStatistics | None:
         )
         if len({size.curve.similarity for size in sizes}) != 1:
             raise ValueError("the curves of all sizes must share their knots")
-        return ModelStatistics(values["fingerprint"], float(values["margin"]), sizes, values["card"])
+        lead = values.get("certainty")
+        certainty = None if lead is None else LeadCertainty(**{**lead, "leads": tuple(map(tuple, lead["leads"]))})
+        return ModelStatistics(values["fingerprint"], float(values["margin"]), sizes, values["card"], certainty)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ModelError(f"{path}: the model's statistics are damaged ({error}); install facepipe again") from error

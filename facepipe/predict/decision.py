@@ -67,5 +67,12 @@ def _decide(face: Face, offered: tuple[Candidate, ...], chosen: Candidate | None
         status = Status.AMBIGUOUS if close else Status.KNOWN
         person = chosen.person if status is Status.KNOWN else None
     similarity = chosen.similarity if chosen else (offered[0].similarity if offered else None)
-    probability = policy.curve(similarity) if policy.curve and similarity is not None else None
+    probability = None if similarity is None else policy.probability(similarity, _lead(similarity, offered, chosen))
     return Prediction(face, status, person, similarity, probability, policy.threshold, offered[: policy.top_k])
+
+
+def _lead(similarity: float, offered: tuple[Candidate, ...], chosen: Candidate | None) -> float:
+    """Return by how much a face's best person is more similar than the next; nobody's similarity is 0, that of a stranger."""
+    best = chosen or offered[0]
+    rest = [other.similarity for other in offered if other.person != best.person and other.similarity <= similarity]
+    return similarity - max([0.0, *rest])

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from facepipe.certainty import ProbabilityCurve
 from facepipe.errors import GalleryModelError, ModelError
 from facepipe.models.statistics import ModelStatistics, load_statistics
-from facepipe.types import Policy, ProbabilityCurve
+from facepipe.types import Policy
 
 if TYPE_CHECKING:
     from facepipe.models.registry import ModelRecord
@@ -71,6 +72,7 @@ def policy_for(
         exclusive=exclusive,
         top_k=top_k,
         curve=_curve(calibration, statistics, gallery_size),
+        certainty=None if calibration is not None or statistics is None else statistics.certainty,
     )
 
 

@@ -27,7 +27,8 @@ from facepipe.gallery.storage.disk import disk_error, open_own_file, whole_file
 
 VECTORS_NAME = "vectors.f32"
 INDEX_NAME = "templates.faiss"
-_FORMATS = {VECTORS_NAME: "facepipe vectors 4", INDEX_NAME: "facepipe index 3"}
+TRIALS_NAME = "own-photos.f32"
+_FORMATS = {VECTORS_NAME: "facepipe vectors 4", INDEX_NAME: "facepipe index 3", TRIALS_NAME: "facepipe trials 1"}
 _PIECE = 4 << 20
 _ALIGN = 4096
 _MARK = b"facepipe-derived"
@@ -139,8 +140,8 @@ def _array(
 
 
 def drop_derived(database: Database, *names: str) -> None:
-    """Delete derived files; they come back when they are needed."""
-    for name in names:
+    """Delete derived files, all when none is named; they come back when they are needed."""
+    for name in names or _FORMATS:
         (database.folder / name).unlink(missing_ok=True)
 
 

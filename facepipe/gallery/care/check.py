@@ -16,6 +16,7 @@ import numpy as np
 from facepipe.errors import GalleryDamagedError, GalleryError, InputError
 from facepipe.gallery.arrays.derived import (
     INDEX_NAME,
+    TRIALS_NAME,
     VECTORS_NAME,
     DamagedError,
     UnusableError,
@@ -89,7 +90,11 @@ def check(database: Database, *, sources: bool = False) -> list[Finding]:
 
 
 def _check_derived(database: Database) -> Iterator[Finding]:
-    for kind, name, wanted in (("vectors", VECTORS_NAME, False), ("index", INDEX_NAME, database.get_meta("index"))):
+    for kind, name, wanted in (
+        ("vectors", VECTORS_NAME, False),
+        ("trials", TRIALS_NAME, False),
+        ("index", INDEX_NAME, database.get_meta("index")),
+    ):
         path = database.folder / name
         if wanted or path.exists():
             try:
@@ -269,6 +274,9 @@ def repair(database: Database, findings: list[Finding]) -> tuple[list[str], list
         if "vectors" in kinds:
             drop_derived(database, VECTORS_NAME)
             done.append("the file of vectors deleted; it is made again when it is needed")
+        if "trials" in kinds:
+            drop_derived(database, TRIALS_NAME)
+            done.append("the searches with the gallery's own photos deleted; they are made again when they are needed")
         if "index" in kinds:
             drop_derived(database, INDEX_NAME)
             done.append("the index deleted; facepipe gallery index makes it again")

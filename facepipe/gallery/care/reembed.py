@@ -15,7 +15,7 @@ import numpy as np
 
 from facepipe.embed.alignment import align
 from facepipe.errors import GalleryError, InputError, NoFaceError
-from facepipe.gallery.arrays.derived import INDEX_NAME, VECTORS_NAME, drop_derived
+from facepipe.gallery.arrays.derived import drop_derived
 from facepipe.gallery.chips import face_in_chip, open_chip, read_chip
 from facepipe.gallery.people import drop_faces, open_source
 from facepipe.gallery.storage.checksums import vector_checksum
@@ -147,7 +147,7 @@ def _finish(
         database.set_meta("gone_since", str(generation))
         faces = _count(database, "vector")
         database.log("reembed", faces=faces, dropped=len(missing))
-    drop_derived(database, VECTORS_NAME, INDEX_NAME)
+    drop_derived(database)
     lost_anchors = sum(vector is None for vector in made)
     return ReembedReport(faces, resumed, tuple(sorted(missing)), lost_anchors)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from facepipe.errors import GalleryLockedError, UsageError
-from facepipe.gallery.arrays.derived import INDEX_NAME, VECTORS_NAME, drop_derived
+from facepipe.gallery.arrays.derived import drop_derived
 from facepipe.gallery.names import normal_name
 from facepipe.gallery.people import (
     drop_faces,
@@ -121,7 +121,7 @@ def scrub(database: Database, *, vacuum: bool = True) -> None:
 
     GalleryLockedError when another process reads an older state, which keeps the WAL from being emptied.
     """
-    drop_derived(database, VECTORS_NAME, INDEX_NAME)
+    drop_derived(database)
     for path in leftovers(database.folder):
         path.unlink(missing_ok=True)
     with sqlite_errors(database.folder):

@@ -84,7 +84,16 @@ def connect(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
 
 
 #: What lies in a gallery's folder; everything else there is somebody else's, and stays.
-_OWN = ("faces.sqlite", "faces.sqlite-wal", "faces.sqlite-shm", "lock", "last-write", "vectors.f32", "templates.faiss")
+_OWN = (
+    "faces.sqlite",
+    "faces.sqlite-wal",
+    "faces.sqlite-shm",
+    "lock",
+    "last-write",
+    "vectors.f32",
+    "templates.faiss",
+    "own-photos.f32",
+)
 _LEFTOVER = re.compile(rf"({'|'.join(map(re.escape, _OWN))})\.\d+-[0-9a-f]{{8}}{re.escape(TEMPORARY)}")
 
 
