@@ -58,6 +58,7 @@ class Outputs:
     sort_into: folder for the photos by who is in them.
     sort_how: `link`, `hardlink` or `copy`.
     report: HTML page.
+    csv_raw: text in CSV files as it is, formulas and control characters as well.
     """
 
     results: Path
@@ -66,6 +67,7 @@ class Outputs:
     sort_into: Path | None = None
     sort_how: How = "link"
     report: Path | None = None
+    csv_raw: bool = False
 
     def folders(self) -> list[Path]:
         """The folders that are written."""
@@ -223,8 +225,8 @@ class _Batch:
             self._catalog.scan_again(stale)
             self._scan_again(counts, show)
         catalog, results = self._catalog, self._outputs.results
-        write_output(results, catalog.lines())
-        write_failures(results, catalog.failures())
+        write_output(results, catalog.lines(), csv_raw=self._outputs.csv_raw)
+        write_failures(results, catalog.failures(), csv_raw=self._outputs.csv_raw)
         if self._outputs.report is not None:
             seconds, scanned = counts.at("outputs", counts.found).seconds, counts.fresh + counts.problems
             write_report(self._outputs.report, catalog.records_with_thumbnails(), seconds, scanned)

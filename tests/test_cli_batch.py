@@ -105,6 +105,35 @@ def test_parquet_and_a_list_of_files(tmp_path: Path, facepipe: Run) -> None:
     assert [record["path"] for record in records] == [str(odd), str(paths[0])]
 
 
+def test_a_list_as_editors_write_it(tmp_path: Path, facepipe: Run) -> None:
+    first, second = paint_many(tmp_path / "photos", 2)
+    other = paint(tmp_path / "more" / "deep" / "a.png", "red")
+    (tmp_path / "bom").write_bytes(b"\xef\xbb\xbf" + f"{first}\r\n{tmp_path / 'more'}\r\n{second}".encode())
+    assert facepipe("--files-from", "bom", "--out", "r.jsonl")[0] == 0
+    records = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [record["path"] for record in records] == [str(first), str(other), str(second)], (
+        "a folder in a list is searched"
+    )
+    for encoding, says in (("utf-16", "is in UTF-16; save it as UTF-8"), ("utf-16-be", "end with NUL")):
+        (tmp_path / "wide").write_bytes(f"{first}\n".encode(encoding))
+        code, out, err = facepipe("--files-from", "wide", "--out", "n.jsonl")
+        assert (code, out) == (3, "") and says in err and err.count("\n") == 1
+    (tmp_path / "null").write_bytes(b"\0".join(map(os.fsencode, (first, second))))
+    assert "add -0" in facepipe("--files-from", "null", "--out", "n.jsonl")[2]
+
+
+def test_names_that_a_spreadsheet_would_compute(tmp_path: Path, facepipe: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paint(tmp_path / "=1+1.png", "red")
+    (tmp_path / "@x.png").write_bytes(b"broken")
+    for options, mark in (((), "'"), (("--csv-raw",), "")):
+        facepipe("=1+1.png", "@x.png", "--out", "r.csv", *options)
+        paths = [row["path"] for row in csv.DictReader(io.StringIO((tmp_path / "r.csv").read_text()))]
+        assert paths == [f"{mark}=1+1.png", f"{mark}@x.png"]
+        failed = (tmp_path / "r.failures.csv").read_text().splitlines()[1]
+        assert failed.startswith(f"{mark}@x.png,{mark}@x.png: ")
+
+
 def test_side_outputs(tmp_path: Path, facepipe: Run) -> None:
     paint(tmp_path / "photos" / "a.png", "red")
     options = ("--annotate", "drawn", "--crops", "crops", "--sort-into", "sorted", "--sort-how", "copy")

@@ -52,6 +52,15 @@ def test_a_mark_at_the_start_and_any_line_ends_are_fine(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "text", ["path,name\n1.jpg,Ann\n", "name,path\nAnn,1.jpg\n", "Name , note, PATH\nAnn,x,1.jpg\n", "1.jpg,Ann\n"]
+)
+def test_the_columns_of_an_enrolment_may_stand_in_any_order(tmp_path: Path, text: str) -> None:
+    (tmp_path / "list.csv").write_text(text)
+    (photo,), astray = collect_photos([tmp_path / "list.csv"], None)
+    assert (photo.path, photo.person, astray) == (tmp_path / "1.jpg", "Ann", [])
+
+
 def test_a_row_with_too_many_cells_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text("path,group\n1.jpg,a,b\n")

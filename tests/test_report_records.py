@@ -19,6 +19,7 @@ from facepipe.outputs.names import output_stem, safe_name
 from facepipe.outputs.parquet import write_parquet
 from facepipe.outputs.table import percent, print_photos, summary
 from facepipe.records import Record, dumps, to_record
+from facepipe.text import printable
 from facepipe.types import Candidate, Face, Failed, Prediction, Quality, Recognized, Status
 from tests.fakes import face_at
 
@@ -136,12 +137,44 @@ def test_csv_has_a_row_for_each_face_and_none_is_missing(tmp_path: Path) -> None
     assert rows[4]["error"].startswith("a/broken.jpg: is empty")
 
 
-def test_csv_keeps_a_hostile_name_in_its_cell() -> None:
-    buffer = io.StringIO()
-    CsvWriter(buffer).add(to_record(Recognized(HOSTILE, 1, 1, (known(HOSTILE),), "m")))
+@pytest.mark.parametrize("raw", [False, True])
+def test_csv_keeps_a_hostile_name_in_its_cell(raw: bool) -> None:
+    buffer = io.StringIO(newline="")
+    CsvWriter(buffer, raw=raw).add(to_record(Recognized(HOSTILE, 1, 1, (known(HOSTILE),), "m")))
     buffer.seek(0)
     (row,) = csv.DictReader(buffer)
-    assert row["path"] == row["person"] == HOSTILE
+    assert row["path"] == row["person"] == (HOSTILE if raw else printable(HOSTILE))
+
+
+def cell(text: str, *, raw: bool) -> str:
+    """Return how text lies in a file, by what a reader makes of it."""
+    buffer = io.StringIO(newline="")
+    CsvWriter(buffer, raw=raw).add(to_record(Failed(text, "why")))
+    lines = buffer.getvalue().split("\n")
+    assert raw or len(lines) == 3, "a row is a line"
+    (row,) = csv.DictReader(io.StringIO(buffer.getvalue(), newline=""))
+    assert row["error"] == "why", "the cells behind it stay in their columns"
+    return str(row["path"])
+
+
+@given(st.text(st.characters(exclude_categories=())) | st.sampled_from(["a\rb", "\r\n", '"\r"', "a\n=b"]))
+def test_any_text_is_one_cell_and_never_a_formula(text: str) -> None:
+    shown = cell(text, raw=False)
+    assert shown.removeprefix("'") == printable(text).removeprefix("'")
+    assert not shown.startswith(("=", "+", "-", "@", "\t", "\r", "\uff1d"))
+    assert shown.isprintable()
+    assert cell(text, raw=True) == text
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\uff1d1", "=cmd|'/c calc'!A1"])
+def test_a_formula_is_text_in_every_csv_that_is_written(tmp_path: Path, text: str) -> None:
+    write_csv(tmp_path / "out.csv", [to_record(Recognized(text, 1, 1, (known(text),), "m"))])
+    write_failures(tmp_path / "failures.csv", [(text, f"{text}: is empty")])
+    (row,) = csv.DictReader(lines_of(tmp_path / "out.csv"))
+    assert row["path"] == row["person"] == f"'{text}" and float(row["yaw"]) == 0.0
+    assert next(csv.DictReader(lines_of(tmp_path / "failures.csv")))["path"] == f"'{text}"
+    write_csv(tmp_path / "out.csv", [to_record(Recognized(text, 1, 1, (known(text),), "m"))], raw=True)
+    assert next(csv.DictReader(lines_of(tmp_path / "out.csv")))["person"] == text
 
 
 def test_a_failed_file_is_not_written(tmp_path: Path) -> None:

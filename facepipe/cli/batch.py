@@ -16,6 +16,7 @@ from facepipe.cli.options import (
     FOLDER,
     Deciding,
     Looking,
+    csv_raw_option,
     exclude_option,
     list_options,
     listed,
@@ -43,6 +44,7 @@ _MANY = 1_000_000
 )
 @list_options
 @exclude_option
+@csv_raw_option
 @picture_options
 @click.option("--sort-into", type=FOLDER, help="Sort the photos into folders by who is in them.")
 @click.option(
@@ -83,6 +85,7 @@ def batch(
     files_from: IO[bytes] | None,
     separated_by_null: bool,
     exclude: tuple[str, ...],
+    csv_raw: bool,
     annotate: Path | None,
     crops: Path | None,
     sort_into: Path | None,
@@ -129,7 +132,7 @@ def batch(
         tell=lambda line: note(f"facepipe: {line}"),
         progress=partial(progress, quiet=quiet),
     )
-    outputs = library.Outputs(out, annotate, crops, sort_into, sort_how, report)
+    outputs = library.Outputs(out, annotate, crops, sort_into, sort_how, report, csv_raw)
     failed = 0
     try:
         with closing(library.run(roots, outputs, _Opener(looking, deciding, keep_embeddings), options)) as passes:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from facepipe.cli.common import echo, note, out_console, progress_bar, quiet_option
-from facepipe.cli.options import FEW, Deciding, Looking, list_options, listed, picture_options, recognition_options
+from facepipe.cli.options import (
+    FEW,
+    Deciding,
+    Looking,
+    csv_raw_option,
+    list_options,
+    listed,
+    picture_options,
+    recognition_options,
+)
 
 if TYPE_CHECKING:
     from facepipe.records import Record
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: a list, a record for each picture.")
 @click.option("--jsonl", is_flag=True, help="Print one JSON record per line, as each picture is done.")
 @click.option("--csv", is_flag=True, help="Print CSV, a row for each face.")
+@csv_raw_option
 @picture_options
 @recognition_options
 @quiet_option
@@ -34,6 +45,7 @@ def identify(
     as_json: bool,
     jsonl: bool,
     csv: bool,
+    csv_raw: bool,
     annotate: Path | None,
     crops: Path | None,
     looking: Looking,
@@ -49,14 +61,15 @@ def identify(
 
     require_outside(deciding.gallery, annotate, crops)
     style = _style(json=as_json, jsonl=jsonl, csv=csv)
-    paths = _checked([*images, *listed(files_from, separated_by_null)])
+    paths = _checked(list(images), listed(files_from, separated_by_null))
     recognizer = load_recognizer(looking, deciding, len(paths))
-    show = _PRINTERS[style]
+    show = partial(_print_csv, raw=csv_raw) if style == "csv" else _PRINTERS[style]
     records = []
-    failed = 0
+    failed = done = 0
     few = len(paths) <= FEW or style == "jsonl"
     with progress_bar("identifying", len(paths), quiet=quiet or few) as progress:
         for image, result in recognizer.with_images([_Stdin() if path == "-" else path for path in paths]):
+            done += 1
             if isinstance(result, Failed):
                 failed += 1
                 if not quiet:
@@ -72,7 +85,7 @@ def identify(
     if style != "jsonl":
         show(records)
     if failed:
-        return ExitCode.INPUT if failed == len(paths) else ExitCode.PARTIAL
+        return ExitCode.INPUT if failed == done else ExitCode.PARTIAL
     return ExitCode.OK
 
 
@@ -86,18 +99,21 @@ def _style(**chosen: bool) -> str:
     return styles[0] if styles else "table"
 
 
-def _checked(paths: list[str]) -> list[str]:
-    """Return the pictures' paths. Errors: UsageError when there are none, and for what is a batch's."""
+def _checked(named: list[str], found: list[str]) -> list[str]:
+    """Return the pictures' paths: those named, and those of a list, in which a folder is searched.
+
+    Errors: UsageError when there are none, and for what is a batch's.
+    """
     from facepipe.errors import UsageError
     from facepipe.images.finding import is_archive
 
-    if not paths:
+    if not named and not found:
         raise UsageError("identify: no picture given; name one, or use - for stdin, or --files-from")
-    for path in paths:
+    for path in named:
         kind = "a folder" if Path(path).is_dir() else "an archive" if is_archive(path) else None
         if kind is not None:
             raise UsageError(f"{path}: {kind}; use `facepipe batch {shlex.quote(path)} --out results.jsonl`")
-    return paths
+    return [*named, *found]
 
 
 class _Stdin:
@@ -146,16 +162,16 @@ def _print_lines(records: Sequence[Record]) -> None:
         echo(dumps(record))
 
 
-def _print_csv(records: Sequence[Record]) -> None:
+def _print_csv(records: Sequence[Record], *, raw: bool) -> None:
     import io
 
     from facepipe.outputs.csvfile import CsvWriter
 
     text = io.StringIO()
-    writer = CsvWriter(text)
+    writer = CsvWriter(text, raw=raw)
     for record in records:
         writer.add(record)
     echo(text.getvalue().rstrip("\n"), exact=True)
 
 
-_PRINTERS = {"table": _print_table, "json": _print_json, "jsonl": _print_lines, "csv": _print_csv}
+_PRINTERS = {"table": _print_table, "json": _print_json, "jsonl": _print_lines}

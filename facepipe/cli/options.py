@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import os
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import click
 
 from facepipe.cli.common import FiniteRange, device_option, gallery_option, model_option, note
 from facepipe.cli.process import settle
+from facepipe.errors import InputError
 
 if TYPE_CHECKING:
     from facepipe.pipeline import Recognizer
@@ -104,6 +106,15 @@ def decision_options(command: _F) -> _F:
     )(command)
 
 
+def csv_raw_option(command: _F) -> _F:
+    """`--csv-raw`: text in CSV as it is."""
+    return click.option(
+        "--csv-raw",
+        is_flag=True,
+        help="Write names and paths in CSV as they are, also where a spreadsheet takes them for formulas.",
+    )(command)
+
+
 def exclude_option(command: _F) -> _F:
     """`--exclude`: what folders and archives are not searched for."""
     return click.option(
@@ -121,15 +132,25 @@ def list_options(command: _F) -> _F:
         "-0", "--null", "separated_by_null", is_flag=True, help="Names in --files-from end with NUL (find -print0)."
     )(command)
     return click.option(
-        "--files-from", type=click.File("rb"), help="Read the names of photos from a file, one per line; - is stdin."
+        "--files-from",
+        type=click.File("rb"),
+        help="Read the names of photos and folders from a file, one per line; - is stdin.",
     )(command)
 
 
 def listed(file: IO[bytes] | None, separated_by_null: bool) -> list[str]:
-    """Return the names in a list; bytes that are not text stay as they are, as in every file name."""
+    """Return the names in a list; bytes that are not text stay as they are, as in every file name.
+
+    InputError for a list in UTF-16, as Windows' editors write it, and for NULs where lines are expected.
+    """
     if file is None:
         return []
-    names = file.read().split(b"\0" if separated_by_null else b"\n")
+    data = file.read()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError("--files-from: the list is in UTF-16; save it as UTF-8")
+    if b"\0" in data and not separated_by_null:
+        raise InputError("--files-from: the names end with NUL, as find -print0 writes them; add -0")
+    names = data.removeprefix(codecs.BOM_UTF8).split(b"\0" if separated_by_null else b"\n")
     return [os.fsdecode(name if separated_by_null else name.rstrip(b"\r")) for name in names if name.strip()]
 
 

@@ -1,6 +1,7 @@
 """Results as CSV: a row for each face, and one for each photo without a face, so that no photo is missing.
 
-Cells are exact: a spreadsheet should import them as text, since a name may begin with `=`.
+Names and paths are anybody's. A spreadsheet takes a cell that begins with = + - or @ for a formula: such text is written with an
+apostrophe in front (OWASP, "CSV Injection"). Control characters are written as escapes, so that a row is a line. `raw` does neither.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from typing import BinaryIO, TextIO
 from facepipe.files.atomic import atomic_file
 from facepipe.files.guard import own_file
 from facepipe.records import SCHEMA_VERSION, Record, dumps
+from facepipe.text import printable
 
+#: What a spreadsheet takes for the beginning of a formula; the wide forms where it works in Japanese or Chinese.
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
 #: Name of each column, and of its Parquet type. face counts from 1 in each photo and is empty where there is none.
@@ -54,34 +58,60 @@ def face_rows(record: Record) -> list[Record]:
 
 
 class CsvWriter:
-    """Writes rows to an open text file as photos come; the header first. Candidates are a JSON list in one cell."""
+    """Writes rows to an open text file as photos come; the header first. Candidates are a JSON list in one cell.
 
-    def __init__(self, file: TextIO) -> None:
-        self._writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        self._writer.writeheader()
+    raw: text as it is.
+    """
+
+    def __init__(self, file: TextIO, *, raw: bool = False) -> None:
+        self._rows = _Rows(file, raw)
+        self._rows.write(COLUMNS)
 
     def add(self, record: Record) -> None:
         """Write one photo's rows."""
         for row in face_rows(record):
             if row["candidates"] is not None:
                 row["candidates"] = dumps(row["candidates"])
-            self._writer.writerow(row)
+            self._rows.write(row.values())
 
 
-def write_csv(path: str | os.PathLike[str], records: Iterable[Record]) -> None:
+class _Rows:
+    """Writes rows of CSV, each ended by a line feed."""
+
+    def __init__(self, file: TextIO, raw: bool) -> None:
+        self._file, self._raw = file, raw
+        self._row = io.StringIO()
+        # With this end the module quotes a cell with a bare carriage return as well.
+        self._writer = csv.writer(self._row, lineterminator="\r\n")
+
+    def write(self, cells: Iterable[object]) -> None:
+        """Write one row."""
+        self._writer.writerow(cell if self._raw or not isinstance(cell, str) else _harmless(cell) for cell in cells)
+        self._file.write(self._row.getvalue().removesuffix("\r\n") + "\n")
+        self._row.seek(0)
+        self._row.truncate()
+
+
+def _harmless(text: str) -> str:
+    """Return text on one line that no spreadsheet computes."""
+    text = printable(text)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def write_csv(path: str | os.PathLike[str], records: Iterable[Record], *, raw: bool = False) -> None:
     """Write photos as one CSV file, UTF-8, whole or not at all, in place of any file of this name; OutputError when refused."""
-    with atomic_file(path) as binary, _text(binary) as file:
-        writer = CsvWriter(file)
+    with atomic_file(path) as binary, _text(binary, "surrogateescape" if raw else "strict") as file:
+        writer = CsvWriter(file, raw=raw)
         for record in records:
             writer.add(record)
 
 
-def write_failures(path: str | os.PathLike[str], failures: Iterable[tuple[str, str]]) -> None:
+def write_failures(path: str | os.PathLike[str], failures: Iterable[tuple[str, str]], *, raw: bool = False) -> None:
     """Write the photos that failed as CSV with the columns path and error, whole or not at all, over no other file."""
-    with own_file(path) as binary, _text(binary, "backslashreplace") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("path", "error"))
-        writer.writerows(failures)
+    with own_file(path) as binary, _text(binary, "surrogateescape" if raw else "backslashreplace") as file:
+        rows = _Rows(file, raw)
+        for row in (("path", "error"), *failures):
+            rows.write(row)
 
 
 @contextlib.contextmanager

@@ -20,8 +20,11 @@ def check_suffix(out: Path) -> None:
         raise UsageError(f"--out {out}: unknown format; end the name with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
 
 
-def write_output(out: Path, records: Iterable[str]) -> None:
-    """Write the records, each one line of JSON, in the format that the suffix names. Errors: OutputError, UsageError."""
+def write_output(out: Path, records: Iterable[str], *, csv_raw: bool = False) -> None:
+    """Write the records, each one line of JSON, in the format that the suffix names. Errors: OutputError, UsageError.
+
+    csv_raw: text in CSV as it is, formulas and control characters as well.
+    """
     check_suffix(out)
     suffix = out.suffix.lower()
     if suffix == ".jsonl":
@@ -29,8 +32,11 @@ def write_output(out: Path, records: Iterable[str]) -> None:
             for record in records:
                 file.write(f"{record}\n".encode())
         return
-    write = csvfile.write_csv if suffix == ".csv" else parquet.write_parquet
-    write(out, map(json.loads, records))
+    found = map(json.loads, records)
+    if suffix == ".csv":
+        csvfile.write_csv(out, found, raw=csv_raw)
+    else:
+        parquet.write_parquet(out, found)
 
 
 def failures_path(out: Path) -> Path:
@@ -38,10 +44,10 @@ def failures_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}.failures.csv")
 
 
-def write_failures(out: Path, failures: Iterable[tuple[str, str]]) -> None:
+def write_failures(out: Path, failures: Iterable[tuple[str, str]], *, csv_raw: bool = False) -> None:
     """List the photos that failed beside the output; where none did, no list stays from an earlier run."""
     if found := list(failures):
-        csvfile.write_failures(failures_path(out), found)
+        csvfile.write_failures(failures_path(out), found, raw=csv_raw)
     else:
         remove_file(failures_path(out))
 

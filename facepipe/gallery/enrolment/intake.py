@@ -165,14 +165,17 @@ def _sorted_out(entries: Sequence[Path], rules: Rules) -> tuple[list[Path], list
 def _table(path: Path) -> Iterator[Photo | EnrollOutcome]:
     """Yield the photos that a CSV file names. InputError when it is not such a file."""
     rows = [row for row in read_csv(path, "path,name") if any(cell.strip() for cell in row.cells)]
-    if rows and [cell.strip().lower() for cell in rows[0].cells[:2]] == ["path", "name"]:
+    header = [cell.strip().lower() for cell in rows[0].cells] if rows else []
+    at, whose = 0, 1
+    if {"path", "name"} <= set(header):
+        at, whose = header.index("path"), header.index("name")
         rows = rows[1:]
     for row in rows:
         cells = [cell.strip() for cell in row.cells]
-        if len(cells) < 2 or not cells[0] or not cells[1]:
+        if len(cells) <= max(at, whose) or not cells[at] or not cells[whose]:
             raise InputError(f"{path}, line {row.line}: expected path,name, got {','.join(cells)[:60]!r}")
-        photo = path.parent / cells[0]
+        photo = path.parent / cells[at]
         try:
-            yield Photo(photo, new_name(cells[1]))
+            yield Photo(photo, new_name(cells[whose]))
         except UsageError as error:
             yield EnrollOutcome(str(photo), "", EnrollStatus.NO_NAME, f"{path}, line {row.line}: {error}")
