@@ -21,7 +21,7 @@ from facepipe.catalog.sources import MEMBER, Source, count_sources, file_of, fin
 from facepipe.catalog.store import catalog_path
 from facepipe.embed.describer import Describer
 from facepipe.errors import InputError, UsageError
-from facepipe.files.atomic import is_gone
+from facepipe.files.atomic import is_folder, is_gone
 from facepipe.images import Passing
 from facepipe.outputs.owned import check_files, check_folders, mark_folders, sweep
 from facepipe.outputs.results import write_failures, write_output, write_report
@@ -292,7 +292,7 @@ class _Batch:
     def _fate(self, name: str) -> Fate:
         file = file_of(name)
         if is_gone(file):
-            return "gone" if Path(file).parent.is_dir() else "away"
+            return "gone" if is_folder(Path(file).parent) else "away"
         if self._catalog.decided(name) is not None:
             return "listed"
         return "gone" if MEMBER in name and file != name else "left"

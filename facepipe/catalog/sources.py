@@ -12,6 +12,7 @@ from pathlib import Path
 
 from facepipe.catalog import archives
 from facepipe.errors import InputError
+from facepipe.files.atomic import is_file, is_folder
 from facepipe.images import Passing, find_images, is_output, natural_key, read_bytes
 from facepipe.images.finding import TAR_SUFFIXES, is_archive
 from facepipe.text import printable
@@ -53,9 +54,9 @@ def find_sources(roots: Iterable[str], own: Collection[Path] = (), passing: Pass
         for path in _expanded(root):
             if (written and _lies_in(path, written)) or (pattern and _is_written(path, root)):
                 continue
-            if pattern and passing.rules(_fixed(root)).excludes(path, folder=Path(path).is_dir()):
+            if pattern and passing.rules(_fixed(root)).excludes(path, folder=is_folder(path)):
                 continue
-            if is_archive(path) and Path(path).is_file():
+            if is_archive(path) and is_file(path):
                 found = _members(path, passing)
             else:
                 found = _files(path, passing)

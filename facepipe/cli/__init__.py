@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
 import click
 
 from facepipe import __version__
-from facepipe.cli.common import exit_code_of, protect_stdout
+from facepipe.cli.common import exit_code_of, fill_streams, protect_stdout
+from facepipe.errors import InputError
 
 #: Command name -> (module, attribute, one-line help). The help stands here so that `--help` imports no command.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -65,10 +67,15 @@ def cli() -> None:
     facepipe identify photo.jpg        who is in this picture?
     facepipe batch photos/ --out results.jsonl
     """
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        raise InputError("the current folder is not there any more; change to another one") from error
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit with the code that the error tree (`facepipe.errors`) asks for."""
+    fill_streams()
     with protect_stdout():
         code = exit_code_of(lambda: cli.main(args=argv, prog_name="facepipe", standalone_mode=False))
     sys.exit(code)

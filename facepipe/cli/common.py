@@ -14,13 +14,15 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from facepipe.errors import ExitCode, FacepipeError
+from facepipe.errors import ExitCode, FacepipeError, InputError
 from facepipe.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+#: Of a path that the system refuses so much is shown.
+_LONGEST_SHOWN = 200
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 #: Where the answer goes; `protect_stdout` points it at the real stdout.
@@ -50,6 +52,35 @@ class _Answer(io.TextIOWrapper):
             super().flush()
         except OSError as error:
             raise AnswerLostError(error.errno, error.strerror) from error
+
+
+class _NoText(io.TextIOWrapper):
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+        """Return nothing: `input` takes that for the end."""
+        return ""
+
+
+class _NoInput(io.RawIOBase):
+    """Standard input where the caller closed it: nobody answers a question, and reading it is an error."""
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Errors: InputError."""
+        raise InputError("standard input is closed; pipe something into it, or name a file")
+
+
+def fill_streams() -> None:
+    """Open the null device where a standard stream was closed, so that no file of a gallery takes its descriptor; keep saying so."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+            if descriptor == 0:
+                sys.stdin = _NoText(io.BufferedReader(_NoInput()), "utf-8")
 
 
 @contextlib.contextmanager
@@ -120,8 +151,12 @@ def echo(text: str = "", *, exact: bool = False) -> None:
 
 
 def note(text: str) -> None:
-    """Write one line that is not the answer to stderr, with escapes for what a terminal would act on."""
-    click.echo(printable(text), err=True)
+    """Write one line that is not the answer to stderr, with escapes for what a terminal would act on.
+
+    Where it cannot be written the exit code has to say it.
+    """
+    with contextlib.suppress(OSError):
+        click.echo(printable(text), err=True)
 
 
 def cell(text: object, style: str = "") -> Text:
@@ -176,7 +211,12 @@ def exit_code_of(call: Callable[[], object]) -> int:
         return ExitCode.INPUT
     except click.exceptions.Exit as error:
         return error.exit_code
-    except click.Abort:
+    except click.Abort as abort:
+        if isinstance(abort.__context__, EOFError):
+            note(
+                "facepipe: there is no terminal to ask on; see the command's --help for what answers before it is asked"
+            )
+            return ExitCode.USAGE
         note("facepipe: interrupted")
         return ExitCode.INTERRUPTED
     except click.ClickException as error:
@@ -188,12 +228,23 @@ def exit_code_of(call: Callable[[], object]) -> int:
     except FacepipeError as error:
         note(f"facepipe: {error}")
         return error.exit_code
+    except UnicodeEncodeError as error:
+        note(
+            f"facepipe: {error.object[:_LONGEST_SHOWN]}: cannot be the name of a file in this locale ({error.encoding}); "
+            "set PYTHONUTF8=1, or LC_ALL to a locale with UTF-8"
+        )
+        return ExitCode.INPUT
     except (ImportError, OSError) as error:
         from facepipe.cli.libraries import library_error
 
         planned = library_error(error)
         if planned is None:
-            raise
+            if not isinstance(error, OSError) or not isinstance(error.filename, (str, bytes)):
+                raise
+            named = os.fsdecode(error.filename)
+            short = named if len(named) <= _LONGEST_SHOWN else f"{named[:_LONGEST_SHOWN]}..."
+            note(f"facepipe: {short}: {error.strerror}; check the path and its permissions")
+            return ExitCode.INPUT
         note(f"facepipe: {planned}")
         return planned.exit_code
     except KeyboardInterrupt:
@@ -211,6 +262,22 @@ def gallery_option(command: _F) -> _F:
         show_default=True,
         envvar="FACEPIPE_GALLERY",
         help="Folder of the gallery.",
+    )(command)
+
+
+def no_lock_option(command: _F) -> _F:
+    """`--no-lock`: read a gallery that lies where nothing can be locked."""
+
+    def without_locks(_: click.Context, __: click.Parameter, wanted: bool) -> None:
+        if wanted:
+            os.environ["FACEPIPE_NO_LOCK"] = "1"
+
+    return click.option(
+        "--no-lock",
+        is_flag=True,
+        expose_value=False,
+        callback=without_locks,
+        help="Read the gallery without locks, on a network drive that has none; nobody may write it meanwhile.",
     )(command)
 
 

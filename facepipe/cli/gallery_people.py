@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import cell, echo, gallery_option, json_option, note, out_console, quiet_option
+from facepipe.cli.common import (
+    cell,
+    echo,
+    gallery_option,
+    json_option,
+    no_lock_option,
+    note,
+    out_console,
+    quiet_option,
+)
 from facepipe.text import plural
 
 if TYPE_CHECKING:
@@ -58,6 +67,7 @@ def table(headings: list[str], rows: list[list[str]]) -> None:
 
 @click.command("list")
 @gallery_option
+@no_lock_option
 @json_option
 def list_people(gallery: Path, as_json: bool) -> None:
     """List the people, how many faces each has, and when the last was added."""
@@ -82,6 +92,7 @@ def list_people(gallery: Path, as_json: bool) -> None:
     help="Write a contact sheet of the faces (PNG or JPEG): from stored chips, else from the photos.",
 )
 @gallery_option
+@no_lock_option
 @json_option
 def show(name: str | None, sheet: Path | None, gallery: Path, as_json: bool) -> None:
     """Show a person's faces: ids, photos, sizes. Without NAME: the gallery, its calibration and what that promises."""
@@ -189,6 +200,7 @@ def remove(name: str, faces: tuple[int, ...], gallery: Path, as_json: bool, quie
 
 @click.command()
 @gallery_option
+@no_lock_option
 @json_option
 def stats(gallery: Path, as_json: bool) -> None:
     """Count people, faces and bytes; say which model made the gallery and whether it is sealed."""

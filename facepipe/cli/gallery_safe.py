@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import echo, gallery_option, json_option, note, quiet_option
+from facepipe.cli.common import echo, gallery_option, json_option, no_lock_option, note, quiet_option
 from facepipe.cli.gallery_people import echo_json, open_database, table
 from facepipe.text import plural, printable
 
@@ -79,12 +80,17 @@ def seal(key_file: Path | None, gallery: Path, as_json: bool, quiet: bool) -> No
 
 
 def _new_secret(key_file: Path | None) -> Secret:
+    from facepipe.errors import UsageError
     from facepipe.gallery.storage.codec import Secret
 
     if key_file is not None:
         return Secret.key_file(key_file)
     text = os.environ.get("FACEPIPE_NEW_PASSPHRASE")
     if text is None:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "there is no terminal to ask for a passphrase: set FACEPIPE_NEW_PASSPHRASE, or give --key-file"
+            )
         text = click.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True)
     return Secret.passphrase(text)
 
@@ -150,6 +156,7 @@ def _details(entry: dict[str, Any]) -> str:
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--chips", is_flag=True, help="Include the stored chips.")
 @gallery_option
+@no_lock_option
 @json_option
 @quiet_option
 def export_file(path: Path, chips: bool, gallery: Path, as_json: bool, quiet: bool) -> None:

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from facepipe.cli.common import echo, note, out_console, progress_bar, quiet_option
+from facepipe.cli.common import echo, no_lock_option, note, out_console, progress_bar, quiet_option
 from facepipe.cli.options import (
     FEW,
     Deciding,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--jsonl", is_flag=True, help="Print one JSON record per line, as each picture is done.")
 @click.option("--csv", is_flag=True, help="Print CSV, a row for each face.")
 @csv_raw_option
+@no_lock_option
 @picture_options
 @recognition_options
 @quiet_option
@@ -105,28 +106,25 @@ def _checked(named: list[str], found: list[str]) -> list[str]:
     Errors: UsageError when there are none, and for what is a batch's.
     """
     from facepipe.errors import UsageError
+    from facepipe.files.atomic import is_folder
     from facepipe.images.finding import is_archive
 
     if not named and not found:
         raise UsageError("identify: no picture given; name one, or use - for stdin, or --files-from")
     for path in named:
-        kind = "a folder" if Path(path).is_dir() else "an archive" if is_archive(path) else None
+        kind = "a folder" if is_folder(path) else "an archive" if is_archive(path) else None
         if kind is not None:
             raise UsageError(f"{path}: {kind}; use `facepipe batch {shlex.quote(path)} --out results.jsonl`")
     return [*named, *found]
 
 
 class _Stdin:
-    """Standard input as a picture's file; opened when it is read, since it may be closed."""
+    """Standard input as a picture's file; opened when it is read."""
 
     name = "-"
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` bytes. Errors: InputError when there is no standard input."""
-        from facepipe.errors import InputError
-
-        if sys.stdin is None:
-            raise InputError("-: standard input is closed; pipe a picture into it")
         return sys.stdin.buffer.read(size)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.errors import InputError
+from facepipe.files.atomic import is_file, is_folder
 from facepipe.files.csvread import read_lines, read_table
 from facepipe.types import Int64
 
@@ -93,9 +94,9 @@ def _read_lfw(path: Path, lines: list[str], images: Path) -> PairList:
 
 def _lfw_photo(images: Path, person: str, number: int) -> Path:
     wanted = images / person / f"{person}_{number:04d}.jpg"
-    if wanted.is_file():
+    if is_file(wanted):
         return wanted
-    others = sorted(wanted.parent.glob(f"{wanted.stem}.*")) if wanted.parent.is_dir() else []
+    others = sorted(wanted.parent.glob(f"{wanted.stem}.*")) if is_folder(wanted.parent) else []
     if not others:
         raise InputError(f"{wanted}: is named in the pairs, but does not exist; check --images")
     return others[0]
@@ -117,7 +118,7 @@ def _read_csv(path: Path, images: Path, folds: int, seed: int) -> PairList:
         raise InputError(f"{path}: holds no pairs")
     found = tuple(images / name for name in photos)
     for photo in found:
-        if not photo.is_file():
+        if not is_file(photo):
             raise InputError(f"{photo}: is named in the pairs, but does not exist; check --images")
     a, b, same = np.asarray(rows, np.int64).T
     people = _components(len(photos), [(x, y) for x, y, together in rows if together])

@@ -62,6 +62,16 @@ def is_gone(path: str | os.PathLike[str]) -> bool:
     return False
 
 
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Say whether a folder is there; unlike pathlib's, no where the system does not even take the name: it may be anybody's."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Say whether a file is there; see `is_folder`."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def _mark(target: Path) -> str:
     """Return what the names of all temporary files for a target begin with."""
     return hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]

@@ -57,9 +57,9 @@ def require_free(path: str | os.PathLike[str]) -> None:
     pipes may be written. OutputError when it cannot be told.
     """
     target = Path(os.path.realpath(path))
-    if (target.parent / "faces.sqlite").exists():
-        raise UsageError(f"{printable(path)}: lies in a gallery's own folder: write it to another folder")
     with as_output_error(path):
+        if (target.parent / "faces.sqlite").exists():
+            raise UsageError(f"{printable(path)}: lies in a gallery's own folder: write it to another folder")
         if target.is_file() and target.stat().st_size and not is_ours(target):
             raise UsageError(
                 f"{printable(path)}: exists, and facepipe did not write it; choose another name, or delete it first"

@@ -65,8 +65,8 @@ def find_images(
             raise problem
         on_error(problem)
 
-    def search(folder: str, rules: Rules) -> Iterator[str]:
-        """Yield the pictures in a folder and those below it, in natural order, entering no folder twice."""
+    def listed(folder: str, rules: Rules) -> Iterator[tuple[str, Rules | None]]:
+        """Yield the pictures in a folder, and the folders in it with their rules, in natural order; nothing of one met before."""
         try:
             info = os.stat(folder)  # noqa: PTH116 - strings are several times faster than Path here
             if (info.st_dev, info.st_ino) in searched:
@@ -88,11 +88,23 @@ def find_images(
                 if os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122
                     passing.pass_file(entry.name)
                 elif entry.is_symlink() or entry.is_file():
-                    yield entry.path
+                    yield entry.path, None
             elif entry.is_symlink():
                 passing.passed[LINKED] += 1
             elif not skip(entry.path):
-                yield from search(entry.path, rules)
+                yield entry.path, rules
+
+    def search(folder: str, rules: Rules) -> Iterator[str]:
+        """Yield the pictures in a folder and those below it, however deep, in natural order."""
+        open_folders = [listed(folder, rules)]
+        while open_folders:
+            for path, below in open_folders[-1]:
+                if below is not None:
+                    open_folders.append(listed(path, below))
+                    break
+                yield path
+            else:
+                open_folders.pop()
 
     for root in (os.fspath(root) for root in roots):
         if os.path.isdir(root):  # noqa: PTH112

@@ -22,6 +22,7 @@ from string import Template
 from typing import BinaryIO
 from urllib.parse import quote
 
+from facepipe.files.atomic import is_file
 from facepipe.files.guard import MARK, own_file
 from facepipe.images import encode_image
 from facepipe.outputs.draw import crop_face
@@ -288,7 +289,7 @@ class HtmlReport:
 
     def _href(self, path: str) -> str | None:
         """Return a link from the page to a photo, relative so that both may be moved together; None for no file."""
-        if not Path(path).is_file():
+        if not is_file(path):
             return None
         return quote(Path(os.path.relpath(path, self._path.resolve().parent)).as_posix())
 

@@ -20,12 +20,21 @@ def safe_name(name: str) -> str:
     The hash keeps two names apart that become equal when they are cleaned. At most 100 bytes of UTF-8.
     """
     text = unicodedata.normalize("NFC", name.encode("utf-8", "backslashreplace").decode("utf-8"))
-    clean = _UNSAFE.sub("_", "".join(char if char.isprintable() else "_" for char in text)).strip(" .")
+    clean = _UNSAFE.sub("_", "".join(char if char.isprintable() and _fits(char) else "_" for char in text)).strip(" .")
     clean = clean.encode()[:_MAX_BYTES].decode("utf-8", "ignore").strip(" .")
     if clean and clean == name and not _RESERVED.fullmatch(clean):
         return clean
     kept = clean.encode()[: _MAX_BYTES - 9].decode("utf-8", "ignore").strip(" .") or "_"
     return f"{kept}-{short_hash(name)}"
+
+
+def _fits(char: str) -> bool:
+    """Say whether a character may stand in the name of a file here: in a locale without UTF-8 many may not."""
+    try:
+        os.fsencode(char)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def output_stem(path: str | os.PathLike[str]) -> str:

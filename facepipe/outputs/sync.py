@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from facepipe.errors import InputError, OutputError
-from facepipe.files.atomic import make_private_file
+from facepipe.files.atomic import is_file, make_private_file
 from facepipe.images import content_hash, read_image_bytes
 from facepipe.records import Record
 from facepipe.text import printable
@@ -156,7 +156,7 @@ def _make(photo: Decided, jobs: Sequence[tuple[Output, list[str]]], data: bytes 
             data = photo.load()
         if data is not None and content_hash(data) != photo.content:
             return False
-        if data is None and photo.path is not None and not photo.path.is_file():
+        if data is None and photo.path is not None and not is_file(photo.path):
             return False
         pixels = Pixels(photo, data or b"")
         for output, names in jobs:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from facepipe.errors import InputError, UsageError
+from facepipe.files.atomic import is_folder
 from facepipe.files.csvread import read_csv
 from facepipe.gallery.names import new_name
 from facepipe.images import IMAGE_SUFFIXES, Passing, find_images, is_left_out
@@ -91,7 +92,7 @@ def collect_photos(
 
 def _given(root: Path, rules: Rules) -> Iterator[Photo | EnrollOutcome]:
     """Yield what a place holds that says itself whose photos they are."""
-    if root.is_dir():
+    if is_folder(root):
         yield from _folder(root, rules)
     elif root.suffix.lower() == ".csv":
         yield from _table(root)

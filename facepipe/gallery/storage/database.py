@@ -46,11 +46,14 @@ from facepipe.gallery.storage.lock import WriterLock, read_note
 from facepipe.gallery.storage.recoding import recode
 from facepipe.gallery.storage.schema import APPLICATION_ID, is_outdated, migrate
 from facepipe.gallery.storage.soundness import SYMPTOMS, fault_in_rows, fault_in_settings, require_known_schema
+from facepipe.text import printable
 
 DATABASE_NAME = "faces.sqlite"
 #: Holds the generation of the last write, outside the database: SQLite takes a damaged WAL for a shorter one, in silence.
 LAST_WRITE_NAME = "last-write"
 LOCK_TIMEOUT = 60.0
+#: Set in the environment where a gallery is read without any lock: nobody may write it meanwhile.
+NO_LOCK = "FACEPIPE_NO_LOCK"
 
 
 class Database:
@@ -100,10 +103,17 @@ class Database:
         before put in its place). GalleryMissingError, GalleryError, WrongKeyError.
         """
         path = folder / DATABASE_NAME
-        if folder.is_dir() and not os.access(folder, os.X_OK):
-            raise GalleryAccessError(f"{folder}: permission denied: the folder may not be opened; ask its owner")
-        if not os.path.lexists(path):
-            raise GalleryMissingError(f"{folder}: no gallery here: make one with facepipe enroll, or give --gallery")
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise GalleryMissingError(
+                f"{folder}: no gallery here: make one with facepipe enroll, or give --gallery"
+            ) from error
+        except PermissionError as error:
+            raise GalleryAccessError(f"{folder}: permission denied: the folder may not be opened; ask its owner") from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise GalleryAccessError(f"{printable(folder)}: cannot be opened ({reason}); check --gallery") from error
         require_own_files(folder)
         for part in (path, path.with_name(path.name + "-wal")):
             if part.exists() and not os.access(part, os.R_OK):
@@ -122,12 +132,18 @@ class Database:
         """Open for writing; where SQLite can make no WAL, as immutable, or from a copy when a WAL holds transactions."""
         path = folder / DATABASE_NAME
         wal = path.with_name(path.name + "-wal")
+        if os.environ.get(NO_LOCK):
+            return cls._read_only(folder, path, wal)
         try:
             # SQLite opens a file that may not be written all the same.
             return cls(folder, connect(path), writable=os.access(folder, os.W_OK) and os.access(path, os.W_OK))
         except sqlite3.OperationalError as error:
             if "unable to open" not in str(error) and "readonly" not in str(error):
                 raise
+        return cls._read_only(folder, path, wal)
+
+    @classmethod
+    def _read_only(cls, folder: Path, path: Path, wal: Path) -> Database:
         if not wal.exists() or not wal.stat().st_size:
             return cls(folder, connect(path, immutable=True), writable=False)
         scratch = tempfile.TemporaryDirectory(prefix="facepipe-")

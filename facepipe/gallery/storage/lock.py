@@ -73,6 +73,11 @@ class WriterLock:
                         f"{self._folder}: locked for {timeout:g} s by {describe_holder(path)}: "
                         "wait until it is done, or end that process, and try again"
                     ) from None
+            except OSError as error:  # ENOSYS, ENOLCK, EOPNOTSUPP: a network drive
+                raise GalleryAccessError(
+                    f"{self._folder}: this file system has no locks ({error.strerror}), without which a gallery is not written: move "
+                    "it to a local disk; facepipe identify --no-lock, and list, show and export, read it where it is"
+                ) from error
             time.sleep(pause)
             pause = min(pause * 1.5, 0.02)
 
