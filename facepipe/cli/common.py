@@ -203,6 +203,9 @@ def exit_code_of(call: Callable[[], object]) -> int:
         result = call()
         if _answer is not None:
             _answer.flush()
+        fonts = sys.modules.get("facepipe.images.fonts")
+        if fonts is not None and (line := fonts.lacking()) is not None:
+            note(f"facepipe: {line}")
     except AnswerLostError as error:
         _give_up_answer()
         if error.args[0] == errno.EPIPE:  # head or less has seen enough

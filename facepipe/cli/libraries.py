@@ -14,6 +14,7 @@ LIBRARIES = {
     "cryptography": "cryptography",
     "cv2": "opencv-python",
     "faiss": "faiss-cpu",
+    "fontTools": "fonttools",
     "matplotlib": "matplotlib",
     "numpy": "numpy",
     "pillow_heif": "pillow-heif",

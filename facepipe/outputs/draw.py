@@ -98,18 +98,20 @@ def _drawn(image: Image, marks: Sequence[Mark]) -> UInt8:
     for number, (mark, box) in enumerate(zip(marks, boxes, strict=True)):
         # As large as suits the photo, but not out of proportion to a small face in it.
         size = round(min(max(unit / 45, _SMALLEST_FONT + 2), max((box.right - box.left) / 4, unit / 75)))
-        letters = font(max(_SMALLEST_FONT, size), bold=True)
-        padding = max(2, round(letters.size) // 3)
-        pieces = [printable(piece) for piece in mark.label]
-        if measured(pieces, letters) > canvas.width - 2 * padding:
-            pieces = [fitted("".join(pieces), letters, canvas.width - 2 * padding)]
-        ascent, descent = letters.getmetrics()
-        label = (round(measured(pieces, letters)) + 2 * padding, ascent + descent + padding // 2)
+        size = max(_SMALLEST_FONT, size)
+        padding = max(2, size // 3)
+        pieces = [(text, font(text, size, bold=True)) for text in map(printable, mark.label)]
+        if measured(pieces) > canvas.width - 2 * padding:
+            whole = "".join(text for text, _ in pieces)
+            letters = font(whole, size, bold=True)
+            pieces = [(fitted(whole, letters, canvas.width - 2 * padding), letters)]
+        ascent, descent = map(max, zip(*(letters.getmetrics() for _, letters in pieces), strict=True))
+        label = (round(measured(pieces)) + 2 * padding, ascent + descent + padding // 2)
         others = [other for place, other in enumerate(boxes) if place != number]
         place = place_label(canvas.size, box, label, labels + others)
         if place is None or (mark.label == ["unknown"] and any(place.overlaps(other) for other in labels + others)):
             continue
-        draw_label(draw, place, pieces, letters, mark.colour)
+        draw_label(draw, place, pieces, mark.colour)
         labels.append(place)
     return np.asarray(canvas)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import importlib.util
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +13,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from facepipe.errors import UsageError
+from facepipe.images.fonts import font_file
 from facepipe.text import printable
 
 Colour = tuple[int, int, int]
@@ -41,31 +40,26 @@ class Rectangle(NamedTuple):
         )
 
 
+def font(text: str, size: int, *, bold: bool = False) -> PIL.ImageFont.FreeTypeFont:
+    """Return a font that has the characters of a text, at a size in pixels; see `fonts.font_file`. Errors: UsageError."""
+    return _loaded(font_file(text, bold=bold), size)
+
+
 @cache
-def font(size: int, *, bold: bool = False) -> PIL.ImageFont.FreeTypeFont:
-    """Return DejaVu Sans, which matplotlib ships, at a size in pixels; FACEPIPE_FONT names another font file.
-
-    DejaVu has Latin, Greek, Cyrillic, Arabic and Hebrew letters and more, but no Chinese, Japanese or Korean ones. Raises
-    UsageError when FACEPIPE_FONT cannot be read.
-    """
-    named = os.environ.get("FACEPIPE_FONT")
-    if named:
-        try:
-            return PIL.ImageFont.truetype(named, size)
-        except OSError as error:
-            raise UsageError(
-                f"FACEPIPE_FONT: {printable(named)} is not a font file; name a .ttf, .otf or .ttc"
-            ) from error
-    # Only its place is looked up: importing matplotlib takes a second.
-    spec = importlib.util.find_spec("matplotlib")
-    assert spec is not None and spec.origin is not None
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return PIL.ImageFont.truetype(str(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / name), size)
+def _loaded(path: Path, size: int) -> PIL.ImageFont.FreeTypeFont:
+    try:
+        return PIL.ImageFont.truetype(str(path), size)
+    except OSError as error:
+        raise UsageError(f"FACEPIPE_FONT: {printable(path)} is not a font file; name a .ttf, .otf or .ttc") from error
 
 
-def measured(pieces: Sequence[str], face: PIL.ImageFont.FreeTypeFont) -> float:
+#: Text and the font that has its characters.
+Piece = tuple[str, PIL.ImageFont.FreeTypeFont]
+
+
+def measured(pieces: Sequence[Piece]) -> float:
     """Return the width in pixels of pieces of text that are drawn one after another."""
-    return sum(face.getlength(piece) for piece in pieces)
+    return sum(face.getlength(piece) for piece, face in pieces)
 
 
 def fitted(text: str, face: PIL.ImageFont.FreeTypeFont, width: float) -> str:
@@ -116,14 +110,13 @@ def draw_box(draw: PIL.ImageDraw.ImageDraw, box: Rectangle, colour: Colour, line
 def draw_label(
     draw: PIL.ImageDraw.ImageDraw,
     place: Rectangle,
-    pieces: Sequence[str],
-    face: PIL.ImageFont.FreeTypeFont,
+    pieces: Sequence[Piece],
     colour: Colour,
 ) -> None:
     """Draw white text, piece by piece from left to right, on a filled plate."""
     corners = (place.left, place.top, place.right - 1, place.bottom - 1)
     draw.rounded_rectangle(corners, max(2, (place.bottom - place.top) // 5), fill=colour)
-    x = (place.left + place.right - measured(pieces, face)) / 2
-    for piece in pieces:
+    x = (place.left + place.right - measured(pieces)) / 2
+    for piece, face in pieces:
         draw.text((x, (place.top + place.bottom) / 2), piece, WHITE, face, anchor="lm")
         x += face.getlength(piece)

@@ -106,7 +106,7 @@ class _Board:
         width: float | None = None,
     ) -> None:
         """Write a line of text, shortened to `width`."""
-        letters = font(size * _FINE, bold=bold)
+        letters = font(text, size * _FINE, bold=bold)
         shown = printable(text) if width is None else fitted(text, letters, width * _FINE)
         self.draw.text((place[0] * _FINE, place[1] * _FINE), shown, colour, letters, anchor=anchor)
 
@@ -160,7 +160,7 @@ def _wrapped(text: str, width: float, size: int) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if font(size * _FINE).getlength(longer) > width * _FINE and lines[-1]:
+        if font(text, size * _FINE).getlength(longer) > width * _FINE and lines[-1]:
             lines.append(word)
         else:
             lines[-1] = longer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 from facepipe.errors import InputError, UsageError
 from facepipe.evaluate.metrics import Float64
 from facepipe.files.guard import MARK, own_path
+from facepipe.images.fonts import dejavu, font_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,9 +70,24 @@ def sheet_figure(out: Path, title: str, line: str, rows: int) -> Iterator[tuple[
             rows, 12, height_ratios=heights, left=0.06, right=0.985, top=1 - 1.25 / tall, bottom=0.35 / tall,
             hspace=0.36, wspace=1.7,
         )  # fmt: skip
+        _take_fonts(sheet)
         suffix = out.suffix[1:].lower()
-        with own_path(out) as temporary:
+        with own_path(out) as temporary, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")  # it is said once, in a line
             sheet.savefig(temporary, format=suffix, metadata={"Software" if suffix == "png" else "Creator": MARK})
+
+
+def _take_fonts(sheet: Figure) -> None:
+    """Let texts with characters that DejaVu Sans does not have be drawn with a font that has them."""
+    from matplotlib.font_manager import FontProperties, fontManager
+    from matplotlib.text import Text
+
+    for text in sheet.findobj(Text):
+        path = font_file(text.get_text())
+        if path not in (dejavu(), dejavu(bold=True)):
+            fontManager.addfont(path)
+            family = FontProperties(fname=path).get_name()
+            text.set_fontfamily(["DejaVu Sans", family])
 
 
 def percent_axis(axis: Any, log: bool = False) -> None:

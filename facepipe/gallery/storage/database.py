@@ -110,7 +110,9 @@ class Database:
                 f"{folder}: no gallery here: make one with facepipe enroll, or give --gallery"
             ) from error
         except PermissionError as error:
-            raise GalleryAccessError(f"{folder}: permission denied: the folder may not be opened; ask its owner") from error
+            raise GalleryAccessError(
+                f"{folder}: permission denied: the folder may not be opened; ask its owner"
+            ) from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise GalleryAccessError(f"{printable(folder)}: cannot be opened ({reason}); check --gallery") from error
