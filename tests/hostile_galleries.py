@@ -386,6 +386,7 @@ GALLERIES: dict[str, Tamper] = {
             "last-write",
             "vectors.f32",
             "templates.faiss",
+            "own-photos.f32",
             "faces.sqlite",
             "faces.sqlite-wal",
             "faces.sqlite-shm",
@@ -608,7 +609,7 @@ def try_command(root: Path, tampering: str, command: str, arguments: tuple[str, 
         wrong.append("traceback")
     elif process.returncode not in _CODES:
         wrong.append(f"exit code {process.returncode}")
-    elif process.returncode and not lines and command != "check":
+    elif process.returncode and not lines and command not in ("check", "repair"):
         wrong.append("nothing said")
     if _outside(root) != before:
         wrong.append("changed a file outside")

@@ -15,6 +15,7 @@ from facepipe.files.atomic import atomic_file, make_folder
 from facepipe.gallery import people
 from facepipe.gallery.arrays.derived import UnusableError, read_derived
 from facepipe.gallery.care.check import check, repair
+from facepipe.gallery.care.salvage import salvage
 from facepipe.gallery.journal import journal_entries
 from facepipe.gallery.privacy.erasing import compact, erase
 from facepipe.gallery.storage.database import Database
@@ -82,6 +83,16 @@ def test_what_identify_stumbles_over_check_tells(root: Path) -> None:
         (root / "gallery" / "last-write").unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in _SOME if name.startswith(("person.", "face.", "vector.", "subject."))]
+)
+def test_a_salvage_of_rows_of_a_wrong_kind_ends_in_an_answer_or_one_line(root: Path, name: str) -> None:
+    GALLERIES[name](root)
+    with suppress(FacepipeError):
+        found = salvage(root / "gallery", root / "new")
+        assert found.faces <= found.known
+
+
 @pytest.mark.parametrize("what", ["view", "trigger", "column", "index", "missing"])
 def test_a_schema_that_facepipe_did_not_make_is_not_opened(root: Path, what: str) -> None:
     statements = {
@@ -99,7 +110,8 @@ def test_a_schema_that_facepipe_did_not_make_is_not_opened(root: Path, what: str
 
 
 @pytest.mark.parametrize(
-    "name", ["faces.sqlite", "faces.sqlite-wal", "lock", "last-write", "vectors.f32", "templates.faiss"]
+    "name",
+    ["faces.sqlite", "faces.sqlite-wal", "lock", "last-write", "vectors.f32", "templates.faiss", "own-photos.f32"],
 )
 def test_a_pipe_or_folder_in_a_files_place_is_one_line_and_no_wait(root: Path, name: str) -> None:
     place = root / "gallery" / name

@@ -117,6 +117,47 @@ def test_asked_to_stop_it_saves_and_says_so(
     assert again.student.step == 4
 
 
+def test_augmentation_is_weaker_while_the_rate_falls(data: tuple[Path, Path], tmp_path: Path) -> None:
+    weaker = Strength().weaker()
+    assert weaker.turn == pytest.approx(2.67, abs=0.01) and weaker.colour == pytest.approx(1 / 3)
+    run = Run(PLAN, HERE, *data, tmp_path / "a")
+    strengths = []
+    original = run.dataset.weaker
+    run.dataset.weaker = lambda: strengths.append(run.student.step) or original()  # type: ignore[method-assign, func-returns-value]
+    run.go()
+    assert strengths == [run.plan.falls_from] == [7]
+
+
+@pytest.mark.parametrize("samples", [320, 96])
+def test_a_run_can_be_made_longer_or_shorter_until_its_rate_falls(
+    data: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    samples: int,
+) -> None:
+    def stopped_at(step: int, out: Path) -> None:
+        run = Run(PLAN, HERE, *data, out)
+        update = run.update
+
+        def stops(*args: Any) -> object:
+            if run.student.step == step - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return update(*args)
+
+        monkeypatch.setattr(run, "update", stops)
+        with pytest.raises(KeyboardInterrupt):
+            run.go()
+        assert run.student.step == step
+
+    stopped_at(3, tmp_path / "early")
+    changed = replace(PLAN, samples=samples)
+    assert Run(changed, HERE, *data, tmp_path / "early").go()["samples"] == samples
+    stopped_at(8, tmp_path / "late")
+    with pytest.raises(UsageError, match="the length can be changed only before"):
+        Run(changed, HERE, *data, tmp_path / "late").go()
+    assert Run(PLAN, HERE, *data, tmp_path / "late").go()["samples"] == PLAN.samples
+
+
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_a_run_with_a_worker_ends_by_itself_and_on_ctrl_c(
     data: tuple[Path, Path], tmp_path: Path, interrupted: bool

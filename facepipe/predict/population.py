@@ -71,9 +71,9 @@ def own_trials(vectors: Float32, owners: Int64, templates: Float32) -> OwnTrials
     # Of each person photos that are spread evenly; of many people some, the same at each time.
     places = [start + np.arange(n)[:: max(1, -(-n // _EACH))] for start, n in zip(starts, counts, strict=True) if n > 1]
     rows = np.random.default_rng(0).permutation(np.concatenate(places))[:_MOST]
-    sums = np.add.reduceat(vectors, starts[counts > 0], axis=0)
     who = owners[rows]
-    others = sums[(np.cumsum(counts > 0) - 1)[who]] - vectors[rows]
+    sums = np.stack([vectors[starts[person] : starts[person] + counts[person]].sum(axis=0) for person in who])
+    others = sums - vectors[rows]
     own = (others * vectors[rows]).sum(axis=1) / np.maximum(np.linalg.norm(others, axis=1), 1e-6)
     scores = vectors[rows] @ templates.T
     scores[np.arange(len(rows)), who] = -1.0

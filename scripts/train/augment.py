@@ -7,7 +7,7 @@ The crop's border is there for the similarity jitter: turned and moved, the chip
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import cv2
 import numpy as np
@@ -38,6 +38,11 @@ class Strength:
     noise: float = 0.1
     occlusion: float = 0.07
     mask: float = 0.05
+
+    def weaker(self) -> Strength:
+        """Return about two thirds of it, for the end of a run, when the network settles on what photos are like."""
+        share = 2.0 / 3.0
+        return Strength(*(share * value for value in astuple(self)))
 
     def only_placing(self) -> Strength:
         """Return the same jitter without any effect on the pixels."""

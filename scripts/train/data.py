@@ -67,6 +67,18 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor, Tensor]]):
         self._batch, self._strength, self._seed = batch, strength, seed
         self._order: tuple[int, Int64] = (-1, numbers)
 
+    def weaker(self) -> TrainingSet:
+        """Return the same steps with weaker augmentation."""
+        return TrainingSet(
+            self._crops,
+            self._numbers,
+            self._targets,
+            self._identities,
+            self._batch,
+            self._strength.weaker(),
+            self._seed,
+        )
+
     def __len__(self) -> int:
         # As many as anybody asks for: the sampler ends the run.
         return 1 << 40

@@ -1,15 +1,15 @@
 """Step 3, distill: a student learns the target vectors, can be killed at any moment, and goes on exactly where it was.
 
 Everything random follows from the seed and the step's number, and the learning rate from the step: a checkpoint of weights, averages,
-optimizer and step is therefore all there is to know.
+optimizers and step is therefore all there is to know. The rate is constant and falls in a straight line at the end; until it falls,
+the run can be made longer or shorter.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
@@ -30,6 +30,7 @@ from scripts.train.augment import Strength, middle
 from scripts.train.data import Batch, TrainingSet, batches, held_out, normalised, plain_chips
 from scripts.train.evalsets import EvalSet, unseen_people
 from scripts.train.losses import MarginSoftmax, cosine_loss, relational_loss
+from scripts.train.muon import Muon
 from scripts.train.runlog import Log, Stop, Sums, plot, short
 from scripts.train.shards import CropSet, read_json, write_json
 from scripts.train.students import ARCHITECTURES, folded, load_start, trainable
@@ -39,6 +40,8 @@ Say = Callable[[str], None]
 
 #: What the figures on people that are never trained on are called.
 UNSEEN = "held out"
+#: Highest learning rates, as measured for the shipped network.
+_MUON_RATE, _ADAM_RATE = 1.2e-2, 2e-3
 #: More steps than anybody makes.
 _ANY = 1 << 40
 
@@ -47,8 +50,12 @@ _ANY = 1 << 40
 class DistillPlan:
     """All that decides what is learnt; a run's folder belongs to one plan.
 
-    samples: crops seen in all. lr: at its highest, after `warmup` (share of the run). ema: decay of the averaged weights, which are
-    what is evaluated and exported. relational: weight of the relational loss. identity: weight of the margin softmax, 0 without.
+    samples: crops seen in all.
+    optimizer: muon for convolutions and the linear layer (AdamW for the stem and all of one dimension), or adamw for all.
+    lr: after `warmup` samples, a twentieth of the run at most; 0: 1.2e-2 for muon, 2e-3 for adamw.
+    decay: share of the run, at its end, in which the rate falls to nothing and augmentation is weaker.
+    ema: decay of the averaged weights, which are what is evaluated and exported.
+    relational: weight of the relational loss. identity: weight of the margin softmax, 0 without.
     start: "" from nothing, a model's name, or a .safetensors file.
     hold_out: share of the people that is never trained on.
     """
@@ -57,9 +64,11 @@ class DistillPlan:
     norm: str = "bn"
     samples: int = 500_000
     batch: int = 128
-    lr: float = 2e-3
+    optimizer: str = "muon"
+    lr: float = 0.0
     weight_decay: float = 0.02
-    warmup: float = 0.05
+    warmup: int = 10_000
+    decay: float = 0.3
     ema: float = 0.999
     relational: float = 4.0
     identity: float = 0.0
@@ -74,13 +83,16 @@ class DistillPlan:
         """Updates in all."""
         return max(1, self.samples // self.batch)
 
-    def learning_rate(self, step: int) -> float:
-        """Rise in a straight line, then fall along half a cosine to a hundredth."""
-        warm = max(1, round(self.warmup * self.steps))
-        if step < warm:
-            return self.lr * (step + 1) / warm
-        done = (step - warm) / max(1, self.steps - warm)
-        return self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    @property
+    def falls_from(self) -> int:
+        """The step from which on the rate falls."""
+        return min(self.steps, round((1.0 - self.decay) * self.steps))
+
+    def pace(self, step: int) -> float:
+        """Return the learning rate as a share of the highest: it rises in a straight line, stays, and falls in a straight line."""
+        rising = (step + 1) / max(1, min(self.warmup, self.samples // 20) // self.batch)
+        falling = (self.steps - step) / max(1, self.steps - self.falls_from)
+        return max(0.0, min(1.0, rising, falling))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +129,34 @@ class Student:
         self.average = deepcopy(self.network).requires_grad_(False).eval()
         dim = self.network.architecture.dim
         self.head = MarginSoftmax(dim, max(1, identities), plan.margin).to(device) if plan.identity else None
-        decayed: list[nn.Parameter] = []
-        plain: list[nn.Parameter] = []
-        modules: list[nn.Module] = [self.network, *([self.head] if self.head else [])]
-        for parameter in (p for module in modules for p in module.parameters()):
-            (decayed if parameter.ndim > 1 else plain).append(parameter)
-        groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=plan.lr, betas=(0.9, 0.98), fused=True)
+        self.optimizers = self._optimizers(plan)
         self.step = 0
+
+    def _optimizers(self, plan: DistillPlan) -> list[torch.optim.Optimizer]:
+        """Return the optimizers, each group with its highest rate as `highest`."""
+        if plan.optimizer not in ("muon", "adamw"):
+            raise UsageError(f"no optimizer {plan.optimizer!r}; choose muon or adamw")
+        muon: list[nn.Parameter] = []
+        decayed: list[nn.Parameter] = list(self.head.parameters()) if self.head else []
+        plain: list[nn.Parameter] = []
+        for name, parameter in self.network.named_parameters():
+            if parameter.ndim < 2:
+                plain.append(parameter)
+            elif plan.optimizer == "muon" and not name.startswith("stem."):
+                muon.append(parameter)
+            else:
+                decayed.append(parameter)
+        rate = plan.lr or (_MUON_RATE if plan.optimizer == "muon" else _ADAM_RATE)
+        adam = rate if plan.optimizer == "adamw" else rate * _ADAM_RATE / _MUON_RATE
+        groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        made: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW([g for g in groups if g["params"]], lr=adam, betas=(0.9, 0.98), fused=True)
+        ]
+        if muon:
+            made.append(Muon(muon, lr=rate, weight_decay=plan.weight_decay))
+        for group in (group for optimizer in made for group in optimizer.param_groups):
+            group["highest"] = group["lr"]
+        return made
 
     def state(self) -> dict[str, Any]:
         """Return tensors and plain values only, so that it can be read back without unpickling objects."""
@@ -133,7 +165,7 @@ class Student:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "head": self.head.state_dict() if self.head else {},
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -142,7 +174,8 @@ class Student:
         self.average.load_state_dict(state["average"])
         if self.head:
             self.head.load_state_dict(state["head"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, known in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(known)
         self.step = int(state["step"])
 
     def averaged(self, decay: float) -> None:
@@ -242,17 +275,36 @@ class Run:
     def update(self, forward: Callable[[Tensor], Tensor], batch: Batch) -> dict[str, Tensor]:
         """One step of the optimizer and of the average."""
         student = self.student
-        for group in student.optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate(student.step)
+        pace = self.plan.pace(student.step)
+        for group in (group for optimizer in student.optimizers for group in optimizer.param_groups):
+            group["lr"] = pace * group["highest"]
         student.network.train()
         parts = self.losses(forward, batch)
-        student.optimizer.zero_grad(set_to_none=True)
+        for optimizer in student.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.network.parameters(), 5.0)
-        student.optimizer.step()
+        for optimizer in student.optimizers:
+            optimizer.step()
         student.step += 1
         student.averaged(self.plan.ema)
         return {name: part.detach() for name, part in parts.items()}
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        """Yield the batches of the steps that are left: at full strength, then, while the rate falls, weaker ones."""
+        machine, pin = self.machine, self.device.type == "cuda"
+        for weaker in (False, True):
+            dataset = self.dataset.weaker() if weaker else self.dataset
+            while (first := self.student.step) < self._end(weaker):
+                last = self._end(weaker) if weaker or machine.minutes is None else _ANY
+                with closing(batches(dataset, first, last, machine.workers, pin)) as stream:
+                    for batch in stream:
+                        yield batch
+                        if self.student.step >= self._end(weaker):
+                            break
+
+    def _end(self, weaker: bool) -> int:
+        return self.plan.steps if weaker else self.plan.falls_from
 
     # -- looking ---------------------------------------------------------------------------------------------------------------
 
@@ -289,10 +341,8 @@ class Run:
         started = saved = lined = time.monotonic()
         since, sums, every = 0, Sums(), max(1, machine.every // self.plan.batch)
         first = student.step
-        last = self.plan.steps if machine.minutes is None else _ANY
-        stream = batches(self.dataset, first, last, machine.workers, self.device.type == "cuda")
-        with Stop() as stop, closing(stream):
-            for batch in stream if first < self.plan.steps else ():
+        with Stop() as stop, closing(self._batches()) as stream:
+            for batch in stream:
                 plan = self.plan
                 sums.add(self.update(forward, batch))
                 since += 1
@@ -302,7 +352,11 @@ class Run:
                     means = sums.means()
                     seconds = now - started
                     log.write(
-                        step=step, samples=step * plan.batch, rate=round(rate, 1), lr=plan.learning_rate(step), **means
+                        step=step,
+                        samples=step * plan.batch,
+                        rate=round(rate, 1),
+                        pace=round(plan.pace(step), 4),
+                        **means,
                     )
                     left = (plan.steps - step) * seconds / max(1, step - first)
                     self.say(
@@ -339,7 +393,7 @@ class Run:
     def _replan(self, seconds: float, steps: int) -> None:
         """Make the plan as long as the time that is left allows, at this process's pace; nothing to do without `minutes`."""
         step = self.student.step
-        if self.machine.minutes is None or step >= self.plan.steps:
+        if self.machine.minutes is None or step >= self.plan.falls_from:
             return
         left = self.machine.minutes * 60 - self.spent - seconds
         wanted = step + max(0, round(left * steps / seconds))
@@ -349,17 +403,22 @@ class Run:
     def _resume(self) -> None:
         """Take the folder for this plan, and go on from its checkpoint when it has one."""
         known, mine = self.out / "plan.json", json.loads(json.dumps(asdict(self.plan)))
-        if known.exists():
-            if read_json(known) != mine:
-                raise UsageError(f"{self.out}: holds a run of another plan; choose another --out or remove it")
-        else:
-            write_json(known, mine)
+        stored = read_json(known) if known.exists() else mine
+        if {**stored, "samples": 0} != {**mine, "samples": 0}:
+            raise UsageError(f"{self.out}: holds a run of another plan; choose another --out or remove it")
         checkpoint = self.out / "checkpoint.pt"
         if checkpoint.exists():
             state = torch.load(checkpoint, map_location=self.device, weights_only=True)
             self.student.load(state)
             self.spent = float(state["seconds"])
+            before = replace(self.plan, samples=stored["samples"])
+            if stored != mine and self.student.step > min(before.falls_from, self.plan.falls_from):
+                raise UsageError(
+                    f"{self.out}: at step {self.student.step} the learning rate falls, for {before.samples:,} samples or for "
+                    f"{self.plan.samples:,}: the length can be changed only before"
+                )
             self.say(f"goes on at step {self.student.step} of {self.plan.steps}")
+        write_json(known, mine)
 
     def rate(self, steps: int = 12) -> float:
         """Measure crops per second on a copy of the student, data and all; the student itself stays as it is."""
@@ -374,7 +433,8 @@ class Run:
         rate = steps * self.plan.batch / (time.monotonic() - started)
         self.student.load(kept)
         # A fresh optimizer has no moments; loading an empty state keeps those of the trial.
-        self.student.optimizer.state.clear()
+        for optimizer in self.student.optimizers:
+            optimizer.state.clear()
         return rate
 
 

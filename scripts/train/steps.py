@@ -24,7 +24,8 @@ Say = Callable[[str], None]
 Options = Mapping[str, Any]
 
 _OF_PLAN = (
-    "architecture", "norm", "start", "samples", "batch", "lr", "relational", "identity", "margin", "hold_out", "seed",
+    *("architecture", "norm", "start", "samples", "batch", "optimizer", "lr", "decay"),
+    *("relational", "identity", "margin", "hold_out", "seed"),
 )  # fmt: skip
 
 

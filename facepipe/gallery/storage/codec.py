@@ -57,8 +57,8 @@ class Codec:
 
     def open_text(self, stored: str | bytes, *place: str | int) -> str:
         """Return the text again; GalleryDamagedError when it is stored in the other form."""
-        if isinstance(stored, bytes):
-            raise GalleryDamagedError("expected text, found bytes: the database is damaged")
+        if not isinstance(stored, str):
+            raise GalleryDamagedError("expected text, found something else: the database is damaged")
         return stored
 
     def lookup(self, value: bytes, kind: str) -> bytes:
