@@ -59,6 +59,7 @@ class Gallery(store.GalleryStore):
         min_face: float = 40,
         min_score: float = 0.4,
         max_side: int | None = 1280,
+        second_chance: bool = True,
         quick: bool = False,
         detector: Detector | None = None,
         embedder: Embedder | None = None,
@@ -76,7 +77,7 @@ class Gallery(store.GalleryStore):
         force: enrol a face even if it looks like somebody else, or unlike its person's others.
         keep_chips: store a small picture of each face: needed by `reembed` and audit pages.
         retain: seconds until the faces expire; None: never.
-        device, min_face, min_score, max_side, quick, detector, embedder: see `facepipe.Recognizer`.
+        device, min_face, min_score, max_side, second_chance, quick, detector, embedder: see `facepipe.Recognizer`.
         threshold: cosine, -1..1, from which on two people are confused; None: that of the model's record.
         progress: told how many more photos were looked at.
         Errors: at the call for what cannot be enrolled at all (UsageError, InputError, GalleryError, ModelError); a single photo
@@ -98,7 +99,7 @@ class Gallery(store.GalleryStore):
             retain=retain,
             max_side=max_side or None,
         )
-        options = detect_options(min_face, min_score, max_side)
+        options = detect_options(min_face, min_score, max_side, second_chance)
         model = "" if embedder is not None else record_of(self).name
         describer = load_describer(model, device, options, quick=quick, detector=detector, embedder=embedder)
         return chain(astray, Enroller(self, describer, rules).run(collected, progress))
@@ -224,6 +225,7 @@ class Gallery(store.GalleryStore):
         min_face: float = 40,
         min_score: float = 0.4,
         max_side: int | None = 1280,
+        second_chance: bool = True,
         quick: bool = False,
     ) -> Refuted:
         """Note that the face in a photo is not this person: a face more like it than like the person does not get the name.
@@ -234,7 +236,7 @@ class Gallery(store.GalleryStore):
         require_person(self.database, person)
         self.database.require_writable()
         name, data = read_bytes(photo)
-        describer = describer_for(record_of(self).name, device, min_face, min_score, max_side, quick)
+        describer = describer_for(record_of(self).name, device, min_face, min_score, max_side, second_chance, quick)
         found = describer.describe([read_image_bytes(data, name, max_side=max_side or None)])[0]
         (place,) = require_faces(found.faces, faces, name)
         content = content_hash(data)

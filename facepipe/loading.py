@@ -56,6 +56,7 @@ def load_steps(
     min_face: float = 40,
     min_score: float = 0.4,
     max_side: int | None = 1280,
+    second_chance: bool = True,
     quick: bool = False,
     late: bool = False,
     detector: Detector | None = None,
@@ -88,7 +89,7 @@ def load_steps(
     describer = load_describer(
         "" if record is None else record.name,
         device,
-        detect_options(min_face, min_score, max_side),
+        detect_options(min_face, min_score, max_side, second_chance),
         quick=quick,
         late=late,
         detector=detector,
@@ -229,6 +230,7 @@ def _facts(
         "min_face": chosen.min_face,
         "min_score": chosen.min_score,
         "max_side": chosen.max_side,
+        "second_chance": chosen.second_chance,
     }
 
 
@@ -252,8 +254,10 @@ def load_detector(device: str = "auto", options: DetectOptions | None = None, *,
     return MtcnnDetector(load_cascade(resolve_device(device)), options)
 
 
-def detect_options(min_face: float = 40, min_score: float = 0.4, max_side: int | None = 1280) -> DetectOptions:
+def detect_options(
+    min_face: float = 40, min_score: float = 0.4, max_side: int | None = 1280, second_chance: bool = True
+) -> DetectOptions:
     """Return the detector's options; see `facepipe.pipeline.Recognizer`. ValueError for values out of range."""
     from facepipe.detect.detector import DetectOptions
 
-    return DetectOptions(min_face=min_face, min_score=min_score, max_side=max_side or None)
+    return DetectOptions(min_face=min_face, min_score=min_score, max_side=max_side or None, second_chance=second_chance)

@@ -35,6 +35,7 @@ class Recognizer:
         min_face: float = 40,
         min_score: float = 0.4,
         max_side: int | None = 1280,
+        second_chance: bool = True,
         quick: bool = False,
         late: bool = False,
         detector: Detector | None = None,
@@ -52,6 +53,7 @@ class Recognizer:
         min_face: smallest face, displayed pixels, 12 or more.
         min_score: least score of a face, 0..1.
         max_side: larger photos are searched, and files decoded, reduced to this many pixels; None or 0: never.
+        second_chance: where nothing certain is found, search the photo turned, with a border, and brightened.
         quick: for a few photos: on the CPU the networks run without torch, whose import takes longer than those photos.
         late: load the networks with the first photo.
         detector, embedder: engines of your own behind `facepipe.types.Detector` and `Embedder`, instead of the usual ones.
@@ -71,6 +73,7 @@ class Recognizer:
                 min_face=min_face,
                 min_score=min_score,
                 max_side=max_side,
+                second_chance=second_chance,
                 quick=quick,
                 late=late,
                 detector=detector,

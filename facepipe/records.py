@@ -1,8 +1,8 @@
 """The JSON record of a photo: the one form in which results leave the program, and from which every report is made.
 
     {"schema_version", "path", "width", "height", "error",
-     "faces": [{"box": [x1, y1, x2, y2], "score", "landmarks", "quality", "status", "person", "similarity", "probability",
-                "threshold", "candidates": [{"person", "similarity"}]}],
+     "faces": [{"box": [x1, y1, x2, y2], "score", "landmarks", "quality", "turn", "enhanced", "status", "person",
+                "similarity", "probability", "threshold", "candidates": [{"person", "similarity"}]}],
      "model"}
 
 Numbers are rounded here and nowhere else, so that two runs, or two outputs of one run, can be compared as text. A number
@@ -53,6 +53,8 @@ def face_record(face: Face) -> Record:
         "score": rounded(face.score, 4),
         "landmarks": [[rounded(x, 2), rounded(y, 2)] for x, y in face.landmarks],
         "quality": {name: rounded(getattr(face.quality, name), digits) for name, digits in _QUALITY_DIGITS.items()},
+        "turn": face.turn,
+        "enhanced": face.enhanced,
     }
 
 

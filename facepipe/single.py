@@ -50,15 +50,17 @@ def detect(
     min_face: float = 40,
     min_score: float = 0.4,
     max_side: int | None = 1280,
+    second_chance: bool = True,
     quick: bool = False,
 ) -> tuple[Face, ...]:
     """Return the faces in one picture, best score first; an empty tuple when there is none.
 
     image: a path, bytes, an open binary file, a PIL image, a NumPy array (uint8, RGB or grey), an `Image`.
-    device, min_face, min_score, max_side, quick: see `facepipe.Recognizer`. The network stays loaded for the next call.
+    device, min_face, min_score, max_side, second_chance, quick: see `facepipe.Recognizer`. The network stays loaded for the
+    next call.
     Errors: InputError when the file cannot be read, ImageError when it cannot be read as an image, DeviceError.
     """
-    detector = _detector(device, min_face, min_score, max_side, quick)
+    detector = _detector(device, min_face, min_score, max_side, second_chance, quick)
     return next(iter(detector.detect([as_image(image, max_side=max_side or None)]))).faces
 
 
@@ -69,6 +71,7 @@ def edges(
     min_face: float = 40,
     min_score: float = 0.4,
     max_side: int | None = 1280,
+    second_chance: bool = True,
     quick: bool = False,
 ) -> Float32:
     """Return how strong the edges are in one picture, float32 (h, w): reduced as far as faces of `min_face` pixels allow.
@@ -76,7 +79,7 @@ def edges(
     Everything, and errors: as `detect`.
     """
     picture = as_image(image, max_side=max_side or None)
-    return _detector(device, min_face, min_score, max_side, quick).edges(picture).magnitude
+    return _detector(device, min_face, min_score, max_side, second_chance, quick).edges(picture).magnitude
 
 
 def embed(
@@ -87,13 +90,14 @@ def embed(
     min_face: float = 40,
     min_score: float = 0.4,
     max_side: int | None = 1280,
+    second_chance: bool = True,
     quick: bool = False,
 ) -> Described:
     """Return the faces in one picture and a unit vector for each: `.faces`, `.embeddings.vectors`, float32 (n, d).
 
     model: name of the embedder. Everything else, and errors: as `detect`; ModelError.
     """
-    describer = describer_for(model, device, min_face, min_score, max_side, quick)
+    describer = describer_for(model, device, min_face, min_score, max_side, second_chance, quick)
     return describer.describe([as_image(image, max_side=max_side or None)])[0]
 
 
@@ -108,6 +112,7 @@ def verify(
     min_face: float = 40,
     min_score: float = 0.4,
     max_side: int | None = 1280,
+    second_chance: bool = True,
     quick: bool = False,
 ) -> Verification:
     """Say whether two pictures show the same person.
@@ -118,7 +123,7 @@ def verify(
     """
     policy = policy_for(get_record(model), 1, threshold=threshold)
     images = [as_image(source, max_side=max_side or None) for source in (a, b)]
-    described = describer_for(model, device, min_face, min_score, max_side, quick).describe(images)
+    described = describer_for(model, device, min_face, min_score, max_side, second_chance, quick).describe(images)
     (first,), (second,) = (require_faces(photo.faces, faces, photo.path) for photo in described)
     similarity = float(described[0].embeddings.vectors[first] @ described[1].embeddings.vectors[second])
     return Verification(
@@ -152,18 +157,20 @@ def embed_photos(
     from facepipe.evaluate import photo_set
 
     settings = repr(detect_options(min_face))
-    describer = describer_for(model, device, min_face, 0.4, 1280, False)
+    describer = describer_for(model, device, min_face, 0.4, 1280, True, False)
     return photo_set.embed_photos(paths, describer, face, cache, progress, settings)
 
 
 @lru_cache(maxsize=4)
-def _detector(device: str, min_face: float, min_score: float, max_side: int | None, quick: bool) -> MtcnnDetector:
-    return load_detector(device, detect_options(min_face, min_score, max_side), quick=quick)
+def _detector(
+    device: str, min_face: float, min_score: float, max_side: int | None, second_chance: bool, quick: bool
+) -> MtcnnDetector:
+    return load_detector(device, detect_options(min_face, min_score, max_side, second_chance), quick=quick)
 
 
 @lru_cache(maxsize=4)
 def describer_for(
-    model: str, device: str, min_face: float, min_score: float, max_side: int | None, quick: bool
+    model: str, device: str, min_face: float, min_score: float, max_side: int | None, second_chance: bool, quick: bool
 ) -> Describer:
     """Return steps 1 and 2 for these options, loaded once; see `facepipe.loading.load_describer`."""
-    return load_describer(model, device, detect_options(min_face, min_score, max_side), quick=quick)
+    return load_describer(model, device, detect_options(min_face, min_score, max_side, second_chance), quick=quick)

@@ -113,13 +113,17 @@ class Face:
     """A face found in a picture.
 
     box: float32 (4,), x1 y1 x2 y2 in displayed pixels, may reach over the border. score: 0..1, doubtful below `SURE_SCORE`.
-    landmarks: float32 (5, 2), x y of the eye on the image's left, the eye on its right, nose, mouth corner left, right.
+    landmarks: float32 (5, 2), x y of the eye on the left of the upright face, the eye on its right, nose, mouth corner left, right.
+    turn: 0, 90, 180 or 270: degrees clockwise by which the picture had to be turned to find it. enhanced: it was found in a
+    picture that was brightened.
     """
 
     box: Float32
     score: float
     landmarks: Float32
     quality: Quality
+    turn: int = 0
+    enhanced: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "box", _frozen(self.box, np.float32, (4,), "Face.box"))

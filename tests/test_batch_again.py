@@ -491,4 +491,4 @@ def test_the_facts_of_a_scan_hold_the_behaviour_numbers() -> None:
     facts = load_describer("mini", "cpu", late=True).facts
     numbers = [import_module(f"facepipe.{step}").BEHAVIOUR for step in ("detect", "embed")]
     assert [facts["detect"], facts["embed"]] == numbers
-    assert set(facts) == {"detect", "embed", "detector", "model", "min_face", "min_score", "max_side"}
+    assert set(facts) == {"detect", "embed", "detector", "model", "min_face", "min_score", "max_side", "second_chance"}

@@ -114,12 +114,12 @@ def test_a_list_as_editors_write_it(tmp_path: Path, facepipe: Run) -> None:
     assert [record["path"] for record in records] == [str(first), str(other), str(second)], (
         "a folder in a list is searched"
     )
-    for encoding, says in (("utf-16", "is in UTF-16; save it as UTF-8"), ("utf-16-be", "end with NUL")):
+    for encoding, says in (("utf-16", "is in UTF-16; save it as UTF-8"), ("utf-16-be", "need -0; a list in UTF-16")):
         (tmp_path / "wide").write_bytes(f"{first}\n".encode(encoding))
         code, out, err = facepipe("--files-from", "wide", "--out", "n.jsonl")
         assert (code, out) == (3, "") and says in err and err.count("\n") == 1
     (tmp_path / "null").write_bytes(b"\0".join(map(os.fsencode, (first, second))))
-    assert "add -0" in facepipe("--files-from", "null", "--out", "n.jsonl")[2]
+    assert "need -0" in facepipe("--files-from", "null", "--out", "n.jsonl")[2]
 
 
 def test_names_that_a_spreadsheet_would_compute(tmp_path: Path, facepipe: Run, monkeypatch: pytest.MonkeyPatch) -> None:

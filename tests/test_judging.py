@@ -108,7 +108,16 @@ def test_copies_of_a_refused_face_are_refused_with_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("people", "photos", "several"),
-    [(1, 3, False), (1, 12, False), (2, 6, False), (3, 3, True), (4, 1, True), (30, 3, True)],
+    [
+        (1, 3, False),
+        (1, 12, False),
+        (2, 2, False),
+        (2, 3, True),
+        (2, 6, True),
+        (3, 3, True),
+        (4, 1, True),
+        (30, 3, True),
+    ],
 )
 def test_a_pile_is_told_from_a_person(people: int, photos: int, several: bool) -> None:
     vectors = np.array([near(person, photo) for person in range(people) for photo in range(photos)])
@@ -116,6 +125,11 @@ def test_a_pile_is_told_from_a_person(people: int, photos: int, several: bool) -
     assert sum(sizes) == len(vectors) and are_several(sizes) is several
     if several:
         assert 0.6 * people <= len(sizes) <= people
+
+
+def test_a_person_with_some_photos_of_another_is_not_several() -> None:
+    vectors = np.array([near(0, photo) for photo in range(7)] + [near(1, photo) for photo in range(4)])
+    assert groups_of(vectors, 0.36) == [7, 4] and not are_several([7, 4])
 
 
 def test_a_large_pile_is_looked_at_in_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ def test_a_folder_beside_photos_that_is_excluded_makes_no_person(tree: Path) -> 
     assert astray == []
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a\n***/[\n!"])
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a\n***/[\n!", b"[z-a]\n", b"IMG_[9-1]*\n"])
 def test_a_file_of_patterns_that_is_none_is_one_line(tree: Path, content: bytes) -> None:
     (tree / IGNORE_NAME).write_bytes(content)
     with pytest.raises(UsageError, match=IGNORE_NAME):

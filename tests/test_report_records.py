@@ -54,8 +54,8 @@ def test_the_record_is_the_published_one() -> None:
     assert list(record) == ["schema_version", "path", "width", "height", "error", "faces", "model"]
     face = record["faces"][0]
     assert list(face) == [
-        *("box", "score", "landmarks", "quality", "status", "person", "similarity", "probability", "threshold"),
-        "candidates",
+        *("box", "score", "landmarks", "quality", "turn", "enhanced", "status", "person"),
+        *("similarity", "probability", "threshold", "candidates"),
     ]
     assert face["box"] == [10.0, 20.0, 60.0, 70.0]
     assert face["similarity"] == 0.7123 and face["probability"] == 0.9877

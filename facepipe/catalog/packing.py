@@ -17,7 +17,12 @@ from facepipe.types import Described, Embeddings, Face, Quality
 _HEAD = struct.Struct("<5I")
 _CHECKSUM = struct.Struct("<I")
 #: Scores and figures of quality are Python's floats, which are rounded only in the records.
-_FACE = np.dtype([("box", "<f4", (4,)), ("landmarks", "<f4", (5, 2)), ("score", "<f8"), ("quality", "<f8", (6,))])
+_FACE = np.dtype(
+    [
+        *(("box", "<f4", (4,)), ("landmarks", "<f4", (5, 2)), ("score", "<f8"), ("quality", "<f8", (6,))),
+        *(("turn", "<i2"), ("enhanced", "<i2")),
+    ]
+)
 _VALUE = np.dtype("<f4")
 
 
@@ -27,6 +32,7 @@ def pack(photo: Described) -> bytes:
     for row, face in zip(rows, photo.faces, strict=True):
         row["box"], row["landmarks"] = face.box, face.landmarks
         row["score"], row["quality"] = face.score, astuple(face.quality)
+        row["turn"], row["enhanced"] = face.turn, face.enhanced
     vectors = photo.embeddings.vectors
     head = _HEAD.pack(0, *vectors.shape, *photo.size)
     data = head[_CHECKSUM.size :] + rows.tobytes() + np.ascontiguousarray(vectors, _VALUE).tobytes()
@@ -47,9 +53,12 @@ def unpack(data: object, path: str, model: str) -> Described | None:
     rows = np.frombuffer(data, _FACE, count, _HEAD.size)
     boxes, landmarks = rows["box"].astype(np.float32), rows["landmarks"].astype(np.float32)
     faces = tuple(
-        Face(box, score, points, Quality(*quality))
-        for box, score, points, quality in zip(
-            boxes, rows["score"].tolist(), landmarks, rows["quality"].tolist(), strict=True
+        Face(box, score, points, Quality(*quality), turn, bool(enhanced))
+        for box, score, points, quality, turn, enhanced in zip(
+            boxes,
+            *(rows["score"].tolist(), landmarks, rows["quality"].tolist()),
+            *(rows["turn"].tolist(), rows["enhanced"].tolist()),
+            strict=True,
         )
     )
     vectors = np.frombuffer(data, _VALUE, count * dim, end).astype(np.float32).reshape(count, dim)

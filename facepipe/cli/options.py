@@ -33,7 +33,7 @@ def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
 
 
 def detect_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--min-face`, `--min-score`, `--max-side`, `--device`, given to the command as `looking`."""
+    """`--min-face`, `--min-score`, `--max-side`, `--second-chance`, `--device`, given to the command as `looking`."""
 
     @functools.wraps(command)
     def called(**values: Any) -> Any:
@@ -57,6 +57,12 @@ def detect_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             envvar="FACEPIPE_MIN_SCORE",
             help="Lowest score of a face. Below 0.7 there are covered and blurred faces, and some that are not faces.",
+        ),
+        click.option(
+            "--second-chance/--no-second-chance",
+            default=True,
+            show_default=True,
+            help="Where nothing certain is found, search the photo turned, with a border, and brightened.",
         ),
         click.option(
             "--max-side",
@@ -149,7 +155,10 @@ def listed(file: IO[bytes] | None, separated_by_null: bool) -> list[str]:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError("--files-from: the list is in UTF-16; save it as UTF-8")
     if b"\0" in data and not separated_by_null:
-        raise InputError("--files-from: the names end with NUL, as find -print0 writes them; add -0")
+        raise InputError(
+            "--files-from: the list has NULs: names that end with NUL, as find -print0 writes them, need -0; a list in UTF-16 has to "
+            "be saved as UTF-8"
+        )
     names = data.removeprefix(codecs.BOM_UTF8).split(b"\0" if separated_by_null else b"\n")
     return [os.fsdecode(name if separated_by_null else name.rstrip(b"\r")) for name in names if name.strip()]
 
@@ -167,6 +176,7 @@ class Looking:
     min_face: int = 40
     min_score: float = 0.4
     max_side: int = 1280
+    second_chance: bool = True
     device: str = "auto"
 
     @property

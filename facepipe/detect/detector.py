@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.detect.boxes import clip, contenders, nms, nms_contained, regress, square, to_pixels
+from facepipe.detect.chances import SIDE, SMALLEST, another_chance
 from facepipe.detect.closer import CLOSER, look_closer
 from facepipe.detect.edges import EdgeMap, edge_map, search_region
 from facepipe.detect.levels import CELL, STRIDE, Batch, Level, by_size, cells, on_mosaics
@@ -32,6 +33,8 @@ _WORTH = 0.8
 _SECOND_LOOKS = ((1.0, False), (1.0, True), (1.15, False))
 #: How far a rough logit may be from the exact one (`CascadeNetworks.finish_roughly`).
 _DOUBT = 0.3
+#: Longer side of a picture for second chances where pictures are not reduced.
+_SIDE = 1280
 _NO_BOXES = np.zeros((0, 4), np.float32)
 
 
@@ -50,6 +53,7 @@ class DetectOptions:
         rarely convinces it every time, and the mean of the landmarks is steadier. The mean score becomes the face's score.
     min_score: least mean score of a face. It is lower than the usual threshold of a single look, since covered, turned and
         blurred faces waver like things that are not faces. Below `SURE_SCORE` a face is doubtful.
+    second_chance: where nothing certain is found, search the picture turned, with a border, and brightened (`chances`).
     true_border: what the networks say about a crop that the picture's border cuts off refers to what was cut out. False: to the
         whole box, as in facenet-pytorch, which misplaces the landmarks of such faces.
     """
@@ -61,12 +65,15 @@ class DetectOptions:
     edge_gate: bool = True
     second_look: bool = True
     min_score: float = 0.4
+    second_chance: bool = True
     true_border: bool = True
 
     @classmethod
     def reference(cls, min_face: float = 20.0) -> DetectOptions:
         """Return the options with which boxes equal those of `facenet_pytorch.MTCNN(min_face_size=min_face)`."""
-        return cls(min_face, None, (0.6, 0.7, 0.7), edge_gate=False, second_look=False, true_border=False)
+        return cls(
+            min_face, None, (0.6, 0.7, 0.7), edge_gate=False, second_look=False, second_chance=False, true_border=False
+        )
 
     def __post_init__(self) -> None:
         if self.min_face < CELL:
@@ -119,12 +126,21 @@ class MtcnnDetector:
     def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
         """Yield each picture with its faces, best score first; small faces of large photos were looked at more closely.
 
-        The first look is at all pictures together. Errors: ImageError when a photo cannot be decoded again.
+        The first look is at all pictures together, and so is each second chance of those in which nothing certain was found.
+        Errors: ImageError when a photo cannot be decoded again.
         """
         side = self.options.max_side
         options = replace(self.options, max_side=None if side is None else CLOSER * side)
         closer = MtcnnDetector(self._networks, options)
-        for image, faces in zip(images, self.find(images), strict=True):
+        found = self.find(images)
+        if self.options.second_chance:
+            small = replace(
+                self.options,
+                max_side=max(CELL, round(SIDE * (side or _SIDE))),
+                min_face=SMALLEST * self.options.min_face,
+            )
+            found = another_chance(images, found, MtcnnDetector(self._networks, small).find)
+        for image, faces in zip(images, found, strict=True):
             yield look_closer(image, faces, closer.find, self.options.min_face, side)
 
     def find(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -113,5 +114,5 @@ def _patterns(lines: Sequence[str], where: str) -> GitIgnoreSpec | None:
 
     try:
         return pathspec.GitIgnoreSpec.from_lines(lines)
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         raise UsageError(f"{where}: not a pattern ({error}); write it as in a .gitignore file") from error

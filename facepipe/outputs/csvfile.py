@@ -36,6 +36,7 @@ COLUMNS: dict[str, str] = {
     "candidates": "candidates",
     **dict.fromkeys(("size", "sharpness", "yaw", "pitch", "roll", "edge_density"), "number"),
     **{f"{landmark}_{axis}": "number" for landmark in LANDMARKS for axis in "xy"},
+    **dict.fromkeys(("turn", "enhanced"), "integer"),
     "model": "text",
     "schema_version": "integer",
 }
@@ -51,6 +52,7 @@ def face_rows(record: Record) -> list[Record]:
         for landmark, (x, y) in zip(LANDMARKS, face["landmarks"], strict=True):
             values[f"{landmark}_x"], values[f"{landmark}_y"] = x, y
         values.update(face["quality"])
+        values["turn"], values["enhanced"] = face.get("turn", 0), int(face.get("enhanced", False))
         for name in ("score", "status", "person", "similarity", "probability", "threshold", "candidates"):
             values[name] = face[name]
         rows.append({name: values[name] for name in COLUMNS})

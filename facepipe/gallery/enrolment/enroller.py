@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import floor
 
 import numpy as np
 
@@ -189,7 +190,7 @@ class Enroller:
             pixels = cut_out(image, face)[0]
             turned = [Image(np.ascontiguousarray(np.rot90(pixels, turns))) for turns in (1, 2, 3)]
             others = (other for detected in self._describer.detector.detect(turned) for other in detected.faces)
-            if any(other.score > face.score + _SURER for other in others):
+            if any(other.score > face.score + _SURER for other in others if not other.turn):
                 found = ["on its side or upside down: turn the photo"]
         return found
 
@@ -299,12 +300,15 @@ def faults(face: Face) -> list[str]:
     quality = face.quality
     limits = [
         (face.score < SURE_SCORE, f"doubtful: score {face.score:.2f}, at least {SURE_SCORE:.2f} wanted"),
-        (quality.size < _SIZE, f"small: {quality.size:.0f} pixels, at least {_SIZE} wanted"),
-        (quality.sharpness < _SHARPNESS, f"blurred: sharpness {quality.sharpness:.0f}, at least {_SHARPNESS} wanted"),
+        (quality.size < _SIZE, f"small: {floor(quality.size)} pixels, at least {_SIZE} wanted"),
+        (
+            quality.sharpness < _SHARPNESS,
+            f"blurred: sharpness {floor(quality.sharpness)}, at least {_SHARPNESS} wanted",
+        ),
         (abs(quality.yaw) > _YAW, f"turned: yaw {quality.yaw:.0f} degrees, at most {_YAW} wanted"),
         (abs(quality.pitch) > _PITCH, f"tilted: pitch {quality.pitch:.0f} degrees, at most {_PITCH} wanted"),
         (
-            abs(quality.roll) > _ROLL,
+            abs((quality.roll + face.turn + 180.0) % 360.0 - 180.0) > _ROLL,
             f"not upright: roll {quality.roll:.0f} degrees, at most {_ROLL} wanted, turn the photo",
         ),
     ]

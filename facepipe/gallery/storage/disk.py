@@ -38,6 +38,8 @@ def sqlite_errors(place: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _in_words(error, place) from error
+    except UnicodeDecodeError as error:  # SQLite's own message quotes damaged text of the schema
+        raise GalleryDamagedError(f"{place}: the database is damaged (its schema is not text)") from error
 
 
 def _in_words(error: sqlite3.Error, place: Path) -> GalleryError:
