@@ -1,7 +1,8 @@
 """What second chances find: photos of enrolled people and of strangers, turned, cut close and darkened, named with and without them.
 
 Half of the people are enrolled with their photos `enroll-*`. Of each kind: photos with a sure face, names right and wrong among
-enrolled people and strangers, and CPU time, all without and with second chances in the same run.
+enrolled people and strangers, and CPU time, all without and with second chances in the same run. Strips are searched in tiles
+both times.
 """
 
 from __future__ import annotations
@@ -41,6 +42,19 @@ def cut(room: float) -> _Change:
     return change
 
 
+def on_a_strip(*, tall: bool) -> _Change:
+    """Return what puts a picture in the middle of a grey one that is ten times as long."""
+
+    def change(image: Image, _: np.ndarray) -> Image:
+        height, width = image.rgb.shape[:2]
+        strip = np.full((10 * height, width, 3) if tall else (height, 10 * width, 3), 128, np.uint8)
+        y, x = (round(4.7 * height), 0) if tall else (0, round(4.7 * width))
+        strip[y : y + height, x : x + width] = image.rgb
+        return Image(strip, image.path)
+
+    return change
+
+
 KINDS: dict[str, _Change] = {
     "as it is": lambda image, _: image,
     "turned by 90": turned(1),
@@ -50,6 +64,8 @@ KINDS: dict[str, _Change] = {
     "cut to the face, none": cut(0.0),
     "brightness 15 %": darker(0.15),
     "brightness 6 %": darker(0.06),
+    "on a strip ten times as wide": on_a_strip(tall=False),
+    "on a strip ten times as high": on_a_strip(tall=True),
 }
 
 

@@ -22,6 +22,7 @@ from facepipe.detect.edges import EdgeMap, edge_map, search_region
 from facepipe.detect.levels import CELL, STRIDE, Batch, Level, by_size, cells, on_mosaics
 from facepipe.detect.pyramid import crop_area, integral_image, pyramid_scales, resize_area
 from facepipe.detect.quality import CROP_SIDE, assess
+from facepipe.detect.tiles import detect_in_tiles, is_long
 from facepipe.types import Detected, Face, Float32, Image, Int64, UInt8
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ class MtcnnDetector:
         self.options = options or DetectOptions()
 
     def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
-        """Yield each picture with its faces, best score first; small faces of large photos were looked at more closely.
+        """Yield each picture with its faces, best score first; small faces of large photos were looked at more closely, and long
+        thin pictures in tiles.
 
         The first look is at all pictures together, and so is each second chance of those in which nothing certain was found.
         Errors: ImageError when a photo cannot be decoded again.
@@ -132,16 +134,21 @@ class MtcnnDetector:
         side = self.options.max_side
         options = replace(self.options, max_side=None if side is None else CLOSER * side)
         closer = MtcnnDetector(self._networks, options)
-        found = self.find(images)
+        whole = [image for image in images if not is_long(image, side)]
+        found = self.find(whole)
         if self.options.second_chance:
             small = replace(
                 self.options,
                 max_side=max(CELL, round(SIDE * (side or _SIDE))),
                 min_face=SMALLEST * self.options.min_face,
             )
-            found = another_chance(images, found, MtcnnDetector(self._networks, small).find)
-        for image, faces in zip(images, found, strict=True):
-            yield look_closer(image, faces, closer.find, self.options.min_face, side)
+            found = another_chance(whole, found, MtcnnDetector(self._networks, small).find)
+        rest = iter(found)
+        for image in images:
+            if side is not None and is_long(image, side):
+                yield detect_in_tiles(image, self.find, side)
+            else:
+                yield look_closer(image, next(rest), closer.find, self.options.min_face, side)
 
     def find(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
         """Return the faces of each picture, best score first, without a closer look at small ones."""
