@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         UsageError,
     )
     from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus
+    from facepipe.groups.groups import Groups
+    from facepipe.groups.values import Answer, FaceKey, Group, Grouped, GroupFace, PersonFace, Suggested
     from facepipe.pipeline import Recognizer
     from facepipe.single import Verification, detect, edges, embed, verify
     from facepipe.types import (
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmbiguousFaceError",
+    "Answer",
     "Candidate",
     "Catalog",
     "Described",
@@ -68,23 +71,30 @@ __all__ = [
     "EnrollOutcome",
     "EnrollStatus",
     "Face",
+    "FaceKey",
     "FacepipeError",
     "Failed",
     "Gallery",
     "GalleryError",
     "GalleryMissingError",
     "GalleryModelError",
+    "Group",
+    "GroupFace",
+    "Grouped",
+    "Groups",
     "Image",
     "ImageError",
     "InputError",
     "ModelError",
     "NoFaceError",
+    "PersonFace",
     "Policy",
     "Prediction",
     "Quality",
     "Recognized",
     "Recognizer",
     "Status",
+    "Suggested",
     "UsageError",
     "Verification",
     "__version__",
@@ -100,6 +110,8 @@ _HOMES = {
     "facepipe.catalog.catalog": ("Catalog",),
     "facepipe.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "facepipe.gallery.enrolment.intake": ("EnrollOutcome", "EnrollStatus"),
+    "facepipe.groups.groups": ("Groups",),
+    "facepipe.groups.values": ("Answer", "FaceKey", "Group", "GroupFace", "Grouped", "PersonFace", "Suggested"),
     "facepipe.pipeline": ("Recognizer",),
     "facepipe.single": ("Verification", "edges", "verify"),
     "facepipe.types": (

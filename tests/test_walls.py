@@ -25,6 +25,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             {"images", "models"},
             {"detect", "embed", "match", "predict"},
             {"gallery", "catalog", "outputs", "evaluate"},
+            {"groups"},
             {"loading"},
             {"pipeline", "single"},
             {"api", "batch"},
