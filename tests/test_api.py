@@ -61,6 +61,7 @@ def test_the_public_names() -> None:
     assert facepipe.__all__ == [
         *(
             "AmbiguousFaceError",
+            "Answer",
             "Candidate",
             "Catalog",
             "Described",
@@ -70,9 +71,11 @@ def test_the_public_names() -> None:
             "Embedder",
             "Embeddings",
         ),
-        *("EnrollOutcome", "EnrollStatus", "Face", "FacepipeError", "Failed", "Gallery", "GalleryError"),
-        *("GalleryMissingError", "GalleryModelError", "Image", "ImageError", "InputError", "ModelError", "NoFaceError"),
-        *("Policy", "Prediction", "Quality", "Recognized", "Recognizer", "Status", "UsageError", "Verification"),
+        *("EnrollOutcome", "EnrollStatus", "Face", "FaceKey", "FacepipeError", "Failed", "Gallery", "GalleryError"),
+        *("GalleryMissingError", "GalleryModelError", "Group", "GroupFace", "Grouped", "Groups"),
+        *("Image", "ImageError", "InputError", "ModelError", "NoFaceError", "PersonFace"),
+        *("Policy", "Prediction", "Quality", "Recognized", "Recognizer", "Status", "Suggested"),
+        *("UsageError", "Verification"),
         *("__version__", "detect", "edges", "embed", "verify"),
     ]
     assert dir(facepipe) == facepipe.__all__

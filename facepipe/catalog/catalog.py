@@ -60,7 +60,8 @@ class Catalog(Store):
             for photo in catalog.photos():
                 print(photo.path, len(photo.predictions if isinstance(photo, facepipe.Failed) else photo.faces))
 
-    Reading changes nothing. Of those who write, one process at a time holds it; whoever comes meanwhile gets an InputError.
+    Reading changes nothing, and is possible while another process scans. Of those who write, one process at a time holds it; whoever
+    comes meanwhile to write gets an InputError.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, write: bool = False) -> None:
@@ -238,7 +239,7 @@ class Catalog(Store):
                     photo.position,
                     self._decision_key,
                 )
-                db.execute(_SCANNED, (*values, *_as_columns(record)))
+                db.execute(_SCANNED, (*values, *_as_columns(record), photo.taken))
 
     def _finish(self, counts: Counts) -> None:
         """Note that the pass met all of its input; mark photos that are gone. One that is still there, but was not met, is left."""
@@ -273,9 +274,8 @@ class Catalog(Store):
             (count,) = db.execute(query).fetchone()
             if db.execute("DELETE FROM description").rowcount:
                 db.execute("INSERT OR REPLACE INTO state VALUES ('scrub', '')")
-        # A run that was killed in between left the note, and this one ends what it began.
-        if self._state("scrub") is not None:
-            self._rewrite()
+        # A run that was killed in between, or had a reader, left the note, and this one ends what it began.
+        if self._state("scrub") is not None and self._rewrite():
             with self._transaction() as db:
                 db.execute("DELETE FROM state WHERE name = 'scrub'")
         return int(count)
@@ -326,12 +326,12 @@ _DONE = """
     OR EXISTS (SELECT 1 FROM description WHERE content = photo.content AND key = photo.scanned) END"""
 #: What was decided about a photo stays as long as its bytes, its scan and its failure do.
 _SCANNED = """
-    INSERT INTO photo VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, iif(?9 = '', '', ?8), ?9, ?10, ?11, ?12)
+    INSERT INTO photo VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, iif(?9 = '', '', ?8), ?9, ?10, ?11, ?12, ?13)
     ON CONFLICT (name) DO UPDATE SET (decided, record, known, ambiguous, unknown) = (
         SELECT decided, record, known, ambiguous, unknown
         WHERE ?9 = '' AND content = ?3 AND scanned = ?4 AND reason IS ?5 AND decided = ?8
         UNION ALL SELECT excluded.decided, ?9, ?10, ?11, ?12 LIMIT 1),
-    stamp = ?2, content = ?3, scanned = ?4, reason = ?5, pass = ?6, position = ?7, vanished = 0"""
+    stamp = ?2, content = ?3, scanned = ?4, reason = ?5, pass = ?6, position = ?7, vanished = 0, taken = ?13"""
 _UNDECIDED = """
     SELECT position, name, data, reason, record FROM photo LEFT JOIN description USING (content)
     WHERE pass = ? AND position > ? AND decided != ? ORDER BY position LIMIT ?"""

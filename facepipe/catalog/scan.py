@@ -23,6 +23,7 @@ from facepipe.errors import InputError, ModelError
 from facepipe.files.atomic import as_output_error
 from facepipe.images import content_hash, read_image_bytes
 from facepipe.images.memory import apart
+from facepipe.images.taken import taken_of
 from facepipe.types import Described, Face, Failed, Image
 
 _In = TypeVar("_In")
@@ -57,6 +58,7 @@ class Scanned:
     """What a scan came to for one photo. position: its place in the input. content: SHA-256 of its bytes, empty when not read.
 
     found: what it came to; a string where a photo of the same bytes is known: its record, empty when it has none yet.
+    taken: when the photo was taken, ISO 8601; None when it does not say.
     """
 
     source: Source
@@ -64,6 +66,7 @@ class Scanned:
     content: str
     found: Described | Failed | str
     thumbnails: Sequence[bytes] = ()
+    taken: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +79,7 @@ class _Read:
     content: str = ""
     image: Image | None = None
     found: Failed | str | None = None
+    taken: str | None = None
 
 
 def scan_stream(
@@ -134,7 +138,8 @@ def _read(photo: _Read, max_side: int | None) -> _Read:
             enlarge = lambda side: read_image_bytes(load(), name, max_side=side)  # noqa: E731 - not the bytes themselves
     except InputError as error:
         return replace(photo, data=None, content=content, found=Failed(photo.source.name, str(error)))
-    return replace(photo, data=None, content=content, image=replace(image, rgb=apart(image.rgb), enlarge=enlarge))
+    image = replace(image, rgb=apart(image.rgb), enlarge=enlarge)
+    return replace(photo, data=None, content=content, image=image, taken=taken_of(data))
 
 
 def _kept(data: bytes) -> Callable[[], bytes]:
@@ -189,7 +194,7 @@ def _describe(
             if thumbnails is not None and photo.image is not None:
                 small = thumbnails(photo.image, found.faces)
             found = replace(found, image=None)
-        scanned.append(Scanned(photo.source, photo.position, photo.content, found, small))
+        scanned.append(Scanned(photo.source, photo.position, photo.content, found, small, photo.taken))
     return scanned
 
 

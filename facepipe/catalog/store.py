@@ -1,4 +1,4 @@
-"""The catalog as a SQLite file: opened by one writer at a time, or read; what SQLite reports becomes one line."""
+"""The catalog as a SQLite file: written by one process at a time, read by many; what SQLite reports becomes one line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from facepipe.catalog.lock import CatalogLock
 from facepipe.catalog.packing import unpack
 from facepipe.errors import InputError, OutputError, UsageError
 from facepipe.files.atomic import make_private_file
@@ -19,8 +20,10 @@ from facepipe.text import printable
 from facepipe.types import Described, Failed
 
 SUFFIX = ".catalog"
-#: The version of the tables that is read and written; another one comes with a migration.
-VERSION = 1
+#: The version of the tables that is written; another one comes with a migration.
+VERSION = 2
+#: What makes the next version of each; a catalog of an earlier version can be read as it is.
+_MIGRATIONS = {1: "ALTER TABLE photo ADD COLUMN taken TEXT"}
 #: `state` may hold `finished`, the last pass that met all of its input; `facts`, what scan and decision depended on in the last pass,
 #: as JSON; `scrub`, when descriptions were deleted and the file was not written anew yet.
 _TABLES = f"""
@@ -38,7 +41,8 @@ CREATE TABLE photo (
     record TEXT NOT NULL,        -- the result as one line of JSON, empty: there is none yet
     known INTEGER NOT NULL,      -- faces in the record, by status
     ambiguous INTEGER NOT NULL,
-    unknown INTEGER NOT NULL
+    unknown INTEGER NOT NULL,
+    taken TEXT                   -- when it was taken, ISO 8601; NULL: it does not say
 ) WITHOUT ROWID;
 CREATE TABLE description (
     content TEXT PRIMARY KEY,    -- SHA-256 of the photos' bytes
@@ -78,7 +82,7 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
             raise UsageError(f"{name}: this catalog is closed; open it again") from error
         if "locked" in reason:
             raise InputError(
-                f"{name}: another batch is writing to this output; wait for it, or choose another --out"
+                f"{name}: another process is writing to this catalog; wait for it, or choose another one"
             ) from error
         if "full" in reason or "disk I/O" in reason:
             raise OutputError(
@@ -91,6 +95,28 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
                 "another --out"
             ) from error
         raise InputError(f"{name}: is not a catalog, or damaged ({reason}); {_begin_again(path)}") from error
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open the file; one that lies where nothing can be written is read as it is."""
+    uri = path.absolute().as_uri()
+    connection = sqlite3.connect(f"{uri}?mode={mode}", uri=True, timeout=1.0, isolation_level=None)
+    if mode != "ro":
+        return connection
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        wal = path.with_name(path.name + "-wal")
+        # To read it as others may write it takes a file beside it, which cannot be made here, so nobody writes it here.
+        if "unable to open" not in str(error) or (wal.exists() and wal.stat().st_size):
+            connection.close()
+            raise
+        connection.close()
+        connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
 
 
 def _begin_again(catalog: Path) -> str:
@@ -108,30 +134,41 @@ class Store:
     def __init__(self, path: Path, *, write: bool) -> None:
         """Open the file; see `facepipe.catalog.catalog.Catalog`."""
         self.path = path
+        self._lock: CatalogLock | None = None
         if write:
             make_private_file(path)
+            self._lock = CatalogLock(path)
         elif not path.is_file():
             raise InputError(
                 f"{printable(path)}: no such catalog; `facepipe batch` makes one, NAME{SUFFIX} beside --out"
             )
-        with _sqlite_errors(path):
-            uri = f"{path.absolute().as_uri()}?mode={'rwc' if write else 'ro'}"
-            self._db = sqlite3.connect(uri, uri=True, timeout=1.0, isolation_level=None)
         try:
             with _sqlite_errors(path):
-                version = self._open_to_write() if write else self._version()
-            if version != VERSION:
+                self._db = _connect(path, "rwc" if write else "ro")
+        except BaseException:
+            self._unlock()
+            raise
+        try:
+            with _sqlite_errors(path):
+                self.schema = self._open_to_write() if write else self._version()
+            if not 1 <= self.schema <= VERSION:
                 raise InputError(
-                    f"{printable(path)}: is not a catalog of this facepipe (schema {version}, it reads {VERSION}); "
+                    f"{printable(path)}: is not a catalog of this facepipe (schema {self.schema}, it reads {VERSION}); "
                     f"{_begin_again(path)}"
                 )
         except BaseException:
             self._db.close()
+            self._unlock()
             raise
 
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
     def _open_to_write(self) -> int:
-        # Held until the process ends, however it ends: a second run would not see what the first is doing.
-        self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        if self._lock is None or not self._lock.held:
+            # Held until the process ends, however it ends: a second run would not see what the first is doing.
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
         self._db.execute("PRAGMA journal_mode=WAL")
         # A power cut may lose the last photos, which are then done again; it never damages the file.
         self._db.execute("PRAGMA synchronous=NORMAL")
@@ -141,6 +178,11 @@ class Store:
         if not (version := self._version()):
             for statement in _TABLES.split(";\n"):
                 self._db.execute(statement)
+        elif version in _MIGRATIONS:
+            for number in range(version, VERSION):
+                self._db.execute(_MIGRATIONS[number])
+            self._db.execute("UPDATE about SET schema_version = ?", (VERSION,))
+            version = VERSION
         self._db.execute("COMMIT")
         return version or VERSION
 
@@ -179,11 +221,12 @@ class Store:
         row = self._first("SELECT value FROM state WHERE name = ?", name)
         return None if row is None else str(row[0])
 
-    def _rewrite(self) -> None:
-        """Write the file anew: nothing of what was deleted is left in it."""
+    def _rewrite(self) -> bool:
+        """Write the file anew; return whether nothing of what was deleted is left. Somebody who reads meanwhile may still see it."""
         with _sqlite_errors(self.path):
             self._db.execute("VACUUM")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
 
     # ---- what is in it ----
 
@@ -270,6 +313,7 @@ class Store:
     def close(self) -> None:
         """Close it; what was recorded stays."""
         self._db.close()
+        self._unlock()
 
     def __enter__(self) -> Self:
         return self

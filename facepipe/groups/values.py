@@ -84,7 +84,7 @@ class PersonFace:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the user said. number: counts up. at: seconds since 1970. what: the verb. text: all of it in a line. undone: taken back."""
+    """What the user said. number: counts up. at: seconds since 1970. what: the verb. text: it in a line. undone: taken back."""
 
     number: int
     at: float

@@ -27,7 +27,7 @@ import re
 import stat
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -300,6 +300,13 @@ def _opened(data: bytes) -> PIL.Image.Image:
     if picture.format in {"ICO", "ICNS", "CUR"}:
         require_small_icons(data)
     return picture
+
+
+@contextlib.contextmanager
+def open_quietly(data: bytes) -> Iterator[PIL.Image.Image]:
+    """Yield the undecoded picture, for what stands beside its pixels. Errors: whatever Pillow raises."""
+    with _pillow, _opened(data) as picture:
+        yield picture
 
 
 def _set_pillow() -> Callable[[], None]:

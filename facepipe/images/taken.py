@@ -1,0 +1,30 @@
+"""When a photo was taken, as its EXIF data says."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from facepipe.images.reading import open_quietly
+
+_EXIF, _TAKEN, _OFFSET = 0x8769, 0x9003, 0x9011
+_DATE = re.compile(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)[ T](\d\d):(\d\d):(\d\d)")
+_ZONE = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d")
+
+
+def taken_of(data: bytes) -> str | None:
+    """Return when a picture was taken in ISO 8601, with the time zone where it is known; None when it does not say, or nonsense.
+
+    data: its file. DateTimeOriginal is read, and OffsetTimeOriginal.
+    """
+    try:
+        with open_quietly(data) as picture:
+            exif = picture.getexif().get_ifd(_EXIF)
+        date = _DATE.match(str(exif.get(_TAKEN, "")))
+        if date is None:
+            return None
+        taken = datetime(*map(int, date.groups())).isoformat()  # type: ignore[arg-type]
+        zone = str(exif.get(_OFFSET, "")).strip("\0 ")
+    except Exception:  # noqa: BLE001 - whatever damaged EXIF leads to, the photo has no date
+        return None
+    return taken + (zone if _ZONE.fullmatch(zone) else "")
