@@ -183,6 +183,7 @@ class Prediction:
     similarity: of the best candidate, None in an empty gallery.
     probability: that the best candidate's name is right, 0..1, None when nothing is calibrated.
     candidates: best first.
+    suggestion: who it probably is, when nobody is named: the name is more likely than not, `probability` says how likely.
     """
 
     face: Face
@@ -192,6 +193,7 @@ class Prediction:
     probability: float | None
     threshold: float
     candidates: tuple[Candidate, ...] = ()
+    suggestion: str | None = None
 
     def __post_init__(self) -> None:
         if (self.status is Status.KNOWN) != (self.person is not None):

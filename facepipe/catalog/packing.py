@@ -11,8 +11,9 @@ import zlib
 from dataclasses import astuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from facepipe.types import Described, Embeddings, Face, Quality
+from facepipe.types import Described, Embeddings, Face, Float32, Quality
 
 _HEAD = struct.Struct("<5I")
 _CHECKSUM = struct.Struct("<I")
@@ -44,13 +45,10 @@ def unpack(data: object, path: str, model: str) -> Described | None:
 
     path: what the photo is called. model: fingerprint of the embedder that made the vectors.
     """
-    if not isinstance(data, bytes) or len(data) < _HEAD.size:
+    raw = raw_faces(data)
+    if raw is None:
         return None
-    checksum, count, dim, width, height = _HEAD.unpack_from(data)
-    end = _HEAD.size + count * _FACE.itemsize
-    if len(data) != end + count * dim * _VALUE.itemsize or zlib.crc32(data[_CHECKSUM.size :]) != checksum:
-        return None
-    rows = np.frombuffer(data, _FACE, count, _HEAD.size)
+    size, rows, vectors = raw
     boxes, landmarks = rows["box"].astype(np.float32), rows["landmarks"].astype(np.float32)
     faces = tuple(
         Face(box, score, points, Quality(*quality), turn, bool(enhanced))
@@ -61,5 +59,19 @@ def unpack(data: object, path: str, model: str) -> Described | None:
             strict=True,
         )
     )
+    return Described(path, size, faces, Embeddings(vectors, model))
+
+
+def raw_faces(data: object) -> tuple[tuple[int, int], NDArray[np.void], Float32] | None:
+    """Return displayed size, faces and vectors as arrays, for many photos at a time; None when the bytes are damaged, or no bytes.
+
+    The faces' fields: box, landmarks, score, quality (in the order of `Quality`), turn, enhanced.
+    """
+    if not isinstance(data, bytes) or len(data) < _HEAD.size:
+        return None
+    checksum, count, dim, width, height = _HEAD.unpack_from(data)
+    end = _HEAD.size + count * _FACE.itemsize
+    if len(data) != end + count * dim * _VALUE.itemsize or zlib.crc32(data[_CHECKSUM.size :]) != checksum:
+        return None
     vectors = np.frombuffer(data, _VALUE, count * dim, end).astype(np.float32).reshape(count, dim)
-    return Described(path, (width, height), faces, Embeddings(vectors, model))
+    return (width, height), np.frombuffer(data, _FACE, count, _HEAD.size), vectors

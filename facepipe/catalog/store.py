@@ -257,6 +257,34 @@ class Store:
                 )
             yield photo
 
+    def contents(self) -> Iterator[tuple[str, str, str | None, bytes | None]]:
+        """Yield SHA-256, path, date and packed faces of the photos that can be used, in the order of the input, equal ones once.
+
+        The date is None where the photo has none, the faces where they were not kept.
+        """
+        taken = "taken" if self.schema > 1 else "NULL"
+        query = f"""
+            SELECT photo.content, name, {taken}, data, min(position) FROM photo LEFT JOIN description USING (content)
+            WHERE {_PRESENT} AND reason IS NULL GROUP BY photo.content ORDER BY min(position)"""
+        for content, name, date, data, _ in self._rows(query, self._pass):
+            yield content, os.fsdecode(name), date, data
+
+    def thumbnail(self, content: str, number: int) -> bytes | None:
+        """Return a face as JPEG, None when none was kept. content: SHA-256 of the photo's bytes. number: of the face, from 0."""
+        row = self._first("SELECT jpeg FROM thumbnail WHERE content = ? AND number = ?", content, number)
+        return None if row is None else bytes(row[0])
+
+    def paths_of(self, content: str) -> list[str]:
+        """Return the photos with these bytes that the last scan met, in the order of the input."""
+        query = f"SELECT name FROM photo WHERE content = ? AND {_PRESENT} ORDER BY position"
+        return [os.fsdecode(name) for (name,) in self._rows(query, content, self._pass)]
+
+    def named(self) -> Iterator[tuple[str, Record]]:
+        """Yield SHA-256 and record of the photos in whose results somebody is known, equal ones once."""
+        query = f"SELECT content, min(record) FROM photo WHERE {_RESULT} AND known > 0 GROUP BY content"
+        for content, record in self._rows(query, self._pass):
+            yield content, json.loads(record)
+
     def records(self) -> Iterator[Record]:
         """Yield the results in the order of the input, then those of photos that vanished since they were scanned, marked."""
         return map(json.loads, self.lines())

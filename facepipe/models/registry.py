@@ -64,6 +64,8 @@ class ModelRecord:
     colour: rgb or bgr.
     centre: subtracted from the network's output before it is scaled to unit length.
     threshold, margin: cosine, for step 4; None until measured.
+    grouping: cosine by which the mean of two groups' faces may lie below the threshold of step 4 for them to be one person's; None
+    until measured (`scripts/bench clusters`).
     """
 
     name: str
@@ -85,6 +87,7 @@ class ModelRecord:
     accuracy: tuple[str, ...] = ()
     threshold: float | None = None
     margin: float | None = None
+    grouping: float | None = None
     user: bool = False
 
     @property
@@ -117,7 +120,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("name", "kind", "network", "note", "place", "hash_source", "colour"), (str,)),
     **dict.fromkeys(("package", "template"), (str, type(None))),
     **dict.fromkeys(("input", "dim"), (int, type(None))),
-    **dict.fromkeys(("threshold", "margin"), (int, float, type(None))),
+    **dict.fromkeys(("threshold", "margin", "grouping"), (int, float, type(None))),
     "user": (bool,),
 }
 

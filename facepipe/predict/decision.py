@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from facepipe.types import Candidate, Face, Matched, Policy, Prediction, Recognized, Status
 
+#: A person whose name is more likely than not is suggested.
+PROBABLE = 0.5
+
 
 def predict(photos: Sequence[Matched], policy: Policy) -> list[Recognized]:
     """Decide about all faces of many photos, each photo for itself."""
@@ -68,7 +71,17 @@ def _decide(face: Face, offered: tuple[Candidate, ...], chosen: Candidate | None
         person = chosen.person if status is Status.KNOWN else None
     similarity = chosen.similarity if chosen else (offered[0].similarity if offered else None)
     probability = None if similarity is None else policy.probability(similarity, _lead(similarity, offered, chosen))
-    return Prediction(face, status, person, similarity, probability, policy.threshold, offered[: policy.top_k])
+    probable = person is None and chosen is not None and probability is not None and probability > PROBABLE
+    return Prediction(
+        face,
+        status,
+        person,
+        similarity,
+        probability,
+        policy.threshold,
+        offered[: policy.top_k],
+        chosen.person if probable and chosen is not None else None,
+    )
 
 
 def _lead(similarity: float, offered: tuple[Candidate, ...], chosen: Candidate | None) -> float:

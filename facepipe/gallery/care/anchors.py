@@ -41,3 +41,17 @@ def add_anchor(gallery: GalleryStore, name: str, vector: Float32, face: Face, so
         touch(database, [person_id], generation)
         database.log("not", person_id)
     return True
+
+
+def remove_anchor(gallery: GalleryStore, name: str, content: str) -> bool:
+    """Take back that the face of a photo is not the person `name`; return False when it was not noted. See `add_anchor`."""
+    database = gallery.database
+    with database.write("undo") as generation:
+        person_id = require_person(database, name)
+        key = database.codec.lookup(bytes.fromhex(content)[:16], "content")
+        query = "DELETE FROM anchor WHERE content = ? AND person_id = ?"
+        if not database.connection.execute(query, (key, person_id)).rowcount:
+            return False
+        touch(database, [person_id], generation)
+        database.log("not", person_id, undone=True)
+    return True

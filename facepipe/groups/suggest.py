@@ -1,0 +1,113 @@
+"""Which faces of a pile a gallery knows, and whose they probably are: steps 3 and 4 for all of them at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facepipe.gallery.arrays.snapshot import GallerySnapshot
+from facepipe.gallery.store import GalleryStore
+from facepipe.groups.pile import Pile
+from facepipe.match.exact import ExactIndex
+from facepipe.models.registry import find_embedder
+from facepipe.predict.decision import PROBABLE
+from facepipe.predict.policy import policy_for
+from facepipe.predict.population import adapt
+from facepipe.types import Float32, Int64, Policy
+
+#: People who are looked at for each face: the best, a rival, and those who drop out.
+_PEOPLE = 4
+#: A face that is so far below the threshold is nobody's for certain.
+_FAR = 0.25
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Likely:
+    """The most likely person of each face.
+
+    names: of the gallery's people. person: int64 (n,), row in names, -1: nobody. probability: float64 (n,). known: bool (n,), as a
+    batch names them.
+    """
+
+    names: tuple[str, ...]
+    person: Int64
+    probability: NDArray[np.float64]
+    known: NDArray[np.bool_]
+
+    def name(self, row: int) -> str | None:
+        """Return who a face most likely is."""
+        return self.names[self.person[row]] if self.person[row] >= 0 else None
+
+
+class People:
+    """The people of a gallery at one generation, and how it decides. policy: None where nothing was measured for its embedder."""
+
+    def __init__(self, gallery: GalleryStore) -> None:
+        self.snapshot = gallery.snapshot()
+        self.policy = _policy(gallery, self.snapshot)
+
+    def likely(self, pile: Pile) -> Likely:
+        """Say who the faces of a pile are. Of those of one photo only the most similar is a person."""
+        found = self._compare(pile.vectors)
+        order = np.lexsort((-found.probability, found.person, pile.photos))
+        pairs = np.stack([pile.photos[order], found.person[order]])
+        second = np.zeros(len(pile), bool)
+        second[order[1:]] = (pairs[:, 1:] == pairs[:, :-1]).all(axis=0) & (pairs[1, 1:] >= 0)
+        person = np.where(second, -1, found.person)
+        probability = np.where(second, 0.0, found.probability)
+        return Likely(found.names, person.astype(np.int64), probability, found.known & ~second)
+
+    def groups(self, means: Float32) -> list[tuple[str, float] | None]:
+        """Say who groups probably are. means: float32 (g, d), of their faces, not unit: so similar is one of their faces."""
+        found = self._compare(np.ascontiguousarray(means))
+        likely = found.probability >= PROBABLE
+        return [
+            (found.names[person], float(value)) if yes else None
+            for person, value, yes in zip(
+                found.person.tolist(), found.probability.tolist(), likely.tolist(), strict=True
+            )
+        ]
+
+    def _compare(self, vectors: Float32) -> Likely:
+        snapshot, policy, count = self.snapshot, self.policy, len(vectors)
+        person = np.full(count, -1, np.int64)
+        probability, known = np.zeros(count), np.zeros(count, bool)
+        if policy is None or not snapshot.persons or not count:
+            return Likely(snapshot.persons, person, probability, known)
+        cosines, rows = ExactIndex(snapshot.templates).search(vectors, min(_PEOPLE, len(snapshot.persons)))
+        cosines = self._without_refuted(vectors, cosines.copy(), rows)
+        order = np.argsort(-cosines, axis=1, kind="stable")
+        cosines, rows = np.take_along_axis(cosines, order, axis=1), np.take_along_axis(rows, order, axis=1)
+        rival = np.maximum(cosines[:, 1], 0.0) if cosines.shape[1] > 1 else np.zeros(count, np.float32)
+        best = cosines[:, 0]
+        near = best >= policy.threshold - _FAR
+        person[near] = rows[near, 0]
+        known = (best >= policy.threshold) & ((best - rival >= policy.margin) | (rival <= 0.0))
+        for row in np.flatnonzero(near).tolist():
+            probability[row] = policy.probability(float(best[row]), float(max(best[row] - rival[row], 0.0))) or 0.0
+        return Likely(snapshot.persons, person, probability, known)
+
+    def _without_refuted(self, vectors: Float32, cosines: Float32, rows: Int64) -> Float32:
+        """Take out people whom a face is known not to be: it is more like a face that was said not to be theirs."""
+        snapshot = self.snapshot
+        for owner in np.unique(snapshot.negative_owners).tolist():
+            at = np.argwhere(rows == owner)
+            if len(at):
+                negatives = snapshot.negatives[snapshot.negative_owners == owner]
+                against = (vectors[at[:, 0]] @ negatives.T).max(axis=1)
+                refuted = at[against > cosines[at[:, 0], at[:, 1]]]
+                cosines[refuted[:, 0], refuted[:, 1]] = -1.0
+        return cosines
+
+
+def _policy(gallery: GalleryStore, snapshot: GallerySnapshot) -> Policy | None:
+    """Return how a batch with this gallery decides."""
+    record = find_embedder(gallery.fingerprint)
+    if record is None or not snapshot.persons:
+        return None
+    calibration = gallery.calibration()
+    policy = policy_for(record, len(snapshot.persons), calibration)
+    trials = None if calibration is not None else gallery.own_trials(snapshot)
+    return policy if trials is None else adapt(policy, trials)
