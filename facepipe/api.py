@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facepipe.detect.selection import FaceRule, require_faces
+from facepipe.detect.selection import FaceChoice, require_faces
 from facepipe.errors import UsageError
 from facepipe.gallery import store
 from facepipe.gallery.care.anchors import add_anchor
@@ -50,7 +50,7 @@ class Gallery(store.GalleryStore):
         photos: Source | Iterable[Source | Photo],
         *,
         name: str | None = None,
-        faces: FaceRule = "clear",
+        faces: FaceChoice = "clear",
         accept_poor: bool = False,
         force: bool = False,
         keep_chips: bool = False,
@@ -72,7 +72,7 @@ class Gallery(store.GalleryStore):
 
         photos: without `name` a folder of folders named like people, a folder of one person's photos, a CSV file of path,name,
         or several of these; with `name` that person's photos, as files, folders, bytes, PIL images or NumPy arrays.
-        faces: which face of a photo with several; clear: one must be far larger than the others; or largest, only, all.
+        faces: which face of a photo with several; clear: one must be far larger than the others; largest, only, all, its number.
         accept_poor: enrol faces that are small, blurred or turned away, too.
         force: enrol a face even if it looks like somebody else, or unlike its person's others.
         keep_chips: store a small picture of each face: needed by `reembed` and audit pages.
@@ -220,7 +220,7 @@ class Gallery(store.GalleryStore):
         person: str,
         photo: str | PathLike[str],
         *,
-        faces: FaceRule = "clear",
+        faces: FaceChoice = "clear",
         device: str = "auto",
         min_face: float = 40,
         min_score: float = 0.4,
@@ -230,7 +230,7 @@ class Gallery(store.GalleryStore):
     ) -> Refuted:
         """Note that the face in a photo is not this person: a face more like it than like the person does not get the name.
 
-        faces: which face of a photo with several: clear, largest or only. Everything else: see `facepipe.Recognizer`.
+        faces: which face of a photo with several: clear, largest, only, or its number. Everything else: see `facepipe.Recognizer`.
         Errors: UsageError when nobody of this name is enrolled, InputError, NoFaceError, AmbiguousFaceError, GalleryError.
         """
         require_person(self.database, person)

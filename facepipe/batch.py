@@ -242,7 +242,7 @@ class _Batch:
             ScanOptions(
                 options.workers,
                 options.give_back,
-                None if self._outputs.report is None else _thumbnails_of,
+                thumbnails_of if self._keep or self._outputs.report is not None else None,
             ),
             decider=recognizer,
             retry_failed=retry_failed,
@@ -321,7 +321,8 @@ class _Thumbnails(Output):
         self._made.clear()
 
 
-def _thumbnails_of(image: Image, faces: Sequence[Face]) -> list[bytes]:
+def thumbnails_of(image: Image, faces: Sequence[Face]) -> list[bytes]:
+    """Return a small picture of each face, for a catalog."""
     from facepipe.outputs.html import thumbnail
 
     return [thumbnail(image, face_record(face)) for face in faces]

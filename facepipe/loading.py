@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from facepipe.detect import BEHAVIOUR as DETECT_BEHAVIOUR
 from facepipe.embed import BEHAVIOUR as EMBED_BEHAVIOUR
 from facepipe.embed.describer import CPU_PHOTOS, Describer
@@ -103,6 +105,23 @@ def load_steps(
         "policy": asdict(policy),
     }
     return Steps(describer, matcher_for(snapshot, index), policy, witness, facts)
+
+
+def load_nobody(
+    model: str | None,
+    describer: Describer,
+    *,
+    threshold: float | None = None,
+    margin: float | None = None,
+    top_k: int = 3,
+) -> Steps:
+    """Return the steps for a gallery that is not there yet: every face is unknown."""
+    record = get_record(model or DEFAULT_EMBEDDER)
+    policy = policy_for(record, 1, threshold=threshold, margin=margin, top_k=top_k)
+    nobody = np.zeros((0, record.dim or 1), np.float32)
+    matcher = Matcher(record.fingerprint, (), nobody, nobody, np.zeros(0, np.int64), np.zeros(0, np.int64))
+    facts = {"predict": PREDICT_BEHAVIOUR, "gallery": "", "generation": 0, "policy": asdict(policy)}
+    return Steps(describer, matcher, policy, None, facts)
 
 
 def adapted(

@@ -97,8 +97,13 @@ class Recognizer:
         witness: is given all results before they are returned, for a log.
         facts: what the answers of steps 3 and 4 depend on besides the photo, as JSON has it, for a catalog.
         """
+        return cls.of_steps(Steps(describer, matcher, policy, witness, facts or {}))
+
+    @classmethod
+    def of_steps(cls, steps: Steps) -> Recognizer:
+        """Return one made of steps that `loading` built."""
         made = cls.__new__(cls)
-        made._take(Steps(describer, matcher, policy, witness, facts or {}))
+        made._take(steps)
         made.max_side = None
         return made
 

@@ -2,7 +2,7 @@
 
     {"schema_version", "path", "width", "height", "error",
      "faces": [{"box": [x1, y1, x2, y2], "score", "landmarks", "quality", "turn", "enhanced", "status", "person",
-                "similarity", "probability", "threshold", "candidates": [{"person", "similarity"}]}],
+                "similarity", "probability", "threshold", "candidates": [{"person", "similarity"}], "suggestion"}],
      "model"}
 
 Numbers are rounded here and nowhere else, so that two runs, or two outputs of one run, can be compared as text. A number
@@ -70,6 +70,7 @@ def _prediction(prediction: Prediction) -> Record:
             {"person": readable(candidate.person), "similarity": rounded(candidate.similarity, 4)}
             for candidate in prediction.candidates
         ],
+        "suggestion": None if prediction.suggestion is None else readable(prediction.suggestion),
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facepipe.detect.detector import MtcnnDetector
-from facepipe.detect.selection import FaceRule, require_faces
+from facepipe.detect.selection import FaceChoice, require_faces
 from facepipe.embed.describer import Describer
 from facepipe.images.inputs import Source, as_image
 from facepipe.loading import detect_options, load_describer, load_detector
@@ -107,7 +107,7 @@ def verify(
     *,
     model: str = DEFAULT_EMBEDDER,
     threshold: float | None = None,
-    faces: FaceRule = "clear",
+    faces: FaceChoice | tuple[FaceChoice, FaceChoice] = "clear",
     device: str = "auto",
     min_face: float = 40,
     min_score: float = 0.4,
@@ -118,13 +118,17 @@ def verify(
     """Say whether two pictures show the same person.
 
     threshold: cosine, -1..1, from which on they do; None: that of the model's record for comparing two.
-    faces: which face of a picture with several: clear (one is far larger than the others), largest or only.
+    faces: which face of a picture with several: clear (one is far larger than the others), largest, only, or its number; a pair of
+    these for a and b.
     Everything else, and errors: as `embed`; NoFaceError, AmbiguousFaceError.
     """
     policy = policy_for(get_record(model), 1, threshold=threshold)
     images = [as_image(source, max_side=max_side or None) for source in (a, b)]
     described = describer_for(model, device, min_face, min_score, max_side, second_chance, quick).describe(images)
-    (first,), (second,) = (require_faces(photo.faces, faces, photo.path) for photo in described)
+    rules = faces if isinstance(faces, tuple) else [faces if _several(photo, faces) else "clear" for photo in described]
+    (first,), (second,) = (
+        require_faces(photo.faces, rule, photo.path) for photo, rule in zip(described, rules, strict=True)
+    )
     similarity = float(described[0].embeddings.vectors[first] @ described[1].embeddings.vectors[second])
     return Verification(
         similarity >= policy.threshold,
@@ -136,6 +140,11 @@ def verify(
         described[0].faces[first],
         described[1].faces[second],
     )
+
+
+def _several(photo: Described, rule: FaceChoice) -> bool:
+    """Say whether a rule for both pictures is one for this one: a number is for those with several faces."""
+    return len(photo.faces) != 1 or not isinstance(rule, int)
 
 
 def embed_photos(

@@ -62,6 +62,11 @@ def unpack(data: object, path: str, model: str) -> Described | None:
     return Described(path, size, faces, Embeddings(vectors, model))
 
 
+def face_count(data: object) -> int:
+    """Return how many faces a photo has that was packed, without a look at them; 0 for no bytes."""
+    return int(_HEAD.unpack_from(data)[1]) if isinstance(data, bytes) and len(data) >= _HEAD.size else 0
+
+
 def raw_faces(data: object) -> tuple[tuple[int, int], NDArray[np.void], Float32] | None:
     """Return displayed size, faces and vectors as arrays, for many photos at a time; None when the bytes are damaged, or no bytes.
 

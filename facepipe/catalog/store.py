@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from facepipe.catalog.lock import CatalogLock
-from facepipe.catalog.packing import unpack
+from facepipe.catalog.packing import face_count, unpack
 from facepipe.errors import InputError, OutputError, UsageError
 from facepipe.files.atomic import make_private_file
 from facepipe.records import Record, dumps, readable
@@ -235,6 +235,11 @@ class Store:
         """Fingerprint of the embedder that made the vectors."""
         return str(self._facts().get("model", ""))
 
+    @property
+    def gallery(self) -> str:
+        """Folder of the gallery that the results were decided with; empty for none."""
+        return str(self._facts().get("gallery", ""))
+
     def __len__(self) -> int:
         """Return the number of photos that the last scan met."""
         return int(self._first(f"SELECT count(*) FROM photo WHERE {_PRESENT}", self._pass)[0])  # type: ignore[index]
@@ -268,6 +273,10 @@ class Store:
             WHERE {_PRESENT} AND reason IS NULL GROUP BY photo.content ORDER BY min(position)"""
         for content, name, date, data, _ in self._rows(query, self._pass):
             yield content, os.fsdecode(name), date, data
+
+    def count_faces(self) -> int:
+        """Return how many faces are known of the photos that can be used, equal photos once."""
+        return sum(face_count(data) for _, _, _, data in self.contents())
 
     def thumbnail(self, content: str, number: int) -> bytes | None:
         """Return a face as JPEG, None when none was kept. content: SHA-256 of the photo's bytes. number: of the face, from 0."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -132,13 +133,16 @@ def batch(
         tell=lambda line: note(f"facepipe: {line}"),
         progress=partial(progress, quiet=quiet),
     )
+    opener = _Opener(looking, deciding, keep_embeddings, out)
     outputs = library.Outputs(out, annotate, crops, sort_into, sort_how, report, csv_raw)
     failed = 0
     try:
-        with closing(library.run(roots, outputs, _Opener(looking, deciding, keep_embeddings), options)) as passes:
+        with closing(library.run(roots, outputs, opener, options)) as passes:
             for counts in passes:
                 failed = counts.failed
                 _report(counts, out, quiet)
+                if opener.nobody:
+                    note(f"facepipe: {_next_step(deciding.gallery, out)}")
     except KeyboardInterrupt:
         note(f"facepipe: stopped; what was done is in {catalog_path(out)}: run the same command again to continue")
         raise
@@ -146,25 +150,63 @@ def batch(
 
 
 class _Opener:
-    """Opens the gallery and loads the networks, again when the gallery changed; see `facepipe.batch.Opener`."""
+    """Opens the gallery and loads the networks, again when the gallery changed; see `facepipe.batch.Opener`.
 
-    def __init__(self, looking: Looking, deciding: Deciding, keep: bool | None) -> None:
-        self._looking, self._deciding, self._keep = looking, deciding, keep
+    nobody: there is no gallery yet, and every face is unknown. One that was named is missed, and so is one that named people before.
+    """
+
+    def __init__(self, looking: Looking, deciding: Deciding, keep: bool | None, out: Path) -> None:
+        self._looking, self._deciding, self._keep, self._out = looking, deciding, keep, out
         self._generation = -1
+        self.nobody = False
 
     def __call__(self, before: tuple[Recognizer, bool] | None, late: bool) -> tuple[Recognizer, bool]:
-        from facepipe.cli.options import load_recognizer
+        from facepipe.cli.options import load_recognizer, load_without_gallery
+        from facepipe.errors import GalleryMissingError
         from facepipe.gallery.storage.codec import Secret
         from facepipe.gallery.store import GalleryStore
 
-        with GalleryStore.open(self._deciding.gallery, Secret.from_environment()) as gallery:
-            generation, sealed = gallery.generation(), gallery.database.codec.sealed
+        try:
+            with GalleryStore.open(self._deciding.gallery, Secret.from_environment()) as gallery:
+                generation, sealed = gallery.generation(), gallery.database.codec.sealed
+        except GalleryMissingError:
+            if self._must_be_there():
+                raise
+            if before is None or not self.nobody:
+                before = load_without_gallery(self._looking, self._deciding, late=late), self._keep is not False
+            self.nobody = True
+            return before
+        self.nobody = False
         keep = not sealed if self._keep is None else self._keep
         if before is not None and (generation, keep) == (self._generation, before[1]):
             return before
         self._generation = generation
         recognizer = load_recognizer(self._looking, self._deciding, photos=_MANY, late=late)
         return recognizer, keep
+
+    def _must_be_there(self) -> bool:
+        """Say whether the missing gallery was named on the command line, or is that of an earlier run."""
+        from facepipe.catalog.catalog import Catalog
+        from facepipe.catalog.store import catalog_path
+
+        source = click.get_current_context().get_parameter_source("gallery")
+        if source is click.core.ParameterSource.COMMANDLINE:
+            return True
+        path = catalog_path(self._out)
+        if self.nobody or not path.is_file() or not path.stat().st_size:
+            return False
+        with Catalog(path) as catalog:
+            return bool(catalog.gallery)
+
+
+def _next_step(gallery: Path, out: Path) -> str:
+    from facepipe.catalog.store import catalog_path
+
+    catalog = shlex.quote(str(catalog_path(out)))
+    return (
+        f"nobody is enrolled yet (no gallery in {gallery}), so all faces are unknown; facepipe cluster {catalog} groups them by "
+        "person, facepipe enroll puts people into the gallery; then run the same command again"
+    )
 
 
 def _report(counts: Counts, out: Path, quiet: bool) -> None:

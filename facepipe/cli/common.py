@@ -150,6 +150,11 @@ def echo(text: str = "", *, exact: bool = False) -> None:
     click.echo(text, file=file)
 
 
+def answer_file() -> IO[str]:
+    """Return where the answer goes, for what is not lines of text."""
+    return _answer or sys.stdout
+
+
 def note(text: str) -> None:
     """Write one line that is not the answer to stderr, with escapes for what a terminal would act on.
 

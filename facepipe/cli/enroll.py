@@ -6,13 +6,14 @@ import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from facepipe.cli.catalogs import catalog_option
 from facepipe.cli.common import (
     cell,
     echo,
@@ -23,7 +24,7 @@ from facepipe.cli.common import (
     progress_bar,
     quiet_option,
 )
-from facepipe.cli.options import FEW, Looking, detect_options, exclude_option
+from facepipe.cli.options import FEW, Looking, detect_options, exclude_option, face_option
 from facepipe.text import plural
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 
 
 @click.command()
-@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FOLDER|IMG|CSV...")
+@click.argument("photos", nargs=-1, type=click.Path(path_type=Path), metavar="FOLDER|IMG|CSV...")
 @click.option("--name", help="Name of the person, for photos that are not in a folder with the person's name.")
 @click.option(
     "--faces",
@@ -47,6 +48,11 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
     show_default=True,
     help="Which face to take of a photo with several; clear: one must be far larger than the others.",
 )
+@face_option
+@click.option(
+    "--group", type=int, metavar="GROUP", help="Enrol a group of facepipe cluster as --name, as facepipe name does."
+)
+@catalog_option
 @click.option("--accept-poor", is_flag=True, help="Enrol faces that are small, blurred or turned away, too.")
 @click.option(
     "--force", is_flag=True, help="Enrol a face even if it looks like somebody else, or unlike its person's others."
@@ -65,6 +71,9 @@ def enroll(
     photos: tuple[Path, ...],
     name: str | None,
     choice: FaceRule,
+    number: int | None,
+    group: int | None,
+    catalog: Path | None,
     accept_poor: bool,
     force: bool,
     keep_chips: bool,
@@ -81,6 +90,10 @@ def enroll(
     from facepipe.gallery.enrolment.intake import collect_photos
     from facepipe.images import Passing
 
+    if group is not None:
+        return _enroll_group(group, name, photos, catalog, gallery)
+    if not photos:
+        raise click.UsageError("Missing argument 'FOLDER|IMG|CSV...'.")
     seconds = _seconds(retain)
     passing = Passing(exclude)
     collected, astray = collect_photos(photos, name, passing)
@@ -92,7 +105,7 @@ def enroll(
     ):
         found = store.enroll(
             collected,
-            faces=choice,
+            faces=number or choice,
             accept_poor=accept_poor,
             force=force,
             keep_chips=keep_chips,
@@ -117,6 +130,14 @@ def enroll(
     if passed := passing.told():
         note(f"passed over: {passed}")
     return _exit_code(outcomes)
+
+
+def _enroll_group(group: int, name: str | None, photos: Sequence[Path], catalog: Path | None, gallery: Path) -> int:
+    from facepipe.cli.name import name_group
+
+    if name is None or photos:
+        raise click.UsageError("--group goes with --name, and without photos: they are in the catalog")
+    return name_group(group, name, catalog, gallery, most=20)
 
 
 def _seconds(text: str | None) -> float | None:

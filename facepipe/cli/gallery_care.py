@@ -19,6 +19,7 @@ from facepipe.cli.common import (
     quiet_option,
 )
 from facepipe.cli.gallery_people import echo_json, open_database, table
+from facepipe.cli.options import face_option
 from facepipe.cli.process import settle
 from facepipe.gallery.names import gallery_command
 from facepipe.text import plural
@@ -207,12 +208,20 @@ def index(kind: str, min_recall: float, gallery: Path, as_json: bool) -> None:
     show_default=True,
     help="Which face to take of a photo with several.",
 )
+@face_option
 @gallery_option
 @device_option
 @json_option
 @quiet_option
 def not_person(
-    name: str, images: tuple[Path, ...], rule: FaceRule, gallery: Path, device: str, as_json: bool, quiet: bool
+    name: str,
+    images: tuple[Path, ...],
+    rule: FaceRule,
+    number: int | None,
+    gallery: Path,
+    device: str,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
     """Say that the face in IMAGES is not NAME: a face that is more like it than like NAME does not get that name again."""
     from facepipe.api import Gallery
@@ -227,7 +236,7 @@ def not_person(
         opened.database.require_writable()
         for path in images:
             try:
-                found = opened.refute(name, path, faces=rule, device=device, quick=len(images) <= FEW)
+                found = opened.refute(name, path, faces=number or rule, device=device, quick=len(images) <= FEW)
             except FacepipeError as error:
                 if len(images) == 1:
                     raise

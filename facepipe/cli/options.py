@@ -132,6 +132,17 @@ def exclude_option(command: _F) -> _F:
     )(command)
 
 
+def face_option(command: _F) -> _F:
+    """`--face N`: which face of a photo."""
+    return click.option(
+        "--face",
+        "number",
+        type=click.IntRange(min=1),
+        metavar="NUMBER",
+        help="The face of this number, as facepipe detect and annotated pictures show it.",
+    )(command)
+
+
 def list_options(command: _F) -> _F:
     """`--files-from` and `-0`: a list of photos; read it with `listed`."""
     command = click.option(
@@ -220,3 +231,16 @@ def load_recognizer(looking: Looking, deciding: Deciding, photos: int, *, late: 
     chosen = {name: value for name, value in asdict(deciding).items() if name != "gallery"}
     with GalleryStore.open(deciding.gallery) as gallery:
         return Recognizer(gallery, **asdict(looking), **chosen, quick=photos <= FEW, late=late, tell=note)
+
+
+def load_without_gallery(looking: Looking, deciding: Deciding, *, late: bool) -> Recognizer:
+    """Load what answers while nobody is enrolled: every face is unknown; late: the networks only when they are needed."""
+    from facepipe.loading import detect_options as detection
+    from facepipe.loading import load_describer, load_nobody
+    from facepipe.models.registry import DEFAULT_EMBEDDER
+    from facepipe.pipeline import Recognizer
+
+    facts = asdict(looking)
+    describer = load_describer(deciding.model or DEFAULT_EMBEDDER, facts.pop("device"), detection(**facts), late=late)
+    limits = {"threshold": deciding.threshold, "margin": deciding.margin, "top_k": deciding.top_k}
+    return Recognizer.of_steps(load_nobody(deciding.model, describer, **limits))  # type: ignore[arg-type]

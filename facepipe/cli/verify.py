@@ -12,7 +12,7 @@ from facepipe.cli.common import FiniteRange, echo, json_option
 from facepipe.cli.options import Looking, detect_options
 
 if TYPE_CHECKING:
-    from facepipe.detect.selection import FaceRule
+    from facepipe.detect.selection import FaceChoice, FaceRule
 
 
 @click.command()
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Which face to take of a photo with several.",
 )
+@click.option(
+    "--face",
+    "numbers",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="NUMBER",
+    help="The face of this number, as facepipe detect and annotated pictures show it; twice, for A and for B.",
+)
 @json_option
 @detect_options
 def verify(
@@ -42,14 +50,21 @@ def verify(
     model: str,
     threshold: float | None,
     rule: FaceRule,
+    numbers: tuple[int, ...],
     as_json: bool,
     looking: Looking,
 ) -> int:
     """Say whether two photos show the same person: exit code 0 when they do, 1 when they do not."""
     from facepipe import single
+    from facepipe.errors import UsageError
     from facepipe.outputs.table import percent
 
-    found = single.verify(first, second, model=model, threshold=threshold, faces=rule, quick=True, **asdict(looking))
+    if len(numbers) > 2:
+        raise UsageError("verify: --face is given once, or twice, for A and for B")
+    faces: FaceChoice | tuple[FaceChoice, FaceChoice] = rule
+    if numbers:
+        faces = numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+    found = single.verify(first, second, model=model, threshold=threshold, faces=faces, quick=True, **asdict(looking))
     if as_json:
         facts = {"schema_version": 1, "a": first, "b": second, "same": found.same}
         probability = None if found.probability is None else round(found.probability, 4)

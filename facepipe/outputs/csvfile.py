@@ -34,6 +34,7 @@ COLUMNS: dict[str, str] = {
     "person": "text",
     **dict.fromkeys(("similarity", "probability", "threshold"), "number"),
     "candidates": "candidates",
+    "suggestion": "text",
     **dict.fromkeys(("size", "sharpness", "yaw", "pitch", "roll", "edge_density"), "number"),
     **{f"{landmark}_{axis}": "number" for landmark in LANDMARKS for axis in "xy"},
     **dict.fromkeys(("turn", "enhanced"), "integer"),
@@ -53,6 +54,7 @@ def face_rows(record: Record) -> list[Record]:
             values[f"{landmark}_x"], values[f"{landmark}_y"] = x, y
         values.update(face["quality"])
         values["turn"], values["enhanced"] = face.get("turn", 0), int(face.get("enhanced", False))
+        values["suggestion"] = face.get("suggestion")
         for name in ("score", "status", "person", "similarity", "probability", "threshold", "candidates"):
             values[name] = face[name]
         rows.append({name: values[name] for name in COLUMNS})

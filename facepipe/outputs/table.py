@@ -40,11 +40,13 @@ def against(similarity: float, threshold: float) -> str:
 
 
 def who(face: Mapping[str, Any]) -> str:
-    """Return the answer about one face in a few words: a name, `A or B?`, or `unknown`."""
+    """Return the answer about one face in a few words: a name, `A or B?`, `maybe A, 71 %`, or `unknown`."""
     if face["status"] == "known":
         return str(face["person"])
     if face["status"] == "ambiguous":
         return " or ".join(candidate["person"] for candidate in face["candidates"][:2]) + "?"
+    if face.get("suggestion") is not None:
+        return f"maybe {face['suggestion']}, {percent(face['probability'])}"
     return "unknown"
 
 
@@ -142,7 +144,7 @@ def _rows(record: Record) -> Iterable[Sequence[Any]]:
             path if number == 1 else "",
             str(number),
             Text(face["status"], STATUS_STYLES[face["status"]]),
-            Text(printable(who(face)) if face["status"] != "unknown" else "–"),
+            Text("–" if (answer := who(face)) == "unknown" else printable(answer)),
             percent(face["probability"]) if face["status"] != "unknown" else "–",
             similarity,
             nearest,

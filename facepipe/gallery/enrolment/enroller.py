@@ -16,7 +16,7 @@ from math import floor
 
 import numpy as np
 
-from facepipe.detect.selection import FaceRule, choose_faces
+from facepipe.detect.selection import FaceChoice, choose_faces, no_such_face
 from facepipe.embed.describer import Describer
 from facepipe.errors import InputError
 from facepipe.gallery.arrays.snapshot import GallerySnapshot
@@ -59,7 +59,7 @@ class EnrollRules:
 
     lookalike: float
     one_person: float | None = None
-    faces: FaceRule = "clear"
+    faces: FaceChoice = "clear"
     accept_poor: bool = False
     force: bool = False
     keep_chips: bool = False
@@ -153,8 +153,10 @@ class Enroller:
         if not result.faces:
             return photo.outcome(EnrollStatus.NO_FACE, "no face found")
         chosen = choose_faces(result.faces, rules.faces)
+        if not chosen and isinstance(rules.faces, int):
+            return photo.outcome(EnrollStatus.NO_FACE, no_such_face(len(result.faces), rules.faces))
         if not chosen:
-            reason = f"{len(result.faces)} faces, and none is clearly the person's: choose with --faces largest or all"
+            reason = f"{len(result.faces)} faces, and none is clearly the person's: choose with --face NUMBER, --faces largest or all"
             return photo.outcome(EnrollStatus.AMBIGUOUS, reason)
         wrong = {
             row: found

@@ -1,0 +1,61 @@
+"""Which catalog a command is about: `--catalog`, or the only one that lies here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from facepipe.errors import InputError, UsageError
+from facepipe.text import printable
+
+if TYPE_CHECKING:
+    from facepipe.groups.groups import Groups
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_PATH = click.Path(path_type=Path)
+
+
+def catalog_option(command: _F) -> _F:
+    """`--catalog FILE`."""
+    return click.option(
+        "--catalog",
+        type=_PATH,
+        envvar="FACEPIPE_CATALOG",
+        help="Catalog of a scan or batch, or the results beside it; default: the only one in this folder.",
+    )(command)
+
+
+def catalog_argument(command: _F) -> _F:
+    """The catalog as an argument that may be left out."""
+    return click.argument("catalog", type=_PATH, required=False, envvar="FACEPIPE_CATALOG")(command)
+
+
+def the_catalog(given: Path | None) -> Path:
+    """Return the catalog that is meant. Errors: UsageError when none was named and there is not exactly one here."""
+    from facepipe.catalog.store import SUFFIX, catalog_path
+
+    if given is not None:
+        beside = catalog_path(given)
+        return beside if not given.name.endswith(SUFFIX) and beside.is_file() else given
+    found = sorted(Path().glob(f"*{SUFFIX}"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InputError("there is no catalog in this folder: facepipe scan PHOTOS --catalog pile.catalog makes one")
+    raise UsageError(f"which catalog? Name one of {', '.join(printable(path) for path in found[:5])}")
+
+
+def open_groups(given: Path | None, gallery: Path) -> Groups:
+    """Open the groups of a catalog. A gallery's folder that is not there yet is no error."""
+    from facepipe.groups.groups import Groups
+
+    return Groups(the_catalog(given), gallery)
+
+
+def require_grouped(groups: Groups, catalog: Path) -> None:
+    """InputError when the faces were never grouped."""
+    if groups.threshold is None:
+        raise InputError(f"{printable(catalog)}: its faces are not grouped yet: facepipe cluster {printable(catalog)}")

@@ -1,0 +1,96 @@
+"""`facepipe scan`: find and describe the faces of a pile of photos, for `cluster`, `review`, `find` and later batches."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO
+
+import click
+
+from facepipe.cli.batch_progress import progress
+from facepipe.cli.common import echo, model_option, note, quiet_option
+from facepipe.cli.options import Looking, detect_options, exclude_option, list_options, listed
+from facepipe.text import duration, plural, printable
+
+
+@click.command()
+@click.argument("photos", nargs=-1, metavar="FOLDER|PHOTO|ARCHIVE|PATTERN...")
+@click.option(
+    "--catalog",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="FACEPIPE_CATALOG",
+    help="What is found is kept here; results.jsonl.catalog is what batch --out results.jsonl goes on from.",
+)
+@list_options
+@exclude_option
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=None,
+    envvar="FACEPIPE_WORKERS",
+    help="Threads that scan photos; default: one for each core.",
+)
+@model_option
+@detect_options
+@quiet_option
+def scan(
+    photos: tuple[str, ...],
+    catalog: Path,
+    files_from: IO[bytes] | None,
+    separated_by_null: bool,
+    exclude: tuple[str, ...],
+    workers: int | None,
+    model: str | None,
+    looking: Looking,
+    quiet: bool,
+) -> int:
+    """Find the faces in many photos, and keep them in a catalog. Needs no gallery.
+
+    Stopped at any moment, the same command continues where it was. Exit code 7 when some photos failed.
+    """
+    from facepipe.batch import named, thumbnails_of
+    from facepipe.catalog.catalog import Catalog
+    from facepipe.catalog.scan import ScanOptions
+    from facepipe.catalog.sources import count_sources, find_sources, none_exists
+    from facepipe.cli import allocator, process
+    from facepipe.errors import ExitCode, InputError, UsageError
+    from facepipe.images import Passing
+    from facepipe.loading import detect_options as detection
+    from facepipe.loading import load_describer
+    from facepipe.models.registry import DEFAULT_EMBEDDER
+
+    roots = [*photos, *listed(files_from, separated_by_null)]
+    if not roots:
+        raise UsageError("scan: no photos given; name a folder, or use --files-from")
+    if none_exists(roots):
+        raise InputError(f"{named(roots)}: no such file or folder; check the path")
+    allocator.share_arenas()
+    facts = asdict(looking)
+    describer = load_describer(
+        model or DEFAULT_EMBEDDER, facts.pop("device"), detection(**facts), late=catalog.exists()
+    )
+    options = ScanOptions(workers or process.cores(), allocator.give_back, thumbnails_of)
+    passing = Passing(exclude)
+    try:
+        with (
+            Catalog(catalog, write=True) as opened,
+            progress(count_sources(roots, (), Passing(exclude)), quiet=quiet) as show,
+        ):
+            counts = opened.scan(find_sources(roots, (), passing), describer, options, show=show)
+            failures = list(opened.failures())
+            faces = opened.count_faces()
+    except KeyboardInterrupt:
+        note(f"facepipe: stopped; what was done is in {catalog}: run the same command again to continue")
+        raise
+    for _, reason in failures:
+        note(f"facepipe: {reason}")
+    if not quiet:
+        scanned = f"{plural(counts.fresh, 'photo')} scanned in {duration(counts.at('scan', counts.found).seconds)}"
+        echo(f"{plural(counts.found, 'photo')}, {scanned}, {len(failures):,} failed")
+        echo(f"{plural(faces, 'face')}")
+        if passed := passing.told():
+            echo(f"passed over: {passed}")
+        echo(f"catalog: {printable(catalog)}; facepipe cluster {printable(catalog)} groups the faces by person")
+    return ExitCode.PARTIAL if failures else ExitCode.OK

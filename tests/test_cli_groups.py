@@ -1,0 +1,211 @@
+"""`facepipe scan`, `cluster`, `name` and `find` as a user runs them; a batch before anybody is enrolled."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from facepipe.catalog.catalog import Catalog
+from facepipe.cli import main
+from facepipe.gallery import people as gallery_people
+from facepipe.gallery.store import GalleryStore
+from facepipe.images import write_image
+from facepipe.images.samples import portraits
+from tests.piles import fill, people, photo
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def facepipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run `facepipe ARGUMENTS` in an empty folder; return exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as raised:
+            main([*map(str, arguments)])
+        code = raised.value.code
+        assert isinstance(code, int)
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def pile(tmp_path: Path) -> Path:
+    photos = [
+        *people(3, 5),
+        photo("both.jpg", ("person 0", 30), ("person 1", 30), taken="2022-02-03T00:00:00"),
+        photo("alone.jpg", ("nobody", 1)),
+    ]
+    return fill(tmp_path / "pile.catalog", photos)
+
+
+def enrolled() -> dict[str, int]:
+    with GalleryStore.open(Path("gallery")) as gallery:
+        return {person.name: person.faces for person in gallery_people.people(gallery.database)}
+
+
+@pytest.mark.usefixtures("pile")
+def test_from_a_pile_to_people_with_names(facepipe: Run) -> None:
+    code, out, err = facepipe("cluster")
+    lines = out.splitlines()
+    assert code == 0 and lines[0].split()[:2] == ["group", "faces"]
+    assert [line.split()[1] for line in lines[1:4]] == ["6", "6", "5"]
+    assert "18 faces in 3 groups, 1 face alone; threshold 0." in lines[4]
+    assert 'facepipe name 1 "NAME" --catalog pile.catalog' in err
+    code, out, _ = facepipe("name", "1", "Anna", "--most", "4")
+    assert code == 0 and out == "group 1 is Anna: 4 of 6 faces enrolled; facepipe name --undo takes it back\n"
+    assert enrolled() == {"Anna": 4}
+    code, out, _ = facepipe("enroll", "--group", "2", "--name", "Bob", "--catalog", "pile.catalog")
+    assert code == 0 and out.startswith("group 2 is Bob: 6 of 6 faces enrolled")
+    assert facepipe("find", "--with", "Anna", "--with", "Bob")[1] == "both.jpg\n"
+    assert len(facepipe("find", "pile.catalog", "--with", "Anna", "--without", "Bob", "-0")[1].split("\0")) == 6
+    assert facepipe("find", "--with", "Anna", "--since", "2023") == (0, "", "")
+    code, out, _ = facepipe("name", "--undo")
+    assert code == 0 and out.startswith("taken back: group 2 is Bob")
+    assert enrolled() == {"Anna": 4}
+
+
+@pytest.mark.usefixtures("pile")
+def test_groups_as_json(facepipe: Run) -> None:
+    code, out, err = facepipe("cluster", "--json", "--min-size", "1")
+    found = json.loads(out)
+    assert code == 0 and err == ""
+    assert {name: found[name] for name in ("schema_version", "faces", "alone", "added")} == {
+        **{"schema_version": 1, "faces": 18, "alone": 1, "added": 18}
+    }
+    assert [group["size"] for group in found["groups"]] == [6, 6, 5, 1]
+    first = found["groups"][0]
+    assert {face["path"] for face in first["faces"]} >= {"both.jpg"}
+    assert first["faces"][0]["status"] == "in" and first["last"] == "2022-02-03T00:00:00"
+
+
+def test_groups_as_a_page_and_as_pictures(facepipe: Run, pile: Path, tmp_path: Path) -> None:
+    hostile = [photo("<img src=x onerror=alert(1)>.jpg", ("person 2", 40)), photo("\x1b[31m.jpg", ("person 2", 41))]
+    fill(
+        pile,
+        [
+            *people(3, 5),
+            photo("both.jpg", ("person 0", 30), ("person 1", 30)),
+            photo("alone.jpg", ("nobody", 1)),
+            *hostile,
+        ],
+    )
+    with sqlite3.connect(pile) as connection:
+        connection.execute("INSERT INTO thumbnail SELECT content, 0, x'ffd8ff' FROM photo")
+    connection.close()
+    code, _, err = facepipe("cluster", "--page", "page.html", "--crops", "crops")
+    assert code == 0 and "written: page.html" in err
+    page = (tmp_path / "page.html").read_text()
+    assert "<img src=x" not in page and "\x1b" not in page and "data:image/jpeg;base64" in page
+    assert "default-src 'none'" in page and "<script" not in page
+    assert (tmp_path / "page.html").stat().st_mode & 0o077 == 0
+    assert len(list(tmp_path.glob("crops/group-0001/*.jpg"))) >= 5
+    assert facepipe("cluster", "--page", "page.html", "--crops", "crops", "--min-size", "7")[0] == 0
+    assert len(list(tmp_path.glob("crops/*"))) == 1
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").write_bytes(b"mine")
+    assert facepipe("cluster", "--crops", "mine")[0] == 2
+    assert facepipe("cluster", "--page", "mine/photo.jpg")[0] == 2
+    assert (tmp_path / "mine" / "photo.jpg").read_bytes() == b"mine"
+
+
+def test_what_cannot_be_done_is_one_line(facepipe: Run, tmp_path: Path) -> None:
+    code, _, err = facepipe("cluster")
+    assert code == 3 and "there is no catalog in this folder" in err
+    fill(tmp_path / "one.catalog", people(1, 2))
+    code, _, err = facepipe("name", "1", "Anna")
+    assert code == 3 and "facepipe cluster one.catalog" in err
+    assert facepipe("cluster", "one.catalog")[0] == 0
+    code, _, err = facepipe("name", "9", "Anna")
+    assert code == 2 and "there is no group 9" in err
+    assert facepipe("name", "1")[0] == facepipe("name")[0] == facepipe("find")[0] == 2
+    code, _, err = facepipe("find", "--with", "Nobody")
+    assert code == 2 and "nobody named 'Nobody'" in err
+    assert facepipe("find", "--since", "last week")[0] == 2
+    assert facepipe("enroll", "--group", "1")[0] == facepipe("enroll")[0] == 2
+    fill(tmp_path / "two.catalog", people(1, 2))
+    code, _, err = facepipe("cluster")
+    assert code == 2 and "which catalog? Name one of one.catalog, two.catalog" in err
+
+
+def test_results_stand_for_the_catalog_beside_them(facepipe: Run, tmp_path: Path) -> None:
+    fill(tmp_path / "r.jsonl.catalog", people(1, 3))
+    (tmp_path / "r.jsonl").touch()
+    assert "3 faces in 1 group" in facepipe("cluster", "r.jsonl")[1]
+    assert (tmp_path / "r.jsonl.groups").exists()
+
+
+# With the networks
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for number, image in enumerate(portraits().values()):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        write_image(tmp_path / "photos" / f"{number}.jpg", image.rgb)
+    return tmp_path / "photos"
+
+
+@pytest.mark.models
+def test_a_scan_alone(facepipe: Run, photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    code, out, err = facepipe("scan", "photos", "--catalog", "pile.catalog")
+    assert code == 7 and "broken.jpg: cannot be read as an image" in err
+    assert "3 photos, 3 photos scanned in" in out and "2 faces" in out
+    assert "facepipe cluster pile.catalog groups the faces" in out
+    (photos / "broken.jpg").unlink()
+    code, out, _ = facepipe("scan", "photos", "--catalog", "pile.catalog")
+    assert code == 0 and "2 photos, 0 photos scanned in" in out
+    with Catalog(tmp_path / "pile.catalog") as catalog:
+        for content, *_ in catalog.contents():
+            assert (catalog.thumbnail(content, 0) or b"").startswith(b"\xff\xd8")
+    assert facepipe("scan", "nowhere", "--catalog", "pile.catalog")[0] == 3
+    assert facepipe("scan", "--catalog", "pile.catalog")[0] == 2
+
+
+@pytest.mark.models
+@pytest.mark.usefixtures("photos")
+def test_a_batch_before_anybody_is_enrolled(facepipe: Run, tmp_path: Path) -> None:
+    code, out, err = facepipe("batch", "photos", "--out", "r.jsonl")
+    assert code == 0 and "2 faces: 0 known, 0 ambiguous, 2 unknown" in out
+    assert "nobody is enrolled yet" in err and "facepipe cluster r.jsonl.catalog" in err
+    records = [json.loads(line) for line in Path("r.jsonl").read_text().splitlines()]
+    assert [face["status"] for record in records for face in record["faces"]] == ["unknown", "unknown"]
+    assert facepipe("cluster", "--min-size", "1")[0] == 0
+    assert facepipe("name", "1", "Grace Hopper")[0] == facepipe("name", "2", "Eileen Collins")[0] == 0
+    code, out, err = facepipe("batch", "photos", "--out", "r.jsonl")
+    assert code == 0 and "2 faces: 2 known" in out and "0 scanned" not in out and "compared again" in err
+    shutil.rmtree(tmp_path / "gallery")
+    code, _, err = facepipe(
+        "batch", "photos", "--out", "r.jsonl"
+    )  # it is missed: results with names are not thrown away
+    assert code == 5 and "no gallery here" in err
+    code, _, err = facepipe("batch", "photos", "--out", "other.jsonl", "--gallery", "elsewhere")
+    assert code == 5 and "no gallery here" in err
+
+
+@pytest.mark.models
+def test_a_face_by_its_number(facepipe: Run, tmp_path: Path) -> None:
+    import numpy as np
+
+    first, second = (image.rgb for image in portraits().values())
+    height = min(first.shape[0], second.shape[0])
+    write_image(tmp_path / "two.jpg", np.ascontiguousarray(np.hstack([first[:height], second[:height]])))
+    write_image(tmp_path / "one.jpg", first)
+    answers = [facepipe("verify", "one.jpg", "two.jpg", "--face", str(number))[0] for number in (1, 2)]
+    assert sorted(answers) == [0, 1]
+    right = 1 + answers.index(0)
+    assert facepipe("verify", "two.jpg", "two.jpg", "--face", "1", "--face", "2")[0] == 1
+    code, _, err = facepipe("verify", "one.jpg", "two.jpg", "--face", "3")
+    assert code == 4 and "has no face 3, but 2 faces" in err
+    assert facepipe("enroll", "two.jpg", "--name", "Ann", "--face", str(right))[0] == 0
+    assert facepipe("enroll", "two.jpg", "--name", "Bob", "--face", "7")[0] == 4
+    assert "Ann" in facepipe("identify", "one.jpg")[1]
+    assert facepipe("gallery", "not", "Ann", "two.jpg", "--face", str(3 - right))[0] == 0
