@@ -151,7 +151,7 @@ def _commands_of_groups() -> Iterator[str]:
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_is_in_the_table_of_the_readme_and_in_an_example_that_runs(command: str) -> None:
-    assert f"| `{command}` |" in README
+    assert any(f"`{command}`" in row.split("|")[1] for row in README.splitlines() if row.startswith("| `"))
     run = [words for examples in EXAMPLES.values() for words, _ in examples]
     assert any(re.match(rf"facepipe {command}\b(?!.*--help)", words) for words in run)
 

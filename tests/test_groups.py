@@ -306,8 +306,9 @@ def test_groups_that_are_two_people_stay_apart(place: Path) -> None:
 
 def test_likely_the_same_is_offered_until_it_is_answered(place: Path) -> None:
     fill(place, people(2, 4))
+    means = [np.mean([vector(f"person {person}", number) for number in range(4)], axis=0) for person in range(2)]
     with Groups(place) as groups:
-        groups.refresh(threshold=0.1)
+        groups.refresh(threshold=float(means[0] @ means[1]) + 0.05)
         a, b = (group.id for group in groups.table())
         assert [number for number, _ in groups.group(a).alike] == [b]
         groups.apart(a, b)

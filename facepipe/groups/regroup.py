@@ -27,8 +27,9 @@ from facepipe.types import Float32, Int64
 Bools = NDArray[np.bool_]
 #: A refresh that adds faces so many seconds after the one before begins a new round: what comes is new since last time.
 _ROUND = 1800.0
-#: Groups whose mean cosine is no more than this below the threshold are offered as alike, so many for each.
-_ALIKE, _ALIKE_MOST = 0.15, 3
+#: Groups whose mean cosine is no more than this below the threshold are offered as alike (a third of them are one person), so many
+#: for each; nor if it is below the threshold for so few people.
+_ALIKE, _ALIKE_MOST, _ALIKE_PEOPLE = 0.1, 3, 10
 #: Groups that a doubtful face is compared with.
 _NEAR = 4
 
@@ -82,11 +83,15 @@ def regroup(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """groups: int64 (n,), the group of each face from now on; -1: none; below -1: a new one. threshold: that held. left: left out."""
+    """groups: int64 (n,), the group of each face from now on; -1: none; below -1: a new one. threshold: that held. left: left out.
+
+    alike: mean cosine from which on groups are offered as alike.
+    """
 
     groups: Int64
     threshold: float
     left: Bools
+    alike: float
 
 
 def _plan(
@@ -112,7 +117,8 @@ def _plan(
     groups[part] = _numbers(labels, said.group[part], said.fixed)
     waiting = ~pile.sure & ~left & ~said.confirmed & (said.whose < 0)
     _attach(pile, groups, np.flatnonzero(waiting), barred, threshold)
-    return said, _Plan(groups, threshold, left)
+    alike = max(threshold - _ALIKE, limit(_ALIKE_PEOPLE)) if callable(limit) else threshold - _ALIKE
+    return said, _Plan(groups, threshold, left, alike)
 
 
 def _read(file: GroupsFile, pile: Pile) -> _Said:
@@ -313,7 +319,7 @@ def _apply(db: sqlite3.Connection, file: GroupsFile, pile: Pile, said: _Said, pl
     used = set(groups.tolist())
     empty = [(number,) for number, state in said.states.items() if number not in used and state in {"open", "skipped"}]
     db.executemany("UPDATE grp SET state = 'gone' WHERE id = ?", empty)
-    _write_alike(db, pile, groups, plan.threshold)
+    _write_alike(db, pile, groups, plan.alike)
     db.execute("INSERT OR REPLACE INTO state VALUES ('threshold', ?)", (repr(plan.threshold),))
     db.execute("INSERT OR REPLACE INTO state VALUES ('model', ?)", (pile.model,))
     return counts
@@ -367,7 +373,7 @@ def write_derived(db: sqlite3.Connection, pile: Pile, groups: Int64, some: Int64
     )
 
 
-def _write_alike(db: sqlite3.Connection, pile: Pile, groups: Int64, threshold: float) -> None:
+def _write_alike(db: sqlite3.Connection, pile: Pile, groups: Int64, least: float) -> None:
     """Write which groups may be the same person: those that are nearly similar enough, and in no photo together."""
     ids, means, sizes = _means(pile, groups)
     ids, means = ids[sizes > 1], np.ascontiguousarray(means[sizes > 1])
@@ -381,6 +387,6 @@ def _write_alike(db: sqlite3.Connection, pile: Pile, groups: Int64, threshold: f
     pairs = {}
     for a, values, others in zip(ids.tolist(), cosines.tolist(), ids[near].tolist(), strict=True):
         for b, value in zip(others, values, strict=True):
-            if a != b and value >= threshold - _ALIKE and photos[a].isdisjoint(photos[b]):
+            if a != b and value >= least and photos[a].isdisjoint(photos[b]):
                 pairs[min(a, b), max(a, b)] = value
     db.executemany("INSERT INTO alike VALUES (?, ?, ?)", ((a, b, value) for (a, b), value in pairs.items()))
