@@ -183,7 +183,7 @@ class _Batch:
         self._recognizer, self._keep = recognizer, keep
         catalog = self._catalog
         changed = catalog.begin(recognizer.describer.facts, recognizer.facts, keep=keep)
-        if not keep and (forgotten := catalog.forget_vectors()):
+        if not keep and (forgotten := catalog.forget_vectors(thumbnails=self._outputs.report is None)):
             self._options.tell(f"the embeddings of {plural(forgotten, 'photo')} were deleted from {catalog.path}")
         if (why := why_again(changed, catalog)) is not None:
             self._options.tell(why)

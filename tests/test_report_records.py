@@ -55,7 +55,7 @@ def test_the_record_is_the_published_one() -> None:
     face = record["faces"][0]
     assert list(face) == [
         *("box", "score", "landmarks", "quality", "turn", "enhanced", "status", "person"),
-        *("similarity", "probability", "threshold", "candidates"),
+        *("similarity", "probability", "threshold", "candidates", "suggestion"),
     ]
     assert face["box"] == [10.0, 20.0, 60.0, 70.0]
     assert face["similarity"] == 0.7123 and face["probability"] == 0.9877

@@ -267,12 +267,17 @@ class Catalog(Store):
         with self._transaction() as db:
             db.executemany("UPDATE photo SET scanned = '' WHERE name = ?", ((os.fsencode(name),) for name in names))
 
-    def forget_vectors(self) -> int:
-        """Delete all faces and vectors so that no byte of them is left in the file; return of how many photos there were some."""
+    def forget_vectors(self, *, thumbnails: bool = True) -> int:
+        """Delete all faces and vectors so that no byte of them is left in the file; return of how many photos there were some.
+
+        thumbnails: delete these as well.
+        """
         with self._transaction() as db:
             query = "SELECT count(*) FROM photo WHERE content IN (SELECT content FROM description)"
             (count,) = db.execute(query).fetchone()
-            if db.execute("DELETE FROM description").rowcount:
+            gone = db.execute("DELETE FROM description").rowcount
+            gone += db.execute("DELETE FROM thumbnail").rowcount if thumbnails else 0
+            if gone:
                 db.execute("INSERT OR REPLACE INTO state VALUES ('scrub', '')")
         # A run that was killed in between, or had a reader, left the note, and this one ends what it began.
         if self._state("scrub") is not None and self._rewrite():

@@ -150,10 +150,10 @@ class Groups:
         self._catalog.close()
         self._catalog = Catalog(self._path)
         self._pile = read_pile(self._catalog)
-        known = np.array([name is not None for name in self._names()[0]], bool) & (not all)
-        for row, person in self._shown.denied:
-            name = self._shown.persons.get(person)
-            known[row] &= name is None or self._names()[0][row] != name
+        names, view = self._names()[0], self._shown
+        known = np.array([name is not None for name in names], bool) & (not all)
+        for row, person in view.denied:
+            known[row] &= names[row] != view.persons.get(person)
         limit = limit_for(self.pile.model) if threshold is None else threshold
         asked, before = repr(threshold), self._file.state("asked")
         anew = (before is not None and before != asked) or self._file.state("model") not in (None, self.pile.model)

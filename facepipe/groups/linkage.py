@@ -138,9 +138,10 @@ class _Linkage:
         for row, me in enumerate(some.tolist()):
             if mine := self.tokens[me]:
                 for place, other in enumerate(near[row].tolist()):
-                    others = self.tokens[other] if value[row, place] >= self.threshold else None
-                    if others and not mine.isdisjoint(others):
-                        value[row, place] = -np.inf
+                    others = self.tokens[other]
+                    if value[row, place] < self.threshold or not others or mine.isdisjoint(others):
+                        break  # the nearest who may be joined; those behind are looked at when it is their turn
+                    value[row, place] = -np.inf
         order = np.argsort(-value, axis=1, kind="stable")[:, : _NEIGHBOURS + 1]
         near, value = np.take_along_axis(near, order, axis=1), np.take_along_axis(value, order, axis=1)
         if value.shape[1] > _NEIGHBOURS:
