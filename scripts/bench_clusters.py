@@ -111,7 +111,7 @@ def bcubed(found: Int64, labels: Sequence[str]) -> tuple[float, float, float]:
 
 def _time_one(size: int, genuine: tuple[float, float], impostor: tuple[float, float]) -> None:
     """Group a synthetic pile and print what it took; a process of its own, so that the memory is its own."""
-    vectors, owners = synthetic(size, size // _EACH, genuine)
+    vectors, owners = synthetic(size, size // _EACH, genuine, impostor)
     limit = limit_for(get_record("mini").fingerprint)
     tokens = [(row // 2,) for row in range(size)]  # two faces in each photo
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -127,18 +127,23 @@ def _time_one(size: int, genuine: tuple[float, float], impostor: tuple[float, fl
     )
 
 
-def synthetic(size: int, people: int, genuine: tuple[float, float], seed: int = 0) -> tuple[Float32, Int64]:
-    """Return unit vectors whose cosines spread as those of real faces, float32 (n, 256), and whose they are."""
+def synthetic(
+    size: int, people: int, genuine: tuple[float, float], impostor: tuple[float, float], seed: int = 0
+) -> tuple[Float32, Int64]:
+    """Return unit vectors whose cosines spread as those of real faces, float32 (n, 256), and whose they are.
+
+    Cosines of random directions spread as the root of their dimensions says, so these lie in as many as the real ones seem to.
+    """
     rng = np.random.default_rng(seed)
     share = np.arange(1, people + 1) ** -0.8
     owners = rng.choice(people, size, p=share / share.sum())
-    mean, spread = genuine
-    centres = rng.normal(size=(people, 256)).astype(np.float32)
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    noise = rng.normal(size=(size, 256)).astype(np.float32)
-    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    typical = np.clip(rng.normal(mean, spread, (size, 1)), 0.2, 0.95).astype(np.float32)
-    vectors = np.sqrt(typical) * centres[owners] + np.sqrt(1 - typical) * noise
+    dims = int(np.clip(impostor[1] ** -2, 32, 256))
+    centres, noise = (rng.normal(size=(count, dims)).astype(np.float32) for count in (people, size))
+    for directions in (centres, noise):
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    typical = np.clip(rng.normal(*genuine, (size, 1)), 0.2, 0.95).astype(np.float32)
+    vectors = np.zeros((size, 256), np.float32)
+    vectors[:, :dims] = np.sqrt(typical) * centres[owners] + np.sqrt(1 - typical) * noise
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32), owners.astype(np.int64)
 
 
