@@ -465,6 +465,19 @@ def test_photos_are_found_by_who_is_in_them(place: Path, tmp_path: Path) -> None
         assert list(groups.find(group=bob)) == [*[f"b{number}.jpg" for number in range(4)], "both.jpg", "three.jpg"]
 
 
+def test_a_search_writes_nothing(place: Path) -> None:
+    fill(place, people(1, 2))
+    before = {path.name for path in place.parent.iterdir()}
+    with Groups(place) as groups, Groups(place) as other:
+        assert list(groups.find(unknown=True)) == ["0-0.jpg", "0-1.jpg"]
+        assert groups.table() == [] and groups.answers() == []
+        assert not groups_path(place).exists()
+        other.refresh()
+        assert len(groups.table()) == 1  # which is there now
+    assert groups_path(place).exists() and groups_path(place).stat().st_mode & 0o077 == 0
+    assert {path.name.split("-")[0] for path in place.parent.iterdir()} == before | {groups_path(place).name}
+
+
 # Nothing is lost
 
 

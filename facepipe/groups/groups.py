@@ -331,10 +331,12 @@ class Groups:
         refute: Sequence[FaceKey] = (),
     ) -> int:
         """Note and carry out an answer about a person, who is added where need be."""
+        if enrol:
+            self._made_gallery()
         with self._file.write():
             person = answers.person_id(self._file, name)
         facts = {**details, "person": person}
-        if not (enrol or withdraw or refute) or (self._folder is None and self._gallery is None and not enrol):
+        if not (enrol or withdraw or refute) or self._gallery is None:
             return answers.simply(self._file, self.pile, what, facts)
         gallery = self._made_gallery()
         before = naming.had(gallery, name, enrol) if enrol else []

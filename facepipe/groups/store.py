@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -100,11 +101,17 @@ class GroupsFile:
     """The open file. Each call of `write` is one transaction, durable when it has ended; several processes may have it open."""
 
     def __init__(self, path: Path) -> None:
-        """Open it, or make it. Errors: InputError when something else is in its place, OutputError when it cannot be written."""
+        """Open it; one that is not there appears with what is written first. Errors: InputError when it is something else."""
         self.path = path
-        make_private_file(path)
+        self._stand_in = False  # nothing is there yet, and an empty one in memory stands for it
+        self._connect(make=False)
+
+    def _connect(self, *, make: bool) -> None:
+        self._stand_in = not make and not self.path.exists()
+        if make:
+            make_private_file(self.path)
         with self._errors():
-            self._db = sqlite3.connect(path, timeout=_WAIT, isolation_level=None)
+            self._db = sqlite3.connect(":memory:" if self._stand_in else self.path, timeout=_WAIT, isolation_level=None)
         try:
             with self._errors():
                 self._open()
@@ -112,15 +119,23 @@ class GroupsFile:
             self._db.close()
             raise
 
+    def _be_there(self, *, make: bool) -> None:
+        """Open the file instead of what stands for it, once it is there."""
+        if self._stand_in and (make or self.path.exists()) and not self._db.in_transaction:
+            self._db.close()
+            self._connect(make=make)
+
     def _open(self) -> None:
         db = self._db
-        db.execute("PRAGMA journal_mode=WAL")
-        # As in the gallery: in WAL mode only FULL syncs at every commit. What is deleted is overwritten.
-        db.execute("PRAGMA synchronous=FULL")
-        db.execute("PRAGMA secure_delete=ON")
-        db.execute("BEGIN IMMEDIATE")
+        writable = self._stand_in or os.access(self.path, os.W_OK)
+        if writable:
+            db.execute("PRAGMA journal_mode=WAL")
+            # As in the gallery: in WAL mode only FULL syncs at every commit. What is deleted is overwritten.
+            db.execute("PRAGMA synchronous=FULL")
+            db.execute("PRAGMA secure_delete=ON")
+        db.execute("BEGIN IMMEDIATE" if writable else "BEGIN")
         try:
-            if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            if writable and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 for statement in _TABLES.split(";\n"):
                     db.execute(statement)
             made = db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID
@@ -161,6 +176,7 @@ class GroupsFile:
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows that a query finds."""
+        self._be_there(make=False)
         with self._errors():
             return self._db.execute(query, values).fetchall()
 
@@ -182,6 +198,7 @@ class GroupsFile:
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:
         """See one state of the file, whatever others write meanwhile."""
+        self._be_there(make=False)
         with self._errors():
             self._db.execute("BEGIN")
             try:
@@ -191,7 +208,8 @@ class GroupsFile:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Do what is in the block whole or not at all; it is on the disk afterwards."""
+        """Do what is in the block whole or not at all; it is on the disk afterwards. Errors: OutputError when it cannot be."""
+        self._be_there(make=True)
         with self._errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
