@@ -60,6 +60,12 @@ _MANY = 1_000_000
     help="Write one HTML page: people with their faces, unknown ones, doubtful first, failures.",
 )
 @click.option(
+    "--regions",
+    type=click.Choice(["sidecar"]),
+    default=None,
+    help="Write who is where into photo.jpg.xmp beside each photo, for digiKam, Lightroom and others; what is there stays.",
+)
+@click.option(
     "--keep-embeddings/--no-keep-embeddings",
     default=None,
     help="Keep the faces' vectors in the catalog, so that a changed gallery or threshold needs no new scan of the photos; "
@@ -91,6 +97,7 @@ def batch(
     sort_into: Path | None,
     sort_how: Literal["link", "hardlink", "copy"],
     report: Path | None,
+    regions: str | None,
     keep_embeddings: bool | None,
     workers: int | None,
     fail_on_empty: bool,
@@ -132,12 +139,12 @@ def batch(
         tell=lambda line: note(f"facepipe: {line}"),
         progress=partial(progress, quiet=quiet),
     )
-    outputs = library.Outputs(out, annotate, crops, sort_into, sort_how, report, csv_raw)
+    outputs = library.Outputs(out, annotate, crops, sort_into, sort_how, report, csv_raw, regions is not None)
     failed = 0
     try:
         with closing(library.run(roots, outputs, _Opener(looking, deciding, keep_embeddings), options)) as passes:
             for counts in passes:
-                failed = counts.failed
+                failed = counts.failed + counts.unwritten
                 _report(counts, out, quiet)
     except KeyboardInterrupt:
         note(f"facepipe: stopped; what was done is in {catalog_path(out)}: run the same command again to continue")
