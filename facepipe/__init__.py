@@ -36,7 +36,9 @@ if TYPE_CHECKING:
         UsageError,
     )
     from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus
+    from facepipe.outputs.sidecars import write_regions
     from facepipe.pipeline import Recognizer
+    from facepipe.regions.tags import TaggedFace, read_regions
     from facepipe.single import Verification, detect, edges, embed, verify
     from facepipe.types import (
         Candidate,
@@ -85,13 +87,16 @@ __all__ = [
     "Recognized",
     "Recognizer",
     "Status",
+    "TaggedFace",
     "UsageError",
     "Verification",
     "__version__",
     "detect",
     "edges",
     "embed",
+    "read_regions",
     "verify",
+    "write_regions",
 ]
 
 #: Where each public name lives.
@@ -100,7 +105,9 @@ _HOMES = {
     "facepipe.catalog.catalog": ("Catalog",),
     "facepipe.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "facepipe.gallery.enrolment.intake": ("EnrollOutcome", "EnrollStatus"),
+    "facepipe.outputs.sidecars": ("write_regions",),
     "facepipe.pipeline": ("Recognizer",),
+    "facepipe.regions.tags": ("TaggedFace", "read_regions"),
     "facepipe.single": ("Verification", "edges", "verify"),
     "facepipe.types": (
         *(

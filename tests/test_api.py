@@ -72,8 +72,18 @@ def test_the_public_names() -> None:
         ),
         *("EnrollOutcome", "EnrollStatus", "Face", "FacepipeError", "Failed", "Gallery", "GalleryError"),
         *("GalleryMissingError", "GalleryModelError", "Image", "ImageError", "InputError", "ModelError", "NoFaceError"),
-        *("Policy", "Prediction", "Quality", "Recognized", "Recognizer", "Status", "UsageError", "Verification"),
-        *("__version__", "detect", "edges", "embed", "verify"),
+        *(
+            "Policy",
+            "Prediction",
+            "Quality",
+            "Recognized",
+            "Recognizer",
+            "Status",
+            "TaggedFace",
+            "UsageError",
+            "Verification",
+        ),
+        *("__version__", "detect", "edges", "embed", "read_regions", "verify", "write_regions"),
     ]
     assert dir(facepipe) == facepipe.__all__
     for name in facepipe.__all__:

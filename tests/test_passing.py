@@ -145,4 +145,7 @@ def test_batch_and_enroll_say_what_they_passed_over(
     with pytest.raises(SystemExit) as ended:
         main(["enroll", str(tree), "--gallery", gallery, "--exclude", "*.jpg", "--exclude", "*.png", "-q"])
     assert ended.value.code == 3
-    assert "no photos found (passed over: 1 video, 1 RAW file, 1 archive, 1 sidecar, 1 other file, " in capsys.readouterr().err
+    assert (
+        "no photos found (passed over: 1 video, 1 RAW file, 1 archive, 1 sidecar, 1 other file, "
+        in capsys.readouterr().err
+    )

@@ -40,6 +40,11 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FOLDER|IMG|CSV...")
 @click.option("--name", help="Name of the person, for photos that are not in a folder with the person's name.")
 @click.option(
+    "--from-regions",
+    is_flag=True,
+    help="Enrol everybody whom digiKam, Lightroom, Picasa or Windows tagged in the photos: their face regions have the names.",
+)
+@click.option(
     "--faces",
     "choice",
     type=click.Choice(["clear", "largest", "only", "all"]),
@@ -64,6 +69,7 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 def enroll(
     photos: tuple[Path, ...],
     name: str | None,
+    from_regions: bool,
     choice: FaceRule,
     accept_poor: bool,
     force: bool,
@@ -76,14 +82,25 @@ def enroll(
     looking: Looking,
     quiet: bool,
 ) -> int:
-    """Enrol people: folders named like the people in them, photos with --name, or a CSV file of path,name."""
+    """Enrol people: folders named like the people in them, photos with --name, or a CSV file of path,name.
+
+    With --from-regions the photos, or folders of them, tell themselves who is where.
+    """
     from facepipe.api import Gallery
+    from facepipe.errors import UsageError
     from facepipe.gallery.enrolment.intake import collect_photos
+    from facepipe.gallery.enrolment.tagged import tagged_photos
     from facepipe.images import Passing
 
     seconds = _seconds(retain)
     passing = Passing(exclude)
-    collected, astray = collect_photos(photos, name, passing)
+    if from_regions and name is not None:
+        raise UsageError("--from-regions takes the names from the photos: leave --name out")
+    if from_regions:
+        with progress_bar("reading tags", None, quiet=quiet) as progress:
+            collected, astray = tagged_photos(photos, passing, progress)
+    else:
+        collected, astray = collect_photos(photos, name, passing)
     outcomes = list(astray)
     with (
         _counted(outcomes),
@@ -113,7 +130,7 @@ def enroll(
         for outcome in astray:
             _print_line(outcome)
     else:
-        _print_summary(outcomes)
+        _print_summary(outcomes, "tagged face" if from_regions else "photo")
     if passed := passing.told():
         note(f"passed over: {passed}")
     return _exit_code(outcomes)
@@ -179,7 +196,7 @@ def _print_line(outcome: EnrollOutcome) -> None:
     echo(json.dumps({**facts, "reason": outcome.reason or None, "faces": outcome.face_ids}, ensure_ascii=False))
 
 
-def _print_summary(outcomes: list[EnrollOutcome]) -> None:
+def _print_summary(outcomes: list[EnrollOutcome], each: str) -> None:
     from rich.table import Table
 
     from facepipe.gallery.enrolment.intake import GOOD
@@ -199,7 +216,7 @@ def _print_summary(outcomes: list[EnrollOutcome]) -> None:
             note(f"{outcome.path}: {outcome.status}: {outcome.reason}")
     by_status = Counter(str(outcome.status) for outcome in outcomes)
     echo(
-        f"{plural(len(outcomes), 'photo')}: {', '.join(f'{count} {status}' for status, count in by_status.most_common())}"
+        f"{plural(len(outcomes), each)}: {', '.join(f'{count} {status}' for status, count in by_status.most_common())}"
     )
 
 

@@ -124,12 +124,17 @@ class Enroller:
 
     def _look(self, photos: Sequence[Photo]) -> list[_Looked | EnrollOutcome]:
         """Read photos and find their faces."""
-        read = [self._read(photo) for photo in photos]
-        pending = [item for item in read if isinstance(item, _Pending)]
-        described = iter(self._describer.describe([item.image for item in pending]) if pending else [])
-        return [item if isinstance(item, EnrollOutcome) else self._choose(item, next(described)) for item in read]
+        images: dict[str, Image] = {}  # a photo of several people is read and described once
+        read = [self._read(photo, images) for photo in photos]
+        contents = list(dict.fromkeys(item.content for item in read if isinstance(item, _Pending)))
+        found = self._describer.describe([images[content] for content in contents]) if contents else []
+        described = dict(zip(contents, found, strict=True))
+        return [
+            item if isinstance(item, EnrollOutcome) else self._choose(item, described[item.content]) for item in read
+        ]
 
-    def _read(self, photo: Photo) -> EnrollOutcome | _Pending:
+    def _read(self, photo: Photo, images: dict[str, Image]) -> EnrollOutcome | _Pending:
+        """Read a photo, unless it is in `images`, by the SHA-256 of its bytes, already."""
         try:
             if photo.picture is not None:
                 image = as_image(photo.picture, max_side=self._rules.max_side)
@@ -140,10 +145,11 @@ class Enroller:
             if enrolled_faces(self._gallery, photo.person, content):
                 return photo.outcome(EnrollStatus.ALREADY)
             if photo.picture is None:
-                image = read_image_bytes(data, str(photo.path), max_side=self._rules.max_side)
+                image = images.get(content) or read_image_bytes(data, str(photo.path), max_side=self._rules.max_side)
         except InputError as error:
             # The path stands beside the reason anyway.
             return photo.outcome(EnrollStatus.UNREADABLE, str(error).removeprefix(f"{printable(photo.path)}: "))
+        images[content] = image
         return _Pending(photo, content, image)
 
     def _choose(self, item: _Pending, result: Described) -> EnrollOutcome | _Looked:
@@ -152,7 +158,9 @@ class Enroller:
         rules, photo = self._rules, item.photo
         if not result.faces:
             return photo.outcome(EnrollStatus.NO_FACE, "no face found")
-        chosen = choose_faces(result.faces, rules.faces)
+        chosen = choose_faces(result.faces, rules.faces) if photo.pick is None else photo.pick(result)
+        if not chosen and photo.pick is not None:
+            return photo.outcome(EnrollStatus.NO_FACE, f"no face found where {photo.person} is tagged")
         if not chosen:
             reason = f"{len(result.faces)} faces, and none is clearly the person's: choose with --faces largest or all"
             return photo.outcome(EnrollStatus.AMBIGUOUS, reason)
