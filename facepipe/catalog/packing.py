@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import astuple
+from math import isnan
 
 import numpy as np
 
@@ -19,7 +20,7 @@ _CHECKSUM = struct.Struct("<I")
 #: Scores and figures of quality are Python's floats, which are rounded only in the records.
 _FACE = np.dtype(
     [
-        *(("box", "<f4", (4,)), ("landmarks", "<f4", (5, 2)), ("score", "<f8"), ("quality", "<f8", (6,))),
+        *(("box", "<f4", (4,)), ("landmarks", "<f4", (5, 2)), ("score", "<f8"), ("quality", "<f8", (7,))),
         *(("turn", "<i2"), ("enhanced", "<i2")),
     ]
 )
@@ -31,7 +32,8 @@ def pack(photo: Described) -> bytes:
     rows = np.zeros(len(photo.faces), _FACE)
     for row, face in zip(rows, photo.faces, strict=True):
         row["box"], row["landmarks"] = face.box, face.landmarks
-        row["score"], row["quality"] = face.score, astuple(face.quality)
+        *figures, usable = astuple(face.quality)
+        row["score"], row["quality"] = face.score, (*figures, np.nan if usable is None else usable)
         row["turn"], row["enhanced"] = face.turn, face.enhanced
     vectors = photo.embeddings.vectors
     head = _HEAD.pack(0, *vectors.shape, *photo.size)
@@ -53,8 +55,8 @@ def unpack(data: object, path: str, model: str) -> Described | None:
     rows = np.frombuffer(data, _FACE, count, _HEAD.size)
     boxes, landmarks = rows["box"].astype(np.float32), rows["landmarks"].astype(np.float32)
     faces = tuple(
-        Face(box, score, points, Quality(*quality), turn, bool(enhanced))
-        for box, score, points, quality, turn, enhanced in zip(
+        Face(box, score, points, _quality(*figures), turn, bool(enhanced))
+        for box, score, points, figures, turn, enhanced in zip(
             boxes,
             *(rows["score"].tolist(), landmarks, rows["quality"].tolist()),
             *(rows["turn"].tolist(), rows["enhanced"].tolist()),
@@ -63,3 +65,9 @@ def unpack(data: object, path: str, model: str) -> Described | None:
     )
     vectors = np.frombuffer(data, _VALUE, count * dim, end).astype(np.float32).reshape(count, dim)
     return Described(path, (width, height), faces, Embeddings(vectors, model))
+
+
+def _quality(
+    size: float, sharpness: float, yaw: float, pitch: float, roll: float, edge_density: float, usable: float
+) -> Quality:
+    return Quality(size, sharpness, yaw, pitch, roll, edge_density, None if isnan(usable) else usable)

@@ -193,7 +193,12 @@ def _tell_needs(store: Gallery, fresh: set[str]) -> None:
 
 def _print_line(outcome: EnrollOutcome) -> None:
     facts: dict[str, Any] = {"path": outcome.path, "person": outcome.person, "status": str(outcome.status)}
-    echo(json.dumps({**facts, "reason": outcome.reason or None, "faces": outcome.face_ids}, ensure_ascii=False))
+    echo(
+        json.dumps(
+            {**facts, "reason": outcome.reason or None, "faces": outcome.face_ids, "rotate": outcome.rotate},
+            ensure_ascii=False,
+        )
+    )
 
 
 def _print_summary(outcomes: list[EnrollOutcome], each: str) -> None:

@@ -30,15 +30,15 @@ from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.images.inputs import as_image
 from facepipe.text import printable
-from facepipe.types import SURE_SCORE, Described, Face, Float32, Image
+from facepipe.types import MOST_LEAN, SURE_SCORE, Described, Face, Float32, Image, rotation_of
 
 #: Photos that are read and embedded together.
 BATCH = 32
 #: Photos from which on a run is judged and written before the next people's photos are looked at: about ten minutes of work.
 RUN = 20_000
-#: What a face must have to be enrolled: pixels of the shorter side, sharpness (see `Quality`), degrees away from frontal and upright.
-#: Alignment takes roll out, but of a face on its side the detector finds landmarks badly.
-_SIZE, _SHARPNESS, _YAW, _PITCH, _ROLL = 40, 20, 60, 45, 60
+#: What a face must have to be enrolled: pixels of the shorter side, sharpness (see `Quality`), degrees away from frontal, and how
+#: likely its embedding is right. Roll: see `MOST_LEAN`.
+_SIZE, _SHARPNESS, _YAW, _PITCH, _USABLE = 40, 20, 60, 45, 0.4
 #: By so much more score a face is known to be turned the wrong way.
 _SURER = 0.02
 
@@ -269,7 +269,9 @@ class Enroller:
                     f"enrolled, but looks like none of {photo.person}'s other faces, {nearest:.2f}, at least {rules.unlike:.2f} "
                     f"expected: {gallery_command(self._gallery.folder, 'remove', photo.person, '--face', face_id)} takes it out"
                 )
-        return photo.outcome(status, reason, tuple(stored.values()))
+        return photo.outcome(
+            status, reason, tuple(stored.values()), rotation_of(face.face for face in item.faces if face.face)
+        )
 
     def _refusal(
         self, photo: Photo, verdicts: Sequence[Verdict], number: int, faces: Sequence[NewFace]
@@ -316,8 +318,12 @@ def faults(face: Face) -> list[str]:
         (abs(quality.yaw) > _YAW, f"turned: yaw {quality.yaw:.0f} degrees, at most {_YAW} wanted"),
         (abs(quality.pitch) > _PITCH, f"tilted: pitch {quality.pitch:.0f} degrees, at most {_PITCH} wanted"),
         (
-            abs((quality.roll + face.turn + 180.0) % 360.0 - 180.0) > _ROLL,
-            f"not upright: roll {quality.roll:.0f} degrees, at most {_ROLL} wanted, turn the photo",
+            abs(face.lean) > MOST_LEAN,
+            f"not upright: roll {quality.roll:.0f} degrees, at most {MOST_LEAN:.0f} wanted, turn the photo",
+        ),
+        (
+            quality.usable is not None and quality.usable < _USABLE,
+            f"hardly recognisable: quality {quality.usable or 0:.2f}, at least {_USABLE:.2f} wanted",
         ),
     ]
     return [text for failed, text in limits if failed]

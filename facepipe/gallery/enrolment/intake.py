@@ -41,13 +41,17 @@ GOOD = frozenset({EnrollStatus.ENROLLED, EnrollStatus.DOUBTFUL, EnrollStatus.ALR
 
 @dataclass(frozen=True, slots=True)
 class EnrollOutcome:
-    """What became of a photo, and why; ids of the faces that were enrolled."""
+    """What became of a photo, and why; ids of the faces that were enrolled.
+
+    rotate: degrees clockwise, 0, 90, 180 or 270, by which the photo must be turned to stand.
+    """
 
     path: str
     person: str
     status: EnrollStatus
     reason: str = ""
     face_ids: tuple[int, ...] = ()
+    rotate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,11 @@ class Photo:
     picture: Source | None = None
     pick: Callable[[Described], list[int]] | None = None
 
-    def outcome(self, status: EnrollStatus, reason: str = "", face_ids: tuple[int, ...] = ()) -> EnrollOutcome:
+    def outcome(
+        self, status: EnrollStatus, reason: str = "", face_ids: tuple[int, ...] = (), rotate: int = 0
+    ) -> EnrollOutcome:
         """Return what became of it."""
-        return EnrollOutcome(str(self.path), self.person, status, reason, face_ids)
+        return EnrollOutcome(str(self.path), self.person, status, reason, face_ids, rotate)
 
 
 def collect_photos(
