@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus
     from facepipe.groups.groups import Groups
     from facepipe.groups.values import Answer, FaceKey, Group, Grouped, GroupFace, PersonFace, Suggested
+    from facepipe.outputs.sidecars import write_regions
     from facepipe.pipeline import Recognizer
+    from facepipe.regions.tags import TaggedFace, read_regions
     from facepipe.single import Verification, detect, edges, embed, verify
     from facepipe.types import (
         Candidate,
@@ -95,13 +97,16 @@ __all__ = [
     "Recognizer",
     "Status",
     "Suggested",
+    "TaggedFace",
     "UsageError",
     "Verification",
     "__version__",
     "detect",
     "edges",
     "embed",
+    "read_regions",
     "verify",
+    "write_regions",
 ]
 
 #: Where each public name lives.
@@ -112,7 +117,9 @@ _HOMES = {
     "facepipe.gallery.enrolment.intake": ("EnrollOutcome", "EnrollStatus"),
     "facepipe.groups.groups": ("Groups",),
     "facepipe.groups.values": ("Answer", "FaceKey", "Group", "GroupFace", "Grouped", "PersonFace", "Suggested"),
+    "facepipe.outputs.sidecars": ("write_regions",),
     "facepipe.pipeline": ("Recognizer",),
+    "facepipe.regions.tags": ("TaggedFace", "read_regions"),
     "facepipe.single": ("Verification", "edges", "verify"),
     "facepipe.types": (
         *(

@@ -15,6 +15,7 @@ from facepipe.gallery import store
 from facepipe.gallery.care.anchors import add_anchor
 from facepipe.gallery.enrolment.enroller import Enroller, EnrollRules, enrolled_faces
 from facepipe.gallery.enrolment.intake import EnrollOutcome, Photo, collect_photos
+from facepipe.gallery.enrolment.tagged import tagged_photos
 from facepipe.gallery.people import require_person
 from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.images.inputs import Source, is_one
@@ -64,6 +65,7 @@ class Gallery(store.GalleryStore):
         detector: Detector | None = None,
         embedder: Embedder | None = None,
         threshold: float | None = None,
+        from_regions: bool = False,
         progress: Callable[[int], object] = lambda count: None,
     ) -> Iterator[EnrollOutcome]:
         """Put people into the gallery; yield what became of each photo once that is on the disk. Draw all to enrol all.
@@ -79,11 +81,13 @@ class Gallery(store.GalleryStore):
         retain: seconds until the faces expire; None: never.
         device, min_face, min_score, max_side, second_chance, quick, detector, embedder: see `facepipe.Recognizer`.
         threshold: cosine, -1..1, from which on two people are confused; None: that of the model's record.
+        from_regions: `photos` are photos, and folders of them, in which another program tagged people: each tagged face is enrolled
+        under the name that it has there.
         progress: told how many more photos were looked at.
         Errors: at the call for what cannot be enrolled at all (UsageError, InputError, GalleryError, ModelError); a single photo
         that cannot be used is an outcome whose status and reason say so.
         """
-        collected, astray = _photos_of(photos, name)
+        collected, astray = _photos_of(photos, name, from_regions)
         if self.exists:
             self.database.require_writable()
         else:
@@ -252,10 +256,14 @@ class Gallery(store.GalleryStore):
 
 
 def _photos_of(
-    photos: Source | Iterable[Source | Photo], name: str | None
+    photos: Source | Iterable[Source | Photo], name: str | None, from_regions: bool
 ) -> tuple[Sequence[Photo], list[EnrollOutcome]]:
     """Return what is to be enrolled, and what cannot be."""
     many = [photos] if is_one(photos) else list(photos)  # type: ignore[arg-type]
+    if from_regions:
+        if name is not None or not all(isinstance(photo, (str, PathLike)) for photo in many):
+            raise UsageError("enroll: from_regions takes photos and folders, whose tags have the names; leave name out")
+        return tagged_photos([Path(photo) for photo in many])  # type: ignore[arg-type]
     if all(isinstance(photo, Photo) for photo in many):
         return many, []  # type: ignore[return-value]
     if all(isinstance(photo, (str, PathLike)) for photo in many):

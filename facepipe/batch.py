@@ -25,6 +25,7 @@ from facepipe.files.atomic import is_folder, is_gone
 from facepipe.images import Passing
 from facepipe.outputs.owned import check_files, check_folders, mark_folders, sweep
 from facepipe.outputs.results import write_failures, write_output, write_report
+from facepipe.outputs.sidecars import Sidecars
 from facepipe.outputs.sync import Decided, Fate, Folder, Output, Pixels, synchronise
 from facepipe.records import face_record
 from facepipe.text import plural, printable
@@ -59,6 +60,7 @@ class Outputs:
     sort_how: `link`, `hardlink` or `copy`.
     report: HTML page.
     csv_raw: text in CSV files as it is, formulas and control characters as well.
+    sidecars: who is where goes into photo.jpg.xmp beside each photo.
     """
 
     results: Path
@@ -68,6 +70,7 @@ class Outputs:
     sort_how: How = "link"
     report: Path | None = None
     csv_raw: bool = False
+    sidecars: bool = False
 
     def folders(self) -> list[Path]:
         """The folders that are written."""
@@ -176,6 +179,7 @@ class _Batch:
         self._folders = outputs.folders()
         self._recognizer: Recognizer
         self._keep = True
+        self._unwritten: list[str] = []
 
     def begin(self, recognizer: Recognizer, keep: bool) -> None:
         """Take another recognizer, or the same for another pass, and say what is to be done again for it."""
@@ -219,6 +223,7 @@ class _Batch:
         self._scan_and_decide(counts, show, retry_failed=first)
         if not (first or is_new(counts)):
             return counts
+        counts.sidecars = 0
         for _ in range(_TURNS):
             if not (stale := self._synchronise(counts, show)):
                 break
@@ -230,8 +235,16 @@ class _Batch:
         if self._outputs.report is not None:
             seconds, scanned = counts.at("outputs", counts.found).seconds, counts.fresh + counts.problems
             write_report(self._outputs.report, catalog.records_with_thumbnails(), seconds, scanned)
+        self._tell_unwritten(counts)
         counts.at("outputs", counts.found)
         return counts
+
+    def _tell_unwritten(self, counts: Counts) -> None:
+        counts.unwritten = len(self._unwritten)
+        for line in self._unwritten[:_NAMED]:
+            self._options.tell(line)
+        if len(self._unwritten) > _NAMED:
+            self._options.tell(f"{len(self._unwritten) - _NAMED:,} more sidecars were not written")
 
     def _scan_and_decide(self, counts: Counts, show: Show, *, retry_failed: bool) -> None:
         options, catalog, recognizer = self._options, self._catalog, self._recognizer
@@ -271,15 +284,21 @@ class _Batch:
                 outputs.append(folder)
             if self._outputs.report is not None and catalog.lacks_thumbnails():
                 outputs.append(_Thumbnails(catalog))
+            sidecars = Sidecars(catalog.vanished)
+            if self._outputs.sidecars:
+                outputs.append(sidecars)
             if not outputs:
                 return []
-            return synchronise(
+            stale = synchronise(
                 self._decided(),
                 outputs,
                 self._fate,
                 options.workers,
                 lambda done: show(counts.at("outputs", done)),
             )
+            counts.sidecars += sidecars.written
+            self._unwritten = sidecars.problems
+            return stale
 
     def _decided(self) -> Iterator[Decided]:
         """Yield the photos of the results with where they are, in the order of the input."""

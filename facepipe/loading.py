@@ -230,7 +230,8 @@ def load_describer(
         second = embedder or load_embedder(model, device, quick=quick)
         return detector or load_detector(device, options, quick=quick), second
 
-    describer = Describer.late(load, photos_at_a_time(device), _facts(model, options, detector, embedder))
+    facts = _facts(model, options, detector, embedder)
+    describer = Describer.late(load, photos_at_a_time(device), facts, (options or detect_options()).min_score)
     if not late:
         describer.load()
     return describer

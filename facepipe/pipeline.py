@@ -114,7 +114,7 @@ class Recognizer:
     def recognize(self, images: Sequence[Image]) -> list[Recognized]:
         """Say who is in each photo. Errors: GalleryModelError when gallery and embedder do not belong together."""
         detected = self.describer.detector.detect(images)
-        described = embed(self.describer.embedder, detected)
+        described = embed(self.describer.embedder, detected, self.describer.min_score)
         matched = match(self.matcher, described, self.policy)
         recognized = predict(matched, self.policy)
         return self._witnessed(recognized)

@@ -1,6 +1,6 @@
 """The JSON record of a photo: the one form in which results leave the program, and from which every report is made.
 
-    {"schema_version", "path", "width", "height", "error",
+    {"schema_version", "path", "width", "height", "error", "rotate",
      "faces": [{"box": [x1, y1, x2, y2], "score", "landmarks", "quality", "turn", "enhanced", "status", "person",
                 "similarity", "probability", "threshold", "candidates": [{"person", "similarity"}], "suggestion"}],
      "model"}
@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from facepipe.types import Face, Failed, Prediction, Recognized
+from facepipe.types import Face, Failed, Prediction, Recognized, rotation_of
 
 #: Raised when a field changes its meaning or goes away; a new field does not change it.
 SCHEMA_VERSION = 1
 
 Record = dict[str, Any]
 
-_QUALITY_DIGITS = {"size": 1, "sharpness": 1, "yaw": 1, "pitch": 1, "roll": 1, "edge_density": 3}
+_QUALITY_DIGITS = {"size": 1, "sharpness": 1, "yaw": 1, "pitch": 1, "roll": 1, "edge_density": 3, "usable": 2}
 
 
 def to_record(result: Recognized | Failed, model: str = "") -> Record:
@@ -34,13 +34,22 @@ def to_record(result: Recognized | Failed, model: str = "") -> Record:
     """
     photo: Record = {"schema_version": SCHEMA_VERSION, "path": readable(result.path)}
     if isinstance(result, Failed):
-        return {**photo, "width": None, "height": None, "error": readable(result.reason), "faces": [], "model": model}
+        return {
+            **photo,
+            "width": None,
+            "height": None,
+            "error": readable(result.reason),
+            "rotate": 0,
+            "faces": [],
+            "model": model,
+        }
     faces = [_prediction(prediction) for prediction in result.predictions]
     return {
         **photo,
         "width": result.width,
         "height": result.height,
         "error": None,
+        "rotate": rotation_of(prediction.face for prediction in result.predictions),
         "faces": faces,
         "model": result.model,
     }

@@ -9,7 +9,7 @@ checked when a value is built, so that nothing that receives one need check agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -27,6 +27,8 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 #: Least score of a face that the detector is sure of.
 SURE_SCORE = 0.7
+#: Degrees by which a face may lean: the detector knows upright ones, and finds the landmarks of others badly.
+MOST_LEAN = 60.0
 #: A vector's length may differ from 1 by this much (float32 rounding, half-precision networks).
 UNIT_TOLERANCE = 1e-3
 
@@ -98,6 +100,7 @@ class Quality:
     sharpness: variance of the Laplacian of the grey face at 112x112 (0 blurred, some thousands sharp).
     yaw, pitch, roll: degrees, from the landmarks, 0 is frontal and upright.
     edge_density: share of strong-gradient pixels in the box, 0..1.
+    usable: how likely it is, 0..1, that the embedding is nearest to its person. None: not embedded, or not measured for the network.
     """
 
     size: float
@@ -106,6 +109,7 @@ class Quality:
     pitch: float
     roll: float
     edge_density: float
+    usable: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,17 +138,37 @@ class Face:
             raise ValueError(f"Face.score: expected 0..1, got {self.score}")
 
     @property
+    def lean(self) -> float:
+        """Degrees, -180 to below 180, by which the face leans clockwise in the picture in which it was found (see `turn`)."""
+        return (self.quality.roll + self.turn + 180.0) % 360.0 - 180.0
+
+    @property
     def doubtful(self) -> bool:
-        """Whether this may not be a face, or one that is covered, turned away or blurred."""
-        return self.score < SURE_SCORE
+        """Whether this may not be a face, or one that is covered, turned away, lying or blurred."""
+        return self.score < SURE_SCORE or abs(self.lean) > MOST_LEAN
+
+
+def rotation_of(faces: Iterable[Face]) -> int:
+    """Return by how many degrees clockwise, 0, 90, 180 or 270, a photo must be turned for its sure faces to stand.
+
+    0 where they do, where they do not agree, and where there are none.
+    """
+    turns = {face.turn for face in faces if not face.doubtful}
+    return turns.pop() if len(turns) == 1 else 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings:
-    """Unit vectors, float32 (n, d), and the fingerprint of the embedder that made them."""
+    """Unit vectors, float32 (n, d), and the fingerprint of the embedder that made them.
+
+    usable: float32 (n,), see `Quality`; evidence: float32 (n,), at most 0, what each embedding adds to the log-odds of the score
+    that it is of a face. None: not measured for this network.
+    """
 
     vectors: Float32
     fingerprint: str
+    usable: Float32 | None = None
+    evidence: Float32 | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vectors", _frozen(self.vectors, np.float32, (None, None), "Embeddings.vectors"))

@@ -75,8 +75,8 @@ def test_the_public_names() -> None:
         *("GalleryMissingError", "GalleryModelError", "Group", "GroupFace", "Grouped", "Groups"),
         *("Image", "ImageError", "InputError", "ModelError", "NoFaceError", "PersonFace"),
         *("Policy", "Prediction", "Quality", "Recognized", "Recognizer", "Status", "Suggested"),
-        *("UsageError", "Verification"),
-        *("__version__", "detect", "edges", "embed", "verify"),
+        *("TaggedFace", "UsageError", "Verification"),
+        *("__version__", "detect", "edges", "embed", "read_regions", "verify", "write_regions"),
     ]
     assert dir(facepipe) == facepipe.__all__
     for name in facepipe.__all__:

@@ -70,7 +70,7 @@ def test_identify_names_the_known_and_not_the_stranger(run: Run, photos: Path, g
     by_place = sorted(both["faces"], key=lambda face: face["box"][0])
     assert [(f["status"], f["person"]) for f in by_place] == [("known", "Eileen Collins"), ("unknown", None)]
     assert [(f["status"], f["person"]) for f in mirrored["faces"]] == [("known", "Eileen Collins")]
-    assert set(both) == {"schema_version", "path", "width", "height", "error", "faces", "model"}
+    assert set(both) == {"schema_version", "path", "width", "height", "error", "rotate", "faces", "model"}
     assert (both["width"], both["height"]) == (1024, 600)
 
 

@@ -63,7 +63,7 @@ def test_a_template_is_the_unit_mean_and_best_is_the_best_single_face() -> None:
     np.testing.assert_allclose(mean[:, 0], probes @ (expected / np.linalg.norm(expected)), atol=1e-6)
     best = person_scores(probes, vectors, owners, 3, "best")
     np.testing.assert_allclose(best[:, 1], (probes @ vectors[2:4].T).max(axis=1), atol=1e-6)
-    quality = np.ones((6, 7), np.float32) * np.asarray([1, 112, 300, 0, 0, 0, 1], np.float32)
+    quality = np.ones((6, 8), np.float32) * np.asarray([1, 112, 300, 0, 0, 0, 1, 1], np.float32)
     np.testing.assert_allclose(person_scores(probes, vectors, owners, 3, "weighted", quality), mean, atol=1e-9)
     assert not fuse(vectors, owners, 4)[3].any()
     assert (person_scores(probes, vectors, owners, 4, "mean")[:, 3] == -np.inf).all()
@@ -72,7 +72,7 @@ def test_a_template_is_the_unit_mean_and_best_is_the_best_single_face() -> None:
 
 
 def test_a_small_blurred_or_turned_face_weighs_less() -> None:
-    good = np.asarray([[0.99, 150, 500, 0, 0, 0, 0.3]], np.float32)
+    good = np.asarray([[0.99, 150, 500, 0, 0, 0, 0.3, 0.9]], np.float32)
     for column, value in ((1, 40), (2, 20), (3, 60), (0, 0.6)):
         worse = good.copy()
         worse[0, column] = value

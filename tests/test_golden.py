@@ -148,6 +148,8 @@ def _moved(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
     away: dict[str, float] = {what: _apart(old[what], new[what]) / side for what in ("box", "landmarks") if what in old}
     away["score"] = abs(old["score"] - new["score"])
     for what, value in old.get("quality", {}).items():
+        if value is None:  # what step 1 does not know
+            continue
         scale = value if what in ("size", "sharpness") else 1.0
         away[what] = abs(new["quality"][what] - value) / scale
     if "vector" in old:

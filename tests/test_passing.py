@@ -21,6 +21,7 @@ TREE = (
     "Ann/1.jpg",
     "Ann/2.jpg",
     "Ann/2.xmp",
+    "Ann/notes.txt",
     "Ann/clip.MOV",
     "Ann/raw/1.CR2",
     "Ann/raw/1.jpg",
@@ -63,7 +64,7 @@ def test_what_is_passed_over_is_counted_by_kind(tree: Path) -> None:
     (tree / "linked").symlink_to(tree / "Ann")
     passing = Passing()
     assert found(tree, passing) == EVERYTHING
-    expected = "1 video, 1 RAW file, 1 archive, 1 other file, 1 linked folder, 2 system folders"
+    expected = "1 video, 1 RAW file, 1 archive, 1 sidecar, 1 other file, 1 linked folder, 2 system folders"
     assert passing.told() == expected
     enrolling = Passing()
     people, astray = collect_photos([tree], None, enrolling)
@@ -144,4 +145,7 @@ def test_batch_and_enroll_say_what_they_passed_over(
     with pytest.raises(SystemExit) as ended:
         main(["enroll", str(tree), "--gallery", gallery, "--exclude", "*.jpg", "--exclude", "*.png", "-q"])
     assert ended.value.code == 3
-    assert "no photos found (passed over: 1 video, 1 RAW file, 1 archive, 1 other file, " in capsys.readouterr().err
+    assert (
+        "no photos found (passed over: 1 video, 1 RAW file, 1 archive, 1 sidecar, 1 other file, "
+        in capsys.readouterr().err
+    )

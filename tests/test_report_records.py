@@ -51,7 +51,7 @@ def photos() -> list[Record]:
 
 def test_the_record_is_the_published_one() -> None:
     record = photos()[0]
-    assert list(record) == ["schema_version", "path", "width", "height", "error", "faces", "model"]
+    assert list(record) == ["schema_version", "path", "width", "height", "error", "rotate", "faces", "model"]
     face = record["faces"][0]
     assert list(face) == [
         *("box", "score", "landmarks", "quality", "turn", "enhanced", "status", "person"),
@@ -63,6 +63,7 @@ def test_the_record_is_the_published_one() -> None:
     assert face["quality"] == {
         **{"size": 50.0, "sharpness": 500.0, "yaw": 0.0, "pitch": 0.0, "roll": 0.0},
         "edge_density": 0.3,
+        "usable": None,
     }
     assert record["faces"][2]["box"][0] == 150.13 and record["faces"][2]["score"] == 0.9124
     assert [record["faces"][2][name] for name in ("person", "similarity", "probability")] == [None] * 3

@@ -63,6 +63,11 @@ def test_the_faces_of_a_long_picture_are_found_each_once(astronaut: Image, hoppe
             for one, chosen in ((detected, found), (alone, expected))
         )
         assert float(first @ second) > 0.9
+    assert strip.enlarge is not None
+    whole = strip.enlarge(12_000)
+    lying = Image(np.ascontiguousarray(np.rot90(whole.rgb)), "lying", (strip.height, strip.width))
+    turned = next(detector.detect([lying])).faces
+    assert [one.turn for one in turned if not one.doubtful] == [90] * 4
 
 
 @pytest.mark.models

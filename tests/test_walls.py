@@ -23,7 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             {"text", "types", "borrowing"},
             {"files", "records"},
             {"images", "models"},
-            {"detect", "embed", "match", "predict"},
+            {"detect", "embed", "match", "predict", "regions"},
             {"gallery", "catalog", "outputs", "evaluate"},
             {"groups"},
             {"loading"},

@@ -285,6 +285,10 @@ class Catalog(Store):
                 db.execute("DELETE FROM state WHERE name = 'scrub'")
         return int(count)
 
+    def vanished(self) -> Iterator[str]:
+        """Yield the names of photos of earlier runs that are gone."""
+        return (os.fsdecode(name) for (name,) in self._rows("SELECT name FROM photo WHERE vanished"))
+
     # ---- thumbnails ----
 
     def lacks_thumbnails(self, content: str = "") -> bool:

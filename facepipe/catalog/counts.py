@@ -17,6 +17,7 @@ class Counts:
     left: met by the run before, still there, but not in the input any more. faces, known, ambiguous, unknown: faces.
     damaged: photos whose faces could not be read in the catalog, and were found again.
     problems: of those found, named but not there, or no photos at all. decided: photos with a new result.
+    sidecars: written beside photos. unwritten: those that could not be.
     passed: what lay among them and is no photo, in words.
     stage: what is going on, `scan`, `decide` or `outputs`. done: photos that went through this stage. seconds: since the run began.
     """
@@ -37,6 +38,8 @@ class Counts:
     damaged: int = 0
     decided: int = 0
     problems: int = 0
+    sidecars: int = 0
+    unwritten: int = 0
     passed: str = ""
     stage: str = "scan"
     done: int = 0

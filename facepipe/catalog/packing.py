@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import astuple
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ _CHECKSUM = struct.Struct("<I")
 #: Scores and figures of quality are Python's floats, which are rounded only in the records.
 _FACE = np.dtype(
     [
-        *(("box", "<f4", (4,)), ("landmarks", "<f4", (5, 2)), ("score", "<f8"), ("quality", "<f8", (6,))),
+        *(("box", "<f4", (4,)), ("landmarks", "<f4", (5, 2)), ("score", "<f8"), ("quality", "<f8", (7,))),
         *(("turn", "<i2"), ("enhanced", "<i2")),
     ]
 )
@@ -32,7 +33,8 @@ def pack(photo: Described) -> bytes:
     rows = np.zeros(len(photo.faces), _FACE)
     for row, face in zip(rows, photo.faces, strict=True):
         row["box"], row["landmarks"] = face.box, face.landmarks
-        row["score"], row["quality"] = face.score, astuple(face.quality)
+        *figures, usable = astuple(face.quality)
+        row["score"], row["quality"] = face.score, (*figures, np.nan if usable is None else usable)
         row["turn"], row["enhanced"] = face.turn, face.enhanced
     vectors = photo.embeddings.vectors
     head = _HEAD.pack(0, *vectors.shape, *photo.size)
@@ -51,8 +53,8 @@ def unpack(data: object, path: str, model: str) -> Described | None:
     size, rows, vectors = raw
     boxes, landmarks = rows["box"].astype(np.float32), rows["landmarks"].astype(np.float32)
     faces = tuple(
-        Face(box, score, points, Quality(*quality), turn, bool(enhanced))
-        for box, score, points, quality, turn, enhanced in zip(
+        Face(box, score, points, quality_of(*figures), turn, bool(enhanced))
+        for box, score, points, figures, turn, enhanced in zip(
             boxes,
             *(rows["score"].tolist(), landmarks, rows["quality"].tolist()),
             *(rows["turn"].tolist(), rows["enhanced"].tolist()),
@@ -80,3 +82,10 @@ def raw_faces(data: object) -> tuple[tuple[int, int], NDArray[np.void], Float32]
         return None
     vectors = np.frombuffer(data, _VALUE, count * dim, end).astype(np.float32).reshape(count, dim)
     return (width, height), np.frombuffer(data, _FACE, count, _HEAD.size), vectors
+
+
+def quality_of(
+    size: float, sharpness: float, yaw: float, pitch: float, roll: float, edge_density: float, usable: float
+) -> Quality:
+    """Return what was measured of a face, from its packed figures; NaN stands for what was not."""
+    return Quality(size, sharpness, yaw, pitch, roll, edge_density, None if isnan(usable) else usable)

@@ -23,6 +23,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "find": ("facepipe.cli.find", "find", "Print the photos that show these people together."),
     "verify": ("facepipe.cli.verify", "verify", "Say whether two photos show the same person."),
     "detect": ("facepipe.cli.detect", "detect", "Find faces: boxes, landmarks, quality, edges."),
+    "regions": (
+        "facepipe.cli.regions",
+        "regions",
+        "Read and write face regions: who is where, in photos and sidecars of other programs.",
+    ),
     "gallery": ("facepipe.cli.gallery", "gallery", "Look after the enrolled people: list, rename, audit, erase."),
     "models": ("facepipe.cli.models", "models", "Show the networks, fetch more, register your own."),
     "evaluate": ("facepipe.cli.evaluate", "evaluate", "Measure error rates on your own labelled photos."),

@@ -61,6 +61,12 @@ _MANY = 1_000_000
     help="Write one HTML page: people with their faces, unknown ones, doubtful first, failures.",
 )
 @click.option(
+    "--regions",
+    type=click.Choice(["sidecar"]),
+    default=None,
+    help="Write who is where into photo.jpg.xmp beside each photo, for digiKam, Lightroom and others; what is there stays.",
+)
+@click.option(
     "--keep-embeddings/--no-keep-embeddings",
     default=None,
     help="Keep the faces' vectors in the catalog, so that a changed gallery or threshold needs no new scan of the photos; "
@@ -92,6 +98,7 @@ def batch(
     sort_into: Path | None,
     sort_how: Literal["link", "hardlink", "copy"],
     report: Path | None,
+    regions: str | None,
     keep_embeddings: bool | None,
     workers: int | None,
     fail_on_empty: bool,
@@ -134,12 +141,12 @@ def batch(
         progress=partial(progress, quiet=quiet),
     )
     opener = _Opener(looking, deciding, keep_embeddings, out)
-    outputs = library.Outputs(out, annotate, crops, sort_into, sort_how, report, csv_raw)
+    outputs = library.Outputs(out, annotate, crops, sort_into, sort_how, report, csv_raw, regions is not None)
     failed = 0
     try:
         with closing(library.run(roots, outputs, opener, options)) as passes:
             for counts in passes:
-                failed = counts.failed
+                failed = counts.failed + counts.unwritten
                 _report(counts, out, quiet)
                 if opener.nobody:
                     note(f"facepipe: {_next_step(deciding.gallery, out)}")

@@ -117,6 +117,8 @@ def summary(counts: Counts, out: Path) -> str:
         lines.append(
             f"{plural(counts.vanished, 'photo')} of an earlier run vanished and {_were(counts.vanished)} marked in the results"
         )
+    if counts.sidecars:
+        lines.append(f"{plural(counts.sidecars, 'sidecar')} {_were(counts.sidecars)} written or changed")
     if counts.passed:
         lines.append(f"passed over: {counts.passed}")
     lines.append(f"results: {out}")

@@ -37,6 +37,8 @@ def the_catalog(given: Path | None) -> Path:
     """Return the catalog that is meant. Errors: UsageError when none was named and there is not exactly one here."""
     from facepipe.catalog.store import SUFFIX, catalog_path
 
+    if given is not None and not given.name:
+        raise UsageError(f"{str(given)!r} is no file: name a catalog")
     if given is not None:
         beside = catalog_path(given)
         return beside if not given.name.endswith(SUFFIX) and beside.is_file() else given

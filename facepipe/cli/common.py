@@ -189,8 +189,8 @@ def err_console() -> Console:
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar on a terminal's stderr; yield what moves it on by a count."""
+def progress_bar(what: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar on a terminal's stderr; yield what moves it on by a count. total: None where nobody knows."""
     console = err_console()
     if quiet or not console.is_terminal:
         yield lambda count: None

@@ -41,6 +41,11 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 @click.argument("photos", nargs=-1, type=click.Path(path_type=Path), metavar="FOLDER|IMG|CSV...")
 @click.option("--name", help="Name of the person, for photos that are not in a folder with the person's name.")
 @click.option(
+    "--from-regions",
+    is_flag=True,
+    help="Enrol everybody whom digiKam, Lightroom, Picasa or Windows tagged in the photos: their face regions have the names.",
+)
+@click.option(
     "--faces",
     "choice",
     type=click.Choice(["clear", "largest", "only", "all"]),
@@ -70,6 +75,7 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 def enroll(
     photos: tuple[Path, ...],
     name: str | None,
+    from_regions: bool,
     choice: FaceRule,
     number: int | None,
     group: int | None,
@@ -85,9 +91,14 @@ def enroll(
     looking: Looking,
     quiet: bool,
 ) -> int:
-    """Enrol people: folders named like the people in them, photos with --name, or a CSV file of path,name."""
+    """Enrol people: folders named like the people in them, photos with --name, or a CSV file of path,name.
+
+    With --from-regions the photos, or folders of them, tell themselves who is where.
+    """
     from facepipe.api import Gallery
+    from facepipe.errors import UsageError
     from facepipe.gallery.enrolment.intake import collect_photos
+    from facepipe.gallery.enrolment.tagged import tagged_photos
     from facepipe.images import Passing
 
     if group is not None:
@@ -96,7 +107,13 @@ def enroll(
         raise click.UsageError("Missing argument 'FOLDER|IMG|CSV...'.")
     seconds = _seconds(retain)
     passing = Passing(exclude)
-    collected, astray = collect_photos(photos, name, passing)
+    if from_regions and name is not None:
+        raise UsageError("--from-regions takes the names from the photos: leave --name out")
+    if from_regions:
+        with progress_bar("reading tags", None, quiet=quiet) as progress:
+            collected, astray = tagged_photos(photos, passing, progress)
+    else:
+        collected, astray = collect_photos(photos, name, passing)
     outcomes = list(astray)
     with (
         _counted(outcomes),
@@ -126,7 +143,7 @@ def enroll(
         for outcome in astray:
             _print_line(outcome)
     else:
-        _print_summary(outcomes)
+        _print_summary(outcomes, "tagged face" if from_regions else "photo")
     if passed := passing.told():
         note(f"passed over: {passed}")
     return _exit_code(outcomes)
@@ -197,10 +214,15 @@ def _tell_needs(store: Gallery, fresh: set[str]) -> None:
 
 def _print_line(outcome: EnrollOutcome) -> None:
     facts: dict[str, Any] = {"path": outcome.path, "person": outcome.person, "status": str(outcome.status)}
-    echo(json.dumps({**facts, "reason": outcome.reason or None, "faces": outcome.face_ids}, ensure_ascii=False))
+    echo(
+        json.dumps(
+            {**facts, "reason": outcome.reason or None, "faces": outcome.face_ids, "rotate": outcome.rotate},
+            ensure_ascii=False,
+        )
+    )
 
 
-def _print_summary(outcomes: list[EnrollOutcome]) -> None:
+def _print_summary(outcomes: list[EnrollOutcome], each: str) -> None:
     from rich.table import Table
 
     from facepipe.gallery.enrolment.intake import GOOD
@@ -220,7 +242,7 @@ def _print_summary(outcomes: list[EnrollOutcome]) -> None:
             note(f"{outcome.path}: {outcome.status}: {outcome.reason}")
     by_status = Counter(str(outcome.status) for outcome in outcomes)
     echo(
-        f"{plural(len(outcomes), 'photo')}: {', '.join(f'{count} {status}' for status, count in by_status.most_common())}"
+        f"{plural(len(outcomes), each)}: {', '.join(f'{count} {status}' for status, count in by_status.most_common())}"
     )
 
 

@@ -82,6 +82,18 @@ def another_chance(
     return best
 
 
+def search_turned(
+    images: Sequence[Image], turn: int, find: Callable[[Sequence[Image]], list[tuple[Face, ...]]]
+) -> list[tuple[Face, ...]]:
+    """Return the faces of each picture that `find` sees in it turned clockwise by these degrees, in its own pixels."""
+    chance = Chance(turn)
+    turned = [changed for image in images if (changed := _changed(image, chance)) is not None]
+    return [
+        tuple(_back(face, image, changed, chance) for face in faces)
+        for image, changed, faces in zip(images, turned, find(turned), strict=True)
+    ]
+
+
 def _mark(faces: Sequence[Face]) -> float:
     """Return the score of the best face that does not lean, 0 without one."""
     return max((face.score for face in faces if abs(face.quality.roll) <= _LEANING), default=0.0)

@@ -134,19 +134,19 @@ class MtcnnDetector:
         side = self.options.max_side
         options = replace(self.options, max_side=None if side is None else CLOSER * side)
         closer = MtcnnDetector(self._networks, options)
+        small = replace(
+            self.options, max_side=max(CELL, round(SIDE * (side or _SIDE))), min_face=SMALLEST * self.options.min_face
+        )
+
+        def find_again(waiting: Sequence[Image], found: Sequence[tuple[Face, ...]] = ()) -> list[tuple[Face, ...]]:
+            return another_chance(waiting, found or [()] * len(waiting), MtcnnDetector(self._networks, small).find)
+
         whole = [image for image in images if not is_long(image, side)]
         found = self.find(whole)
-        if self.options.second_chance:
-            small = replace(
-                self.options,
-                max_side=max(CELL, round(SIDE * (side or _SIDE))),
-                min_face=SMALLEST * self.options.min_face,
-            )
-            found = another_chance(whole, found, MtcnnDetector(self._networks, small).find)
-        rest = iter(found)
+        rest = iter(find_again(whole, found) if self.options.second_chance else found)
         for image in images:
             if side is not None and is_long(image, side):
-                yield detect_in_tiles(image, self.find, side)
+                yield detect_in_tiles(image, self.find, side, find_again if self.options.second_chance else None)
             else:
                 yield look_closer(image, next(rest), closer.find, self.options.min_face, side)
 

@@ -38,6 +38,11 @@ def head_pose(landmarks: Float32) -> NDArray[np.float64]:
     return np.stack([yaw, pitch, roll], axis=1)
 
 
+def upright_turn(roll: float) -> int:
+    """Return by how many degrees clockwise, 0, 90, 180 or 270, a face of this roll must be turned to stand."""
+    return -90 * round(roll / 90.0) % 360
+
+
 def sharpness(crops: Float32) -> NDArray[np.float64]:
     """Return the variance of the Laplacian of each grey crop (n, 112, 112, 3): 0 for a flat picture, hundreds when sharp."""
     grey = crops @ np.array([0.299, 0.587, 0.114], np.float32)

@@ -13,7 +13,11 @@ from math import ceil, sqrt
 import numpy as np
 
 from facepipe.detect.boxes import nms_contained
-from facepipe.types import Detected, Face, Float32, Image
+from facepipe.detect.chances import search_turned
+from facepipe.types import Detected, Face, Float32, Image, rotation_of
+
+#: Searches pictures together; returns the faces of each.
+Find = Callable[[Sequence[Image]], list[tuple[Face, ...]]]
 
 #: A picture that is reduced, and this many times longer than wide, is long. Of faces in pictures six times as long as wide, 18 of 19
 #: were found without tiles, 19 with them; of pictures 11 and 14 times as long 16 of 38, and 38.
@@ -32,16 +36,30 @@ def is_long(image: Image, max_side: int | None) -> bool:
     return max_side is not None and longer > max_side and longer > _LONG * shorter
 
 
-def detect_in_tiles(image: Image, find: Callable[[Sequence[Image]], list[tuple[Face, ...]]], max_side: int) -> Detected:
+def detect_in_tiles(image: Image, find: Find, max_side: int, find_again: Find | None = None) -> Detected:
     """Return a long picture with the faces of all its tiles, each once, best score first.
 
-    find: searches pictures that it reduces to max_side. Errors: ImageError when the photo cannot be decoded any more.
+    find: searches pictures that it reduces to max_side. find_again: gives each tile another chance where no tile has a sure face: a
+    panorama that lies on its side. Errors: ImageError when the photo cannot be decoded any more.
     """
     longer, shorter = max(image.width, image.height), min(image.width, image.height)
     side = min(longer, int(sqrt(_PIXELS * longer / shorter)))
     source = image if image.enlarge is None else image.enlarge(side)
     length = max(_LENGTH * shorter, float(max_side), longer / (_MOST * (1 - _OVERLAP / _LENGTH)))
     tiles = _tiles(source, min(length, float(longer)), _OVERLAP * shorter)
+    faces = _found(image, tiles, find)
+    if find_again is not None and all(face.doubtful for face in faces):
+        again = _found(image, tiles, find_again)
+        if turn := rotation_of(
+            again
+        ):  # another chance is one at a smaller size: now that the turn is known, at the whole one
+            again = _found(image, tiles, lambda some: search_turned(some, turn, find))
+        faces = again or faces
+    return Detected(image, faces, None if source is image else source)
+
+
+def _found(image: Image, tiles: Sequence[tuple[Float32, Image]], find: Find) -> tuple[Face, ...]:
+    """Return the faces of a picture that are found in its tiles."""
     faces: list[Face] = []
     whole: list[bool] = []
     for start in range(0, len(tiles), _TOGETHER):
@@ -53,7 +71,7 @@ def detect_in_tiles(image: Image, find: Callable[[Sequence[Image]], list[tuple[F
                 cut = (offset > 0) & (face.box[:2] < 0) | (offset + size < ends - 1) & (face.box[2:] > size)
                 faces.append(replace(face, box=box, landmarks=face.landmarks + offset))
                 whole.append(not cut.any())
-    return Detected(image, _each_once(faces, whole), None if source is image else source)
+    return _each_once(faces, whole)
 
 
 def _tiles(source: Image, length: float, overlap: float) -> list[tuple[Float32, Image]]:

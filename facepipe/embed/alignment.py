@@ -2,7 +2,7 @@
 
 Two ways to place a face. A template with `points` takes the similarity transform (turn, one scale, shift; no mirror)
 that brings the five landmarks nearest to its points in the least-squares sense (Umeyama 1991). A template without
-points takes the detector's box, widened by a margin, without turning it.
+points takes the detector's box, widened by a margin, turned only by the quarters by which the face was found.
 
 A face that is larger than the chip is averaged, not sampled: taking single pixels of a fine picture makes false
 patterns (aliasing) that the networks have never seen.
@@ -107,8 +107,9 @@ def align(image: Image, faces: Sequence[Face], template: str | Template) -> UInt
         return chips
     if chosen.points is None:
         boxes = np.stack([face.box for face in faces]) * image.scale
-        for chip, box in zip(chips, boxes, strict=True):
+        for chip, box, face in zip(chips, boxes, faces, strict=True):
             _cut_box(image.rgb, box, chosen, chip)
+            chip[:] = np.rot90(chip, -face.turn // 90).copy()
         return chips
     landmarks = np.stack([face.landmarks for face in faces]) * image.scale
     matrices = similarity_transforms(landmarks, np.asarray(chosen.points))

@@ -30,14 +30,16 @@ class Describer:
         embedder: Embedder,
         photos: int = CPU_PHOTOS,
         facts: Mapping[str, Any] | None = None,
+        min_score: float = 0.0,
     ) -> None:
         """Take the steps.
 
         photos: how many `describe` should get at a time.
         facts: what the answers depend on besides the photo, as JSON has it, for a catalog; None: the names of the engines.
+        min_score: least score of a face, after its embedding was judged.
         """
         self._steps: tuple[Detector, Embedder] | None = (detector, embedder)
-        self.photos = photos
+        self.photos, self.min_score = photos, min_score
         self.facts = {"detector": detector.name, "model": embedder.fingerprint} if facts is None else facts
 
     @classmethod
@@ -46,11 +48,12 @@ class Describer:
         load: Callable[[], tuple[Detector, Embedder]],
         photos: int = CPU_PHOTOS,
         facts: Mapping[str, Any] | None = None,
+        min_score: float = 0.0,
     ) -> Describer:
         """Return one that calls `load` when detector or embedder is first needed; what that raises is raised then."""
         made = cls.__new__(cls)
         made._steps, made._load, made._lock, made.photos = None, load, Lock(), photos
-        made.facts = facts or {}
+        made.facts, made.min_score = facts or {}, min_score
         return made
 
     def load(self) -> tuple[Detector, Embedder]:
@@ -73,7 +76,7 @@ class Describer:
 
     def describe(self, images: Sequence[Image]) -> list[Described]:
         """Find and embed the faces of all photos; the faces of all of them share the networks' batches."""
-        return embed(self.embedder, self.detector.detect(images))
+        return embed(self.embedder, self.detector.detect(images), self.min_score)
 
 
 def spoiled(path: str, error: Exception) -> Failed:

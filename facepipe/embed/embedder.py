@@ -26,6 +26,7 @@ class NetworkEmbedder:
         self._channels = slice(None) if record.colour == "rgb" else slice(None, None, -1)
         self._mean = np.asarray(record.mean, np.float32)
         self._factor = np.float32(1) / np.asarray(record.std, np.float32)
+        self._lengths = record.lengths
         self._centre = None if record.centre is None else np.asarray(record.centre, np.float32)
 
     def embed(self, chips: UInt8) -> Embeddings:
@@ -39,14 +40,18 @@ class NetworkEmbedder:
                 f"chips: expected uint8 (n, {self._size}, {self._size}, 3), got {chips.dtype} {chips.shape}"
             )
         vectors = np.empty((len(chips), self.dim), np.float32)
+        lengths = np.empty(len(chips), np.float32)
         for start in range(0, len(chips), self._engine.batch):
             batch = chips[start : start + self._engine.batch, :, :, self._channels]
             x = (batch.astype(np.float32) - self._mean) * self._factor
-            vectors[start : start + len(batch)] = self._unit(self._engine.run(x.transpose(0, 3, 1, 2))[0], len(batch))
-        return Embeddings(vectors, self.fingerprint)
+            rows = slice(start, start + len(batch))
+            vectors[rows], lengths[rows] = self._unit(self._engine.run(x.transpose(0, 3, 1, 2))[0], len(batch))
+        if self._lengths is None:
+            return Embeddings(vectors, self.fingerprint)
+        return Embeddings(vectors, self.fingerprint, self._lengths.usable(lengths), self._lengths.evidence(lengths))
 
-    def _unit(self, out: Float32, n: int) -> Float32:
-        """Check what the network gave, centre it, and scale it to unit length."""
+    def _unit(self, out: Float32, n: int) -> tuple[Float32, Float32]:
+        """Check what the network gave, centre it, and scale it to unit length; return that and the lengths, float32 (n,)."""
         if out.shape != (n, self.dim):
             raise ModelError(f"model {self.name!r}: expected an output of shape {(n, self.dim)}, got {out.shape}")
         if self._centre is not None:
@@ -54,8 +59,7 @@ class NetworkEmbedder:
         norms = np.linalg.norm(out, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or not (norms > 0).all():
             raise ModelError(f"model {self.name!r}: the network gave a vector that is zero or not finite")
-        unit: Float32 = out / norms
-        return unit
+        return out / norms, norms[:, 0]
 
 
 def load_embedder(name: str = "mini", device: str = "auto", *, quick: bool = False) -> NetworkEmbedder:

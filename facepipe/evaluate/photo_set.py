@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 
 #: Columns of `PhotoSet.quality`.
-QUALITY = ("score", "size", "sharpness", "yaw", "pitch", "roll", "edge_density")
+QUALITY = ("score", "size", "sharpness", "yaw", "pitch", "roll", "edge_density", "usable")
 _BATCH = 16
-_LAYOUT = 2
+_LAYOUT = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +34,7 @@ class PhotoSet:
     vectors: float32 (n, d), unit; zeros where `found` is false.
     found: bool (n,).
     boxes: float32 (n, 4), displayed pixels.
-    quality: float32 (n, 7), columns QUALITY.
+    quality: float32 (n, 8), columns QUALITY.
     failures: for each photo without a vector the reason.
     """
 
@@ -78,7 +78,7 @@ def choose_face(image: Image, faces: Sequence[Face], rule: str) -> int | None:
     raise ValueError(f"choose_face: expected largest or centre, got {rule}")
 
 
-#: Of one photo: vector (d,), box (4,), quality (7,), and why it has none of them.
+#: Of one photo: vector (d,), box (4,), quality (8,), and why it has none of them.
 _Row = tuple[Float32, Float32, Float32, str]
 
 
@@ -149,6 +149,7 @@ def _embed(part: Sequence[tuple[str, Path]], describer: Describer, rule: str, ma
             rows[name] = _failed(describer.embedder.dim, "no face found")
             continue
         face = photo.faces[at]
+        # A quality that is not known is NaN.
         measured = np.asarray([face.score, *astuple(face.quality)], np.float32)
         rows[name] = (photo.embeddings.vectors[at], face.box, measured, "")
     return rows
@@ -162,7 +163,7 @@ _COLUMNS = ("vectors", "boxes", "quality", "reasons")
 
 
 def _columns(rows: Sequence[_Row], dim: int) -> tuple[Float32, Float32, Float32, NDArray[np.str_]]:
-    """Return rows as arrays: vectors (n, d), boxes (n, 4), quality (n, 7), reasons (n,)."""
+    """Return rows as arrays: vectors (n, d), boxes (n, 4), quality (n, 8), reasons (n,)."""
     vectors, boxes, quality, reasons = zip(*rows, strict=True) if rows else ((),) * 4
     return (
         np.reshape(np.asarray(vectors, np.float32), (-1, dim)),

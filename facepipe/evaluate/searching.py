@@ -27,7 +27,7 @@ def unit(vectors: Float64) -> Float64:
 
 
 def quality_weight(quality: Float32) -> Float64:
-    """Return a weight above 0 for each face, from its quality columns (n, 7): large, sharp and frontal weighs more.
+    """Return a weight above 0 for each face, from its quality columns (n, 8): large, sharp and frontal weighs more.
 
     Each factor saturates: beyond 112 px, or sharpness 300, a face gets no better for the network.
     """
@@ -54,7 +54,7 @@ def person_scores(
 ) -> Float64:
     """Return the score of each probe with each person, (probes, people); -inf for a person without a vector.
 
-    quality: (n, 7), needed by the fusion "weighted".
+    quality: (n, 8), needed by the fusion "weighted".
     """
     there = np.bincount(owners, minlength=people) > 0
     if fusion == "best":

@@ -23,7 +23,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     When the block raises, the temporary file is removed and `path` keeps what it had. A symbolic link stays a link: its
     target is replaced. A device or pipe (`/dev/stdout`) cannot be renamed over and is yielded itself. Missing parent
     folders are made. Only its owner may read it and the folders that are made, from the first byte on, whatever the umask:
-    results are of people. A file that was there keeps its mode. Raises OutputError when the system refuses.
+    results are of people. A file that was there keeps its mode, and its owner where the system allows it. Raises OutputError
+    when the system refuses.
     `guard.own_path` replaces nothing but what facepipe wrote.
     """
     target = Path(os.path.realpath(path))
@@ -40,7 +41,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             _make_private(target.parent)
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             if target.exists():
-                temporary.chmod(target.stat().st_mode & 0o777)
+                there = target.stat()
+                with contextlib.suppress(OSError):  # only for the superuser, or within the user's groups
+                    os.chown(temporary, there.st_uid, there.st_gid)
+                temporary.chmod(there.st_mode & 0o777)
             yield temporary
             _sync(temporary)
             temporary.replace(target)

@@ -272,7 +272,9 @@ class GalleryStore:
 
 def _columns(face: Face) -> dict[str, Any]:
     corners = zip(("x1", "y1", "x2", "y2"), face.box, strict=True)
-    numbers = {**dict(corners), "score": face.score, **asdict(face.quality)}
+    figures = asdict(face.quality)
+    del figures["usable"]  # it is the network's, and another one may come
+    numbers = {**dict(corners), "score": face.score, **figures}
     return {"landmarks": face.landmarks.tobytes(), **{name: float(number) for name, number in numbers.items()}}
 
 

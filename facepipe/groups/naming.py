@@ -60,6 +60,8 @@ def choose(pile: Pile, rows: Sequence[int], most: int) -> list[int]:
 def _worth(face: Face) -> float:
     """Return how good a face is to be enrolled, 0..1."""
     quality = face.quality
+    if quality.usable is not None:
+        return float(face.score * quality.usable)
     turned = max(0.1, float(np.cos(np.radians(quality.yaw)) * np.cos(np.radians(quality.pitch))))
     sharp = quality.sharpness / (quality.sharpness + _SHARP)
     return float(face.score * min(1.0, quality.size / _SIDE) * sharp * turned)

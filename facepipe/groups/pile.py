@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.catalog.catalog import Catalog
-from facepipe.catalog.packing import raw_faces
+from facepipe.catalog.packing import quality_of, raw_faces
 from facepipe.errors import InputError
 from facepipe.groups.values import FaceKey
 from facepipe.text import printable
-from facepipe.types import SURE_SCORE, Face, Float32, Int64, Quality
+from facepipe.types import SURE_SCORE, Face, Float32, Int64
 
 #: Overlap of two boxes of a photo from which on they are one face.
 SAME_BOX = 0.5
@@ -23,8 +23,9 @@ class Pile:
     """The faces of a catalog, photo after photo.
 
     contents, paths, taken: of each photo the SHA-256, a path, and when it was taken. photos: int64 (n,), each face's photo, rising.
-    numbers: int64 (n,), the place of each in its photo. boxes: float32 (n, 4). scores: float32 (n,). landmarks: float32 (n, 5, 2).
-    quality: float64 (n, q), in the order of `Quality`. vectors: float32 (n, d), unit. model: fingerprint of the embedder.
+    numbers: int64 (n,), the place of each in its photo. boxes: float32 (n, 4). scores: float32 (n,). turns: int64 (n,), see `Face`.
+    landmarks: float32 (n, 5, 2). quality: float64 (n, q), in the order of `Quality`. vectors: float32 (n, d), unit. model: fingerprint
+    of the embedder.
     """
 
     contents: list[str]
@@ -34,6 +35,7 @@ class Pile:
     numbers: Int64
     boxes: Float32
     scores: Float32
+    turns: Int64
     landmarks: Float32
     quality: NDArray[np.float64]
     vectors: Float32
@@ -77,8 +79,8 @@ class Pile:
 
     def face(self, row: int) -> Face:
         """Return a face as step 1 found it."""
-        quality = Quality(*self.quality[row].tolist())
-        return Face(self.boxes[row], float(self.scores[row]), self.landmarks[row], quality)
+        quality = quality_of(*self.quality[row].tolist())
+        return Face(self.boxes[row], float(self.scores[row]), self.landmarks[row], quality, int(self.turns[row]))
 
     @property
     def sure(self) -> NDArray[np.bool_]:
@@ -114,7 +116,9 @@ def read_pile(catalog: Catalog) -> Pile:
     if rows is None or not len(rows):
         none = np.zeros((0, 1), np.float32)
         quality = np.zeros((0, 1), np.float64)
-        return Pile(contents, paths, taken, photos, photos, none, none[:, 0], none, quality, none, catalog.model)
+        return Pile(
+            contents, paths, taken, photos, photos, none, none[:, 0], photos, none, quality, none, catalog.model
+        )
     starts = np.cumsum(each) - each
     return Pile(
         contents,
@@ -124,6 +128,7 @@ def read_pile(catalog: Catalog) -> Pile:
         np.arange(len(rows), dtype=np.int64) - starts[photos],
         rows["box"].astype(np.float32),
         rows["score"].astype(np.float32),
+        rows["turn"].astype(np.int64),
         rows["landmarks"].astype(np.float32),
         rows["quality"].astype(np.float64),
         np.concatenate([part for part in vectors if len(part)]).reshape(-1, dim),

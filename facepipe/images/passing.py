@@ -32,6 +32,7 @@ _KINDS = {
     "video": "3g2 3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts vob webm wmv",
     "RAW file": "3fr ari arw cr2 cr3 crw dcr dng erf fff iiq k25 kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f",
     "archive": "7z bz2 gz rar tar tbz2 tgz txz xz zip",
+    "sidecar": "xmp",
 }
 _KIND_OF = {f".{suffix}": kind for kind, suffixes in _KINDS.items() for suffix in suffixes.split()}
 OTHER, EXCLUDED, LINKED, SYSTEM = "other file", "excluded", "linked folder", "system folder"

@@ -128,7 +128,7 @@ def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
     else:
         name = os.fspath(source)
         try:
-            with open(name, "rb", opener=_open_at_once) as file:
+            with open(name, "rb", opener=open_at_once) as file:
                 info = os.fstat(file.fileno())
                 if stat.S_ISREG(info.st_mode):
                     _require_few_bytes(name, info.st_size)
@@ -169,7 +169,7 @@ def _is_descriptor(name: str) -> bool:
     return os.path.abspath(name).startswith(("/dev/stdin", "/dev/fd/", "/proc/self/fd/"))  # noqa: PTH100
 
 
-def _open_at_once(name: str, flags: int) -> int:
+def open_at_once(name: str, flags: int) -> int:
     """Open a file; a pipe without a writer is opened too, where a plain open would wait for one."""
     return os.open(name, flags if _is_descriptor(name) else flags | os.O_NONBLOCK)
 
@@ -194,8 +194,8 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
     if not data:
         raise ImageError(f"{printable(name)}: is empty; copy the picture again")
     try:
-        with _pillow:
-            size, turn, rgb = _decoded(data, name, max_side)
+        with pillow_ready:
+            size, turn, rgb = decoded(data, name, max_side)
     except PIL.Image.DecompressionBombError as error:
         raise ImageError(_too_large(name, "has more than", max_pixels())) from error
     except MemoryError as error:
@@ -216,7 +216,7 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
     return Image(rgb, path=name, size=(width, height), enlarge=enlarge)
 
 
-def _decoded(data: bytes, name: str, max_side: int | None) -> tuple[tuple[int, int], int, UInt8]:
+def decoded(data: bytes, name: str, max_side: int | None) -> tuple[tuple[int, int], int, UInt8]:
     """Return a picture's stored width and height, its EXIF turn, and its pixels. Errors: whatever a decoder raises."""
     try:
         size, turn, rgb = _decoded_once(mended(data), name, max_side)
@@ -251,7 +251,7 @@ def _decoded_once(data: bytes, name: str, max_side: int | None) -> tuple[tuple[i
             picture.load()
             if not reduced:  # icons say their size only when loaded
                 width, height = picture.size
-            turn = _exif_turn(picture)
+            turn = exif_turn(picture)
             rgb = to_rgb(picture, max_side)
     return (width, height), turn, rgb
 
@@ -266,9 +266,9 @@ def from_pillow(picture: PIL.Image.Image) -> Image:
     """Return a PIL image of any mode as displayed; ImageError when its pixels cannot be decoded. The picture stays as it is."""
     name = str(getattr(picture, "filename", "") or "<PIL image>")
     try:
-        with _pillow:
+        with pillow_ready:
             picture.load()
-        return Image(_turned(to_rgb(picture, None), _exif_turn(picture)), path=name)
+        return Image(_turned(to_rgb(picture, None), exif_turn(picture)), path=name)
     except Exception as error:
         raise ImageError(
             f"{printable(name)}: the picture is damaged ({printable(str(error))}); export it again"
@@ -305,7 +305,7 @@ def _opened(data: bytes) -> PIL.Image.Image:
 @contextlib.contextmanager
 def open_quietly(data: bytes) -> Iterator[PIL.Image.Image]:
     """Yield the undecoded picture, for what stands beside its pixels. Errors: whatever Pillow raises."""
-    with _pillow, _opened(data) as picture:
+    with pillow_ready, _opened(data) as picture:
         yield picture
 
 
@@ -333,7 +333,7 @@ def _set_pillow() -> Callable[[], None]:
 
 
 #: The context in which a picture is decoded.
-_pillow = Borrowed(_set_pillow)
+pillow_ready = Borrowed(_set_pillow)
 
 
 @cache
@@ -359,7 +359,7 @@ def _reduce_while_decoding(picture: PIL.Image.Image, max_side: int | None) -> bo
     return picture.draft(None, (max(1, picture.width // factor), max(1, picture.height // factor))) is not None
 
 
-def _exif_turn(picture: PIL.Image.Image) -> int:
+def exif_turn(picture: PIL.Image.Image) -> int:
     """Return the EXIF orientation 1..8; 1 when there is none or it cannot be understood."""
     try:
         turn = picture.getexif().get(_EXIF_ORIENTATION, 1)

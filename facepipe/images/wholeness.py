@@ -20,10 +20,11 @@ from __future__ import annotations
 import random
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
+from facepipe.images.containers import boxes, jpeg_segments, png_chunks
 from facepipe.images.formats import jpeg_scans
 from facepipe.types import UInt8
 
@@ -109,27 +110,13 @@ def _end_of(data: bytes) -> int | None:
     return end if end >= 0 else None
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield marker and place of the segments before the first scan, and of its header."""
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == 0xFF:  # fill
-            place += 1
-            continue
-        yield marker, place
-        if marker == 0xDA:
-            return
-        place += 2 + int.from_bytes(data[place + 2 : place + 4])
-
-
 def _first_scan(data: bytes) -> int | None:
-    return next((place for marker, place in _segments(data) if marker == 0xDA), None)
+    return next((place for marker, place in jpeg_segments(data) if marker == 0xDA), None)
 
 
 def _frame(data: bytes) -> tuple[int, int]:
     """Return the marker of a JPEG's frame and its number of components; zeros when there is none before the first scan."""
-    for marker, place in _segments(data):
+    for marker, place in jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC} and place + 9 < len(data):
             return marker, data[place + 9]
     return 0, 0
@@ -144,25 +131,13 @@ def _has_all_bits(data: bytes) -> bool:
     return len(lowest) == _frame(data)[1] and all(len(low) == 64 and not any(low.values()) for low in lowest.values())
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield the kind of each chunk of a PNG, and the chunk with its length and checksum, as far as there are whole ones."""
-    place, view = 8, memoryview(data)
-    while place + 12 <= len(data):
-        kind, chunk = data[place + 4 : place + 8], view[place : place + 12 + int.from_bytes(view[place : place + 4])]
-        place += len(chunk)
-        if not kind.isalpha() or len(chunk) != 12 + int.from_bytes(chunk[:4]):
-            return
-        yield kind, chunk
-        if kind == b"IEND":
-            return
-
-
 def _mended_png(data: bytes, plain: bool) -> bytes:
     """Return a PNG without what does not concern its pixels and is damaged. Errors: IncompleteError."""
     kept: list[bytes] = []
     packed: list[memoryview] = []
-    changed, wrong, kind = plain, False, b""
-    for kind, chunk in _chunks(data):
+    changed, wrong, kind, view = plain, False, b"", memoryview(data)
+    for kind, start, end in png_chunks(data):
+        chunk = view[start:end]
         right = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:])
         if kind == b"IDAT":
             packed.append(chunk[8:-4])
@@ -230,19 +205,7 @@ def _ends_in_zeros(data: bytes) -> bool:
         return data.endswith(zeros)
     if data[4:8] not in {b"ftyp", b"jP  "}:
         return False
-    place = 0
-    while place + 8 <= len(data):  # the boxes of the file
-        length, kind = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
-        if length == 1:
-            length = int.from_bytes(data[place + 8 : place + 16])
-        elif length == 0:
-            length = len(data) - place
-        if (
-            kind in {b"mdat", b"jp2c"}
-            and data[max(place, min(len(data), place + length) - _ZEROS) : place + length] == zeros
-        ):
+    for kind, start, end in boxes(data, 0, len(data)):
+        if kind in {b"mdat", b"jp2c"} and data[max(start, end - _ZEROS) : end] == zeros:
             return True
-        if length < 8:
-            return False
-        place += length
     return False

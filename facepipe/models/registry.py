@@ -16,7 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from facepipe.errors import ModelError
+from facepipe.types import Float32
 
 RECORDS = Path(__file__).with_name("records.json")
 WEIGHTS = Path(__file__).with_name("weights")
@@ -52,6 +55,35 @@ class Licence:
 
 
 @dataclass(frozen=True, slots=True)
+class Lengths:
+    """What the length of a network's output says, before it is scaled to unit length: of a face that it can read it is long.
+
+    A network that is trained with a softmax over people makes its output long where it is sure (Ranjan, Castillo and Chellappa
+    2017; Meng et al., "MagFace", 2021; Kim, Jain and Liu, "AdaFace", 2022). Measured by `scripts/bench quality`.
+
+    middle: length at which half of the embeddings are nearest to their person; steep: how fast that share changes with it.
+    face, weight: below the length `face`, its logarithm times `weight` lowers the log-odds that this is a face.
+    """
+
+    middle: float
+    steep: float
+    face: float
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not all(0.0 < value < float("inf") for value in (self.middle, self.steep, self.face, self.weight)):
+            raise ValueError("lengths: expected positive numbers")
+
+    def usable(self, lengths: Float32) -> Float32:
+        """Return how likely each embedding is nearest to its person, float32 (n,), 0..1."""
+        return np.asarray(1.0 / (1.0 + (self.middle / lengths) ** self.steep), np.float32)
+
+    def evidence(self, lengths: Float32) -> Float32:
+        """Return what each length adds to the log-odds that this is a face, float32 (n,), at most 0."""
+        return np.asarray(self.weight * np.minimum(0.0, np.log(lengths / self.face)), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRecord:
     """What facepipe knows about a network.
 
@@ -66,6 +98,7 @@ class ModelRecord:
     threshold, margin: cosine, for step 4; None until measured.
     grouping: cosine by which the mean of two groups' faces may lie below the threshold of step 4 for them to be one person's; None
     until measured (`scripts/bench clusters`).
+    lengths: what the length of its output says; None until measured.
     """
 
     name: str
@@ -88,6 +121,7 @@ class ModelRecord:
     threshold: float | None = None
     margin: float | None = None
     grouping: float | None = None
+    lengths: Lengths | None = None
     user: bool = False
 
     @property
@@ -134,6 +168,8 @@ def record_from_dict(values: Mapping[str, Any]) -> ModelRecord:
                 raise ValueError(f"{name} is {fields[name]!r}")
         fields["files"] = tuple(ModelFile(**f) for f in fields["files"])
         fields["licence"] = Licence(**fields["licence"])
+        if fields.get("lengths") is not None:
+            fields["lengths"] = Lengths(**fields["lengths"])
         for name in ("mean", "std"):
             if name in fields:
                 r, g, b = (float(v) for v in fields[name])

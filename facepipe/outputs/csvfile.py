@@ -28,6 +28,7 @@ COLUMNS: dict[str, str] = {
     "width": "integer",
     "height": "integer",
     "error": "text",
+    "rotate": "integer",
     "face": "integer",
     **dict.fromkeys(("x1", "y1", "x2", "y2", "score"), "number"),
     "status": "text",
@@ -35,7 +36,7 @@ COLUMNS: dict[str, str] = {
     **dict.fromkeys(("similarity", "probability", "threshold"), "number"),
     "candidates": "candidates",
     "suggestion": "text",
-    **dict.fromkeys(("size", "sharpness", "yaw", "pitch", "roll", "edge_density"), "number"),
+    **dict.fromkeys(("size", "sharpness", "yaw", "pitch", "roll", "edge_density", "usable"), "number"),
     **{f"{landmark}_{axis}": "number" for landmark in LANDMARKS for axis in "xy"},
     **dict.fromkeys(("turn", "enhanced"), "integer"),
     "model": "text",
@@ -46,13 +47,13 @@ COLUMNS: dict[str, str] = {
 def face_rows(record: Record) -> list[Record]:
     """Return a photo as flat rows with the keys of `COLUMNS`, in their order; a missing value is None."""
     photo = {name: record[name] for name in ("path", "width", "height", "error", "model")}
-    photo["schema_version"] = SCHEMA_VERSION
+    photo["schema_version"], photo["rotate"] = SCHEMA_VERSION, record.get("rotate", 0)
     rows: list[Record] = []
     for number, face in enumerate(record["faces"], 1):
         values = dict(photo, face=number, **dict(zip(("x1", "y1", "x2", "y2"), face["box"], strict=True)))
         for landmark, (x, y) in zip(LANDMARKS, face["landmarks"], strict=True):
             values[f"{landmark}_x"], values[f"{landmark}_y"] = x, y
-        values.update(face["quality"])
+        values.update({"usable": None, **face["quality"]})
         values["turn"], values["enhanced"] = face.get("turn", 0), int(face.get("enhanced", False))
         values["suggestion"] = face.get("suggestion")
         for name in ("score", "status", "person", "similarity", "probability", "threshold", "candidates"):

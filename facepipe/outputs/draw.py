@@ -139,7 +139,7 @@ def _draw_landmarks(
 
 
 def crop_face(image: Image, face: Record, *, margin: float = CROP_MARGIN, max_side: int | None = None) -> UInt8:
-    """Cut a face out of its photo, square where the photo allows, uint8 (h, w, 3).
+    """Cut a face out of its photo, square where the photo allows, and turn it as it was found, uint8 (h, w, 3).
 
     margin: added on each side, as a share of the box's longer side. max_side: the crop is reduced to this many pixels at
     most, never enlarged.
@@ -150,10 +150,10 @@ def crop_face(image: Image, face: Record, *, margin: float = CROP_MARGIN, max_si
     x, y = (x1 + x2) / 2, (y1 + y2) / 2
     left, top = min(max(round(x - half), 0), width - 1), min(max(round(y - half), 0), height - 1)
     right, bottom = max(left + 1, min(round(x + half), width)), max(top + 1, min(round(y + half), height))
-    crop = image.rgb[top:bottom, left:right]
+    crop = np.rot90(image.rgb[top:bottom, left:right], -face.get("turn", 0) // 90)
     if max_side is None or max(crop.shape[:2]) <= max_side:
         return crop.copy()
-    picture = PIL.Image.fromarray(crop)
+    picture = PIL.Image.fromarray(np.ascontiguousarray(crop))
     picture.thumbnail((max_side, max_side), PIL.Image.Resampling.BOX)
     return np.asarray(picture)
 

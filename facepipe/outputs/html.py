@@ -130,8 +130,9 @@ def _doubt(face: Record) -> float:
     """Return how much a face wants to be looked at; the larger, the more. Only the order counts, within one list."""
     if face["status"] == "unknown":  # nearest to a name first
         return -2.0 if face["similarity"] is None else float(face["similarity"])
-    unlike = 1.0 - float(face["similarity"] or 0.0)
-    # Many faces are as sure as the calibration allows: of these the least similar come first.
+    usable = face["quality"].get("usable")
+    unlike = 1.0 - float(face["similarity"] or 0.0) + (0.0 if usable is None else 1.0 - float(usable))
+    # Many faces are as sure as the calibration allows: of these the least similar and least usable come first.
     return unlike if face["probability"] is None else 1.0 - float(face["probability"]) + 1e-4 * unlike
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
+from facepipe.detect.quality import upright_turn
 from facepipe.errors import InputError
 from facepipe.gallery.chips import open_chip, read_chip
 from facepipe.gallery.people import FaceRecord
@@ -23,7 +24,7 @@ _MARGIN = 0.25
 
 
 def face_picture(database: Database, face: FaceRecord) -> UInt8 | None:
-    """Return the face as a square picture, uint8 (TILE, TILE, 3); None without chip and photo."""
+    """Return the face as a square picture that stands, uint8 (TILE, TILE, 3); None without chip and photo."""
     if face.box is None:
         return None
     chip = read_chip(database, face.id)
@@ -42,7 +43,8 @@ def face_picture(database: Database, face: FaceRecord) -> UInt8 | None:
     middle = ((x1 + x2) / 2 - left, (y1 + y2) / 2 - top)
     corners = [round(v * scale) for v in (middle[0] - half, middle[1] - half, middle[0] + half, middle[1] + half)]
     square = PIL.Image.fromarray(np.ascontiguousarray(rgb)).crop((corners[0], corners[1], corners[2], corners[3]))
-    return np.asarray(square.resize((TILE, TILE), PIL.Image.Resampling.LANCZOS))
+    tile = np.asarray(square.resize((TILE, TILE), PIL.Image.Resampling.LANCZOS))
+    return np.ascontiguousarray(np.rot90(tile, -upright_turn(face.roll or 0.0) // 90))
 
 
 def write_sheet(database: Database, faces: Sequence[FaceRecord], path: Path) -> int:

@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+from facepipe.detect.quality import head_pose, upright_turn
 from facepipe.embed.alignment import align
 from facepipe.errors import GalleryError, InputError, NoFaceError
 from facepipe.gallery.arrays.derived import drop_derived
@@ -174,7 +175,8 @@ def _aligned(database: Database, template: str, table: str, row_id: int) -> UInt
         return None
     person_id, stored, content, *corners, landmarks = row
     points = np.frombuffer(landmarks, np.float32).reshape(5, 2)
-    face = Face(np.array(corners, np.float32), 1.0, points, _UNKNOWN)
+    turn = upright_turn(float(head_pose(points[None])[0, 2]))
+    face = Face(np.array(corners, np.float32), 1.0, points, _UNKNOWN, turn)
     chip = read_chip(database, row_id) if table == "face" else None
     try:
         if chip is not None:

@@ -30,15 +30,15 @@ from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.images.inputs import as_image
 from facepipe.text import printable
-from facepipe.types import SURE_SCORE, Described, Face, Float32, Image
+from facepipe.types import MOST_LEAN, SURE_SCORE, Described, Face, Float32, Image, rotation_of
 
 #: Photos that are read and embedded together.
 BATCH = 32
 #: Photos from which on a run is judged and written before the next people's photos are looked at: about ten minutes of work.
 RUN = 20_000
-#: What a face must have to be enrolled: pixels of the shorter side, sharpness (see `Quality`), degrees away from frontal and upright.
-#: Alignment takes roll out, but of a face on its side the detector finds landmarks badly.
-_SIZE, _SHARPNESS, _YAW, _PITCH, _ROLL = 40, 20, 60, 45, 60
+#: What a face must have to be enrolled: pixels of the shorter side, sharpness (see `Quality`), degrees away from frontal, and how
+#: likely its embedding is right. Roll: see `MOST_LEAN`.
+_SIZE, _SHARPNESS, _YAW, _PITCH, _USABLE = 40, 20, 60, 45, 0.4
 #: By so much more score a face is known to be turned the wrong way.
 _SURER = 0.02
 
@@ -124,12 +124,17 @@ class Enroller:
 
     def _look(self, photos: Sequence[Photo]) -> list[_Looked | EnrollOutcome]:
         """Read photos and find their faces."""
-        read = [self._read(photo) for photo in photos]
-        pending = [item for item in read if isinstance(item, _Pending)]
-        described = iter(self._describer.describe([item.image for item in pending]) if pending else [])
-        return [item if isinstance(item, EnrollOutcome) else self._choose(item, next(described)) for item in read]
+        images: dict[str, Image] = {}  # a photo of several people is read and described once
+        read = [self._read(photo, images) for photo in photos]
+        contents = list(dict.fromkeys(item.content for item in read if isinstance(item, _Pending)))
+        found = self._describer.describe([images[content] for content in contents]) if contents else []
+        described = dict(zip(contents, found, strict=True))
+        return [
+            item if isinstance(item, EnrollOutcome) else self._choose(item, described[item.content]) for item in read
+        ]
 
-    def _read(self, photo: Photo) -> EnrollOutcome | _Pending:
+    def _read(self, photo: Photo, images: dict[str, Image]) -> EnrollOutcome | _Pending:
+        """Read a photo, unless it is in `images`, by the SHA-256 of its bytes, already."""
         try:
             if photo.picture is not None:
                 image = as_image(photo.picture, max_side=self._rules.max_side)
@@ -140,10 +145,11 @@ class Enroller:
             if enrolled_faces(self._gallery, photo.person, content):
                 return photo.outcome(EnrollStatus.ALREADY)
             if photo.picture is None:
-                image = read_image_bytes(data, str(photo.path), max_side=self._rules.max_side)
+                image = images.get(content) or read_image_bytes(data, str(photo.path), max_side=self._rules.max_side)
         except InputError as error:
             # The path stands beside the reason anyway.
             return photo.outcome(EnrollStatus.UNREADABLE, str(error).removeprefix(f"{printable(photo.path)}: "))
+        images[content] = image
         return _Pending(photo, content, image)
 
     def _choose(self, item: _Pending, result: Described) -> EnrollOutcome | _Looked:
@@ -152,7 +158,9 @@ class Enroller:
         rules, photo = self._rules, item.photo
         if not result.faces:
             return photo.outcome(EnrollStatus.NO_FACE, "no face found")
-        chosen = choose_faces(result.faces, rules.faces)
+        chosen = choose_faces(result.faces, rules.faces) if photo.pick is None else photo.pick(result)
+        if not chosen and photo.pick is not None:
+            return photo.outcome(EnrollStatus.NO_FACE, f"no face found where {photo.person} is tagged")
         if not chosen and isinstance(rules.faces, int):
             return photo.outcome(EnrollStatus.NO_FACE, no_such_face(len(result.faces), rules.faces))
         if not chosen:
@@ -263,7 +271,9 @@ class Enroller:
                     f"enrolled, but looks like none of {photo.person}'s other faces, {nearest:.2f}, at least {rules.unlike:.2f} "
                     f"expected: {gallery_command(self._gallery.folder, 'remove', photo.person, '--face', face_id)} takes it out"
                 )
-        return photo.outcome(status, reason, tuple(stored.values()))
+        return photo.outcome(
+            status, reason, tuple(stored.values()), rotation_of(face.face for face in item.faces if face.face)
+        )
 
     def _refusal(
         self, photo: Photo, verdicts: Sequence[Verdict], number: int, faces: Sequence[NewFace]
@@ -310,8 +320,12 @@ def faults(face: Face) -> list[str]:
         (abs(quality.yaw) > _YAW, f"turned: yaw {quality.yaw:.0f} degrees, at most {_YAW} wanted"),
         (abs(quality.pitch) > _PITCH, f"tilted: pitch {quality.pitch:.0f} degrees, at most {_PITCH} wanted"),
         (
-            abs((quality.roll + face.turn + 180.0) % 360.0 - 180.0) > _ROLL,
-            f"not upright: roll {quality.roll:.0f} degrees, at most {_ROLL} wanted, turn the photo",
+            abs(face.lean) > MOST_LEAN,
+            f"not upright: roll {quality.roll:.0f} degrees, at most {MOST_LEAN:.0f} wanted, turn the photo",
+        ),
+        (
+            quality.usable is not None and quality.usable < _USABLE,
+            f"hardly recognisable: quality {quality.usable or 0:.2f}, at least {_USABLE:.2f} wanted",
         ),
     ]
     return [text for failed, text in limits if failed]

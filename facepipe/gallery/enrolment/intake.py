@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,7 @@ from facepipe.gallery.names import new_name
 from facepipe.images import IMAGE_SUFFIXES, Passing, find_images, is_left_out
 from facepipe.images.inputs import Source
 from facepipe.images.passing import LINKED, SYSTEM, Rules
+from facepipe.types import Described
 
 
 class EnrollStatus(StrEnum):
@@ -40,26 +41,37 @@ GOOD = frozenset({EnrollStatus.ENROLLED, EnrollStatus.DOUBTFUL, EnrollStatus.ALR
 
 @dataclass(frozen=True, slots=True)
 class EnrollOutcome:
-    """What became of a photo, and why; ids of the faces that were enrolled."""
+    """What became of a photo, and why; ids of the faces that were enrolled.
+
+    rotate: degrees clockwise, 0, 90, 180 or 270, by which the photo must be turned to stand.
+    """
 
     path: str
     person: str
     status: EnrollStatus
     reason: str = ""
     face_ids: tuple[int, ...] = ()
+    rotate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A photo of a person, to be enrolled. picture: where it is in memory; its path is then only what it is called."""
+    """A photo of a person, to be enrolled.
+
+    picture: where it is in memory; its path is then only what it is called. pick: returns which of its faces are the person's,
+    where the photo itself says so.
+    """
 
     path: Path
     person: str
     picture: Source | None = None
+    pick: Callable[[Described], list[int]] | None = None
 
-    def outcome(self, status: EnrollStatus, reason: str = "", face_ids: tuple[int, ...] = ()) -> EnrollOutcome:
+    def outcome(
+        self, status: EnrollStatus, reason: str = "", face_ids: tuple[int, ...] = (), rotate: int = 0
+    ) -> EnrollOutcome:
         """Return what became of it."""
-        return EnrollOutcome(str(self.path), self.person, status, reason, face_ids)
+        return EnrollOutcome(str(self.path), self.person, status, reason, face_ids, rotate)
 
 
 def collect_photos(

@@ -1,0 +1,209 @@
+"""`facepipe regions`: who is where, in the files of photo programs. Photos are never written, only the sidecars beside them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from facepipe.cli.common import cell, echo, json_option, note, out_console, quiet_option
+from facepipe.cli.options import Deciding, Looking, exclude_option, recognition_options
+from facepipe.text import plural
+
+if TYPE_CHECKING:
+    from facepipe.errors import InputError
+    from facepipe.records import Record
+    from facepipe.regions.tags import TaggedFace
+
+#: So many sidecars that cannot be written are named.
+_NAMED = 20
+
+
+@click.group()
+def regions() -> None:
+    """Read and write face regions: who is where, as digiKam, Lightroom, Picasa and Windows keep it in photos and sidecars."""
+
+
+@regions.command()
+@click.argument("photos", nargs=-1, required=True, metavar="PHOTO|FOLDER...")
+@exclude_option
+@json_option
+def read(photos: tuple[str, ...], exclude: tuple[str, ...], as_json: bool) -> int:
+    """Show who was tagged in photos, in their files or in photo.jpg.xmp or photo.xmp beside them."""
+    from facepipe.errors import ExitCode, InputError
+    from facepipe.records import dumps, readable
+    from facepipe.regions.tags import read_tags, tagged_faces
+
+    records: list[Record] = []
+    rows: list[tuple[str, TaggedFace]] = []
+    failed = done = 0
+    for path, problem in _found(photos, exclude):
+        done += 1
+        try:
+            if problem is not None:
+                raise problem
+            tags = read_tags(path)
+        except InputError as error:
+            failed += 1
+            note(f"facepipe: {error}")
+            reason = readable(str(error))
+            records.append({"path": readable(path), "width": None, "height": None, "error": reason, "regions": []})
+            continue
+        for file, reason in tags.problems:
+            note(f"facepipe: {file}: {reason}")
+        faces = tagged_faces(tags)
+        rows += [(path, face) for face in faces]
+        width, height = tags.frame.displayed if faces else (None, None)
+        found = [_as_record(face) for face in faces]
+        records.append({"path": readable(path), "width": width, "height": height, "error": None, "regions": found})
+    if as_json:
+        echo(dumps({"schema_version": 1, "images": records}, indent=2))
+    else:
+        _print_table(rows)
+        people = len({face.name for _, face in rows if face.name})
+        echo(f"{plural(done, 'photo')}, {plural(len(rows), 'tagged face')}, {plural(people, 'person', 'people')}")
+    return (ExitCode.INPUT if failed == done else ExitCode.PARTIAL) if failed else ExitCode.OK
+
+
+def _found(photos: Iterable[str], exclude: tuple[str, ...]) -> Iterator[tuple[str, InputError | None]]:
+    """Yield the photos of files and folders, and the places that cannot be searched, with the reason."""
+    from facepipe.errors import InputError
+    from facepipe.images import Passing, find_images, is_output
+
+    passing = Passing(exclude)
+    for root in photos:
+        if root.lower().endswith(".xmp"):
+            yield root, InputError(f"{root}: is a sidecar; name the photo that it lies beside")
+            continue
+        problems: list[InputError] = []
+        for path in find_images([root], on_error=problems.append, skip=is_output, rules=passing.rules(root)):
+            yield str(path), None
+        yield from ((str(problem).split(": ", 1)[0], problem) for problem in problems)
+
+
+def _as_record(face: TaggedFace) -> dict[str, Any]:
+    from facepipe.records import readable, rounded
+
+    name = None if face.name is None else readable(face.name)
+    box = [rounded(value, 2) for value in face.box]
+    return {"name": name, "box": box, "form": face.form, "file": readable(face.file), "own": face.own}
+
+
+def _print_table(rows: list[tuple[str, TaggedFace]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("photo", "who", "box (x1 y1 x2 y2)", "form", "from"):
+        table.add_column(heading, justify="right" if heading.startswith("box") else "left")
+    for path, face in rows:
+        box = " ".join(f"{value:.0f}" for value in face.box)
+        where = ("the photo" if face.file == path else Path(face.file).name) + ", by facepipe" * face.own
+        table.add_row(cell(path), cell(face.name or "(nobody named)"), box, face.form, cell(where))
+    if rows:
+        out_console().print(table)
+
+
+@regions.command()
+@click.argument("results", nargs=-1, required=True, metavar="RESULTS.jsonl|PHOTO...")
+@recognition_options
+@quiet_option
+def write(results: tuple[str, ...], looking: Looking, deciding: Deciding, quiet: bool) -> int:
+    """Write who is known in photos into photo.jpg.xmp beside each: from the results of a batch, or looked up now.
+
+    What is in a sidecar already stays. Only people who are known are written.
+    """
+    from facepipe.errors import UsageError
+    from facepipe.files.atomic import is_folder
+    from facepipe.images.finding import is_archive
+
+    for path in results:
+        kind = "a folder" if is_folder(path) else "an archive" if is_archive(path) else None
+        if kind is not None:
+            raise UsageError(f"{path}: {kind}; use facepipe batch with --regions sidecar")
+        if path.lower().endswith((".csv", ".parquet", ".catalog")):
+            raise UsageError(
+                f"{path}: regions are written from a batch's .jsonl; or use facepipe batch with --regions sidecar"
+            )
+    photos = [path for path in results if not path.lower().endswith(".jsonl")]
+
+    def records() -> Iterator[tuple[str, Record]]:
+        for path in results:
+            if path not in photos:
+                yield from _records_of(path)
+        if photos:
+            yield from _looked_up(photos, looking, deciding)
+
+    return _changed(records(), quiet)
+
+
+@regions.command()
+@click.argument("photos", nargs=-1, required=True, metavar="PHOTO|FOLDER...")
+@exclude_option
+@quiet_option
+def remove(photos: tuple[str, ...], exclude: tuple[str, ...], quiet: bool) -> int:
+    """Take the regions that facepipe wrote out of the sidecars of photos. What others wrote stays."""
+    return _changed(_found(photos, exclude), quiet)
+
+
+def _records_of(results: str) -> Iterator[tuple[str, Record]]:
+    """Yield the photos in a batch's results. Errors: InputError for a line that is no record."""
+    from facepipe.errors import InputError
+    from facepipe.regions.embedded import opened
+
+    with opened(results) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                record = json.loads(line)
+                yield record["path"] + "", record
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise InputError(
+                    f"{results}, line {number}: not a record of facepipe's; run the batch again"
+                ) from error
+
+
+def _looked_up(photos: list[str], looking: Looking, deciding: Deciding) -> Iterator[tuple[str, Record]]:
+    from facepipe.cli.options import load_recognizer
+    from facepipe.records import to_record
+
+    recognizer = load_recognizer(looking, deciding, len(photos))
+    for path, result in zip(photos, recognizer(photos), strict=True):
+        yield path, to_record(result)
+
+
+def _changed(photos: Iterable[tuple[str, Record | InputError | None]], quiet: bool) -> int:
+    """Bring the sidecars of photos up to date, and say what came out.
+
+    photos: with their records; None takes the regions out, an error is why a photo cannot be used.
+    """
+    from facepipe.errors import ExitCode, FacepipeError, InputError
+    from facepipe.outputs.sidecars import change_for
+
+    counts: Counter[str] = Counter()
+    for path, record in photos:
+        try:
+            if isinstance(record, Exception):
+                raise record
+            if record is not None and record.get("error") is not None:
+                raise InputError(str(record["error"]))
+            change = change_for(path, record)
+            if change is not None:
+                change.make()
+            counts["same" if change is None else "removed" if change.after is None else "written"] += 1
+        except FacepipeError as error:
+            counts["failed"] += 1
+            if counts["failed"] <= _NAMED:
+                note(f"facepipe: {error}")
+    if counts["failed"] > _NAMED:
+        note(f"facepipe: {counts['failed'] - _NAMED:,} more could not be written")
+    if not quiet:
+        parts = {"written": "written", "removed": "removed", "same": "as they were", "failed": "not written"}
+        echo(
+            f"sidecars: {', '.join(f'{counts[kind]:,} {words}' for kind, words in parts.items() if counts[kind]) or 'none'}"
+        )
+    if not counts["failed"]:
+        return ExitCode.OK
+    return ExitCode.INPUT if counts["failed"] == counts.total() else ExitCode.PARTIAL

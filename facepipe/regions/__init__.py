@@ -1,0 +1,1 @@
+"""Who is where, in files of other programs: XMP in photos and beside them is read, sidecars are written, photos never."""
