@@ -24,8 +24,8 @@ class Pile:
 
     contents, paths, taken: of each photo the SHA-256, a path, and when it was taken. photos: int64 (n,), each face's photo, rising.
     numbers: int64 (n,), the place of each in its photo. boxes: float32 (n, 4). scores: float32 (n,). turns: int64 (n,), see `Face`.
-    landmarks: float32 (n, 5, 2). quality: float64 (n, q), in the order of `Quality`. vectors: float32 (n, d), unit. model: fingerprint
-    of the embedder.
+    landmarks: float32 (n, 5, 2). quality: float64 (n, q), in the order of `Quality`. vectors: float32 (n, d), unit.
+    model: fingerprint of the embedder.
     """
 
     contents: list[str]
