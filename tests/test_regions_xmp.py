@@ -20,8 +20,12 @@ ELSEWHERE = (0.6, 0.6, 0.8, 0.9)
 FRAME = Frame(400, 300)
 
 
+def regions_of(data: bytes) -> list[Region]:
+    return read_packet(data)[0]
+
+
 def found(data: bytes) -> list[tuple[str | None, str]]:
-    return [(region.name, region.kind) for region in read_packet(data)]
+    return [(region.name, region.kind) for region in regions_of(data)]
 
 
 # Reading
@@ -29,7 +33,7 @@ def found(data: bytes) -> list[tuple[str | None, str]]:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_regions_of_each_program_are_read(program: str) -> None:
-    regions = [region for region in read_packet(PROGRAMS[program]("Zoë")) if region.name]
+    regions = [region for region in regions_of(PROGRAMS[program]("Zoë")) if region.name]
     assert {region.name for region in regions} == {"Zoë"}
     assert all(region.box == pytest.approx(BOX) and not region.own for region in regions)
     assert len(regions) == (2 if program == "digikam" else 1)
@@ -64,7 +68,7 @@ def test_an_odd_width_is_no_region(numbers: str) -> None:
 
 def test_a_region_outside_the_picture_is_none_and_one_that_reaches_out_is_cut() -> None:
     assert found(windows(x=1.5)) == []
-    (region,) = read_packet(windows(x=0.0, y=0.4))
+    (region,) = regions_of(windows(x=0.0, y=0.4))
     assert region.box == pytest.approx((0.0, 0.3, 0.1, 0.5))
 
 
@@ -74,7 +78,7 @@ def test_pixels_as_a_unit() -> None:
         .decode()
         .replace('stArea:y="120"/>', 'stArea:y="120" stArea:unit="pixel"/>')
     )
-    assert read_packet(text.encode())[0].box == pytest.approx(BOX)
+    assert regions_of(text.encode())[0].box == pytest.approx(BOX)
 
 
 LAUGHS = b"""<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">
@@ -150,7 +154,7 @@ def write(data: bytes, *people: tuple[str, tuple[float, float, float, float]], t
 
 def test_a_new_sidecar_has_both_forms_and_the_size() -> None:
     data = write(EMPTY, ('Zoë <&> "O\'Neil"', BOX), ("Bob", ELSEWHERE), turn=6)
-    regions = read_packet(data)
+    regions = regions_of(data)
     assert sorted(found(data), key=str) == sorted(
         [(n, k) for n in ("Bob", 'Zoë <&> "O\'Neil"') for k in ("mwg", "mp")], key=str
     )
@@ -167,7 +171,7 @@ def test_the_same_again_changes_nothing_and_taking_away_leaves_nothing() -> None
     assert write(data, ("Anna", BOX), ("Bob", ELSEWHERE)) is data
     assert write(data, ("Bob", ELSEWHERE), ("Anna", BOX)) is data
     assert merged(data, [], None) == EMPTY
-    assert {region.name for region in read_packet(write(data, ("Bob", ELSEWHERE)))} == {"Bob"}
+    assert {region.name for region in regions_of(write(data, ("Bob", ELSEWHERE)))} == {"Bob"}
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -175,7 +179,7 @@ def test_the_same_again_changes_nothing_and_taking_away_leaves_nothing() -> None
 def test_what_others_wrote_stays_byte_for_byte(program: str, ends: str) -> None:
     before = PROGRAMS[program]().replace(b"\n", ends.encode())
     after = write(before, ("Bob", ELSEWHERE))
-    assert [region.name for region in read_packet(after) if region.own] == ["Bob"] * 2
+    assert [region.name for region in regions_of(after) if region.own] == ["Bob"] * 2
     # Nothing is missing, and all is in its order: what was put in is cut out again.
     rest = iter(after)
     assert all(byte in rest for byte in before)
@@ -202,7 +206,7 @@ def test_any_names_go_in_and_out(
         assert write(after, *people, turn=turn) == after
         assert merged(after, [], None) == before
         if before == EMPTY:
-            assert {region.name for region in read_packet(after)} == {name.strip() for name, _ in people}
+            assert {region.name for region in regions_of(after)} == {name.strip() for name, _ in people}
 
 
 def test_a_face_that_another_program_named_is_left_to_it() -> None:
@@ -219,8 +223,8 @@ def test_what_somebody_renamed_or_moved_is_theirs() -> None:
     ours = write(digikam(), ("Bob", ELSEWHERE))
     renamed = ours.replace(b"Bob", b"Carl")
     assert write(renamed, ("Bob", ELSEWHERE)) != ours
-    assert {region.name for region in read_packet(write(renamed, ("Bob", ELSEWHERE)))} == {"Anna", "Carl"}
-    assert {region.name for region in read_packet(merged(renamed, [], None))} == {"Anna", "Carl"}
+    assert {region.name for region in regions_of(write(renamed, ("Bob", ELSEWHERE)))} == {"Anna", "Carl"}
+    assert {region.name for region in regions_of(merged(renamed, [], None))} == {"Anna", "Carl"}
 
 
 def test_what_somebody_deleted_stays_deleted_until_the_answer_changes() -> None:
@@ -229,9 +233,9 @@ def test_what_somebody_deleted_stays_deleted_until_the_answer_changes() -> None:
     assert len(mwg_alone.findall(ours)) == 1
     deleted = mwg_alone.sub(b"", ours)
     again = write(deleted, ("Bob", ELSEWHERE))
-    assert {region.name for region in read_packet(again)} == {"Anna"}
+    assert {region.name for region in regions_of(again)} == {"Anna"}
     assert write(again, ("Bob", ELSEWHERE)) is again
-    assert {region.name for region in read_packet(write(again, ("Carl", ELSEWHERE)))} == {"Anna", "Carl"}
+    assert {region.name for region in regions_of(write(again, ("Carl", ELSEWHERE)))} == {"Anna", "Carl"}
     assert merged(again, [], None) == digikam()
 
 
@@ -240,10 +244,10 @@ def test_who_is_named_in_the_photo_itself_needs_no_sidecar() -> None:
     anna, bob = Named("Anna", BOX), Named("Bob", ELSEWHERE)
     assert merged(EMPTY, [anna], FRAME, inside) == EMPTY
     # Programs that see a sidecar look there alone: then it has everybody.
-    assert {region.name for region in read_packet(merged(EMPTY, [anna, bob], FRAME, inside))} == {"Anna", "Bob"}
+    assert {region.name for region in regions_of(merged(EMPTY, [anna, bob], FRAME, inside))} == {"Anna", "Bob"}
     # Somebody else's word about a face counts more than facepipe's.
     wrong = merged(EMPTY, [Named("Carl", BOX), bob], FRAME, inside)
-    assert {region.name for region in read_packet(wrong)} == {"Bob"}
+    assert {region.name for region in regions_of(wrong)} == {"Bob"}
 
 
 SHAPES: dict[str, Callable[[bytes], bytes]] = {

@@ -20,7 +20,7 @@ from facepipe.records import Record, to_record
 from facepipe.regions.embedded import frame_of
 from facepipe.regions.geometry import Frame
 from facepipe.regions.merge import EMPTY, Named, is_written, merged
-from facepipe.regions.tags import read_sidecar, read_tags, sidecar_of
+from facepipe.regions.tags import Tags, read_sidecar, read_tags, sidecar_of
 from facepipe.regions.xmp import XmpError
 from facepipe.text import printable
 from facepipe.types import Failed, Recognized
@@ -68,8 +68,12 @@ def change_for(photo: str | os.PathLike[str], record: Record | None) -> Change |
         before = _read(place)
         if not faces and not is_written(before or EMPTY):
             return None
-        elsewhere = [region for region in read_tags(photo).regions if region.file != place] if faces else []
-        after = merged(before or EMPTY, faces, _frame(photo, record) if faces else None, elsewhere)
+        if record is None:
+            after = merged(before or EMPTY, [], None)
+        else:
+            tags = read_tags(photo)
+            elsewhere = [region for region in tags.regions if region.file != place]
+            after = merged(before or EMPTY, faces, _frame(tags, record) if faces else None, elsewhere)
     except (InputError, XmpError) as error:
         if not faces:  # nothing is to be said in it, whatever it is
             return None
@@ -97,11 +101,11 @@ def named_faces(record: Record | None) -> list[Named]:
         raise InputError(f"not a record of facepipe's ({type(error).__name__}: {printable(str(error))})") from error
 
 
-def _frame(photo: str | os.PathLike[str], record: Record | None) -> Frame:
-    frame = frame_of(photo)
-    if record is not None and frame.displayed != (record["width"], record["height"]):
+def _frame(tags: Tags, record: Record) -> Frame:
+    frame = tags.frame if tags.regions else frame_of(tags.path)
+    if frame.displayed != (record["width"], record["height"]):
         raise InputError(
-            f"{printable(photo)}: has {frame.displayed[0]}x{frame.displayed[1]} pixels, in the results "
+            f"{printable(tags.path)}: has {frame.displayed[0]}x{frame.displayed[1]} pixels, in the results "
             f"{printable(str(record['width']))}x{printable(str(record['height']))}; run the batch again"
         )
     return frame

@@ -69,7 +69,7 @@ def merged(data: bytes, faces: Sequence[Named], frame: Frame | None, elsewhere: 
     """Return a sidecar with the regions of these faces, and none that facepipe wrote before; the same bytes where nothing changes.
 
     data: the sidecar; `EMPTY` where there is none. frame: of the photo; None only without faces. elsewhere: the regions in the
-    photo's own file. Errors: XmpError.
+    photo's own file; where facepipe's were copied into it, the note keeps them. Errors: XmpError.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")):
         raise XmpError("is not in UTF-8; save it as UTF-8")
@@ -78,16 +78,17 @@ def merged(data: bytes, faces: Sequence[Named], frame: Frame | None, elsewhere: 
     present = [region for _, region in regions_in(rdf.children, note)]
     own = {region.digest for region in present if region.own}
     others = [region for region in present if not region.own]
-    wanted = [] if frame is None else _wanted(faces, frame, others, elsewhere)
-    new_note = {name for texts in wanted for name in texts.digests}
+    copied = {region.digest for region in elsewhere if region.own}
+    wanted = [] if frame is None else _wanted(faces, frame, others, [region for region in elsewhere if not region.own])
+    new_note = {name for texts in wanted for name in texts.digests} | copied
     # Of a region that was deleted in one form the other one goes as well.
-    kept = [texts for texts in wanted if all(name in own or name not in note for name in texts.digests)]
+    kept = [texts for texts in wanted if all(name in own | copied or name not in note for name in texts.digests)]
     if frame is not None and kept and _lacks_size(rdf, note):
         new_note.add(_size_digest(frame.width, frame.height))
     if note == new_note and own == {name for texts in kept for name in texts.digests}:
         return data
     data = _without(data, rdf, note) if note else data
-    return _with(data, kept, sorted(new_note), frame) if frame is not None and wanted else data
+    return _with(data, kept, sorted(new_note), frame) if new_note else data
 
 
 def is_written(data: bytes) -> bool:
@@ -224,23 +225,28 @@ def _with_blanks(data: bytes, start: int, end: int) -> tuple[int, int]:
 # ---- what it writes now ----
 
 
-def _with(data: bytes, regions: Sequence[_Texts], note: Sequence[str], frame: Frame) -> bytes:
-    """Return a sidecar with regions, in the lists that are there, else in a description of facepipe's own, which has the note."""
+def _with(data: bytes, regions: Sequence[_Texts], note: Sequence[str], frame: Frame | None) -> bytes:
+    """Return a sidecar with regions, in the lists that are there, else in a description of facepipe's own, which has the note.
+
+    frame: None only without regions.
+    """
     rdf = parse(data)
-    size = f'<mwg-rs:AppliedToDimensions stDim:w="{frame.width}" stDim:h="{frame.height}" stDim:unit="pixel"/>'
+    width, height = (0, 0) if frame is None else (frame.width, frame.height)
+    size = f'<mwg-rs:AppliedToDimensions stDim:w="{width}" stDim:h="{height}" stDim:unit="pixel"/>'
     edits: list[tuple[int, int, str]] = []
     own = ""
     for name, field, entries in ((MWG, "RegionList", map(_mwg, regions)), (MP, "Regions", map(_mp, regions))):
+        if not regions:
+            break
         holder = _holder(rdf, name)
         if holder is None:
-            if regions:
-                own += _HOLDERS[name].format(size=size, entries="".join(f"\n      {entry}" for entry in entries))
+            own += _HOLDERS[name].format(size=size, entries="".join(f"\n      {entry}" for entry in entries))
             continue
         there = holder.structure(field)
         if there is None or there.array is None:
             raise XmpError("has regions in a form that nothing can be added to")
         edits.append(_appended(data, there.array, [_alone(entry) for entry in entries], "\n"))
-        if name == MWG and regions and holder.value("AppliedToDimensions") is None:
+        if name == MWG and holder.value("AppliedToDimensions") is None:
             start, _ = _with_blanks(data, there.start, there.end)
             edits.append((start, start, data[start : there.start].decode() + _alone(size)))
     about = next((child.attributes.get(_ABOUT, "") for child in rdf.children), "")

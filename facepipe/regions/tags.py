@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from facepipe.errors import InputError
 from facepipe.regions.embedded import frame_of, opened, packets
@@ -104,18 +104,25 @@ def read_tags(path: str | os.PathLike[str]) -> Tags:
     """Return who is tagged in a photo, in its file and beside it. Errors: InputError, when the photo cannot be read."""
     name = os.fspath(path)
     regions: list[Region] = []
+    note: set[str] = set()
     problems: list[tuple[str, str]] = []
     for file in (name, *sidecars_of(name)):
         try:
             for packet in packets(name) if file == name else [read_sidecar(file)]:
-                regions += read_packet(packet, file)
+                found, noted = read_packet(packet, file)
+                regions += found
+                note |= noted
         except XmpError as error:
             problems.append((file, f"{'its XMP ' if file == name else ''}{error}; it is passed over"))
         except InputError as error:
             if file == name:
                 raise
             problems.append((file, f"{str(error).removeprefix(f'{printable(file)}: ')}; it is passed over"))
-    return Tags(name, frame_of(name) if regions else Frame(1, 1), tuple(regions), tuple(problems))
+    # What was copied from facepipe's sidecar into the photo is still known by the note in the sidecar.
+    known = tuple(
+        replace(region, own=True) if region.file == name and region.digest in note else region for region in regions
+    )
+    return Tags(name, frame_of(name) if regions else Frame(1, 1), known, tuple(problems))
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,10 +205,11 @@ class _Reader:
             self._open[-1].texts.append(text)
 
 
-def read_packet(data: bytes, file: str = "") -> list[Region]:
-    """Return the face regions in a packet, also one in UTF-16 or UTF-32. Errors: XmpError."""
+def read_packet(data: bytes, file: str = "") -> tuple[list[Region], set[str]]:
+    """Return the face regions in a packet, also one in UTF-16 or UTF-32, and facepipe's note in it. Errors: XmpError."""
     rdf = parse(_as_utf8(data))
-    return [region for _, region in regions_in(rdf.children, note_of(rdf), file)]
+    note = note_of(rdf)
+    return [region for _, region in regions_in(rdf.children, note, file)], note
 
 
 def note_of(rdf: Node) -> set[str]:
