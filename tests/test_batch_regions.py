@@ -118,6 +118,15 @@ def test_a_sidecar_that_cannot_be_written_stops_nothing_else_and_is_told(tmp_pat
     assert Path(sidecar_of(broken)).read_text() == "no XMP"
 
 
+def test_a_photo_whose_sidecar_would_have_too_long_a_name_stops_nothing(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    paint(photos / f"{'x' * 251}.png", "red")
+    other = paint(photos / "other\n%d.png", "red")
+    told: list[str] = []
+    counts, _ = run(tmp_path / "out.jsonl", photos, tell=told.append, sidecars=True)
+    assert counts.unwritten == 1 and "File name too long" in told[0] and names(other) == ["red"]
+
+
 def test_what_a_killed_run_left_unfinished_is_taken_away(tmp_path: Path) -> None:
     photo = paint(tmp_path / "photos" / "a.png", "red")
     stray, fresh = photo.with_name(".0123456789abcdef.tmp"), photo.with_name(".fedcba9876543210.tmp")

@@ -28,7 +28,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     `guard.own_path` replaces nothing but what facepipe wrote.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
+    with as_output_error(path):  # a name may be too long for the system
+        other = target.exists() and not target.is_file()
+    if other:
         if target.is_dir():
             raise OutputError(f"{printable(path)}: is a folder; name a file to write")
         with as_output_error(path):

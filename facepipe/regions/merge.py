@@ -80,15 +80,16 @@ def merged(data: bytes, faces: Sequence[Named], frame: Frame | None, elsewhere: 
     others = [region for region in present if not region.own]
     copied = {region.digest for region in elsewhere if region.own}
     wanted = [] if frame is None else _wanted(faces, frame, others, [region for region in elsewhere if not region.own])
-    new_note = {name for texts in wanted for name in texts.digests} | copied
+    forms = _forms(rdf, note)
+    new_note = {name for texts in wanted for name in texts.digests(forms)} | copied
     # Of a region that was deleted in one form the other one goes as well.
-    kept = [texts for texts in wanted if all(name in own | copied or name not in note for name in texts.digests)]
+    kept = [texts for texts in wanted if all(name in own | copied or name not in note for name in texts.digests(forms))]
     if frame is not None and kept and _lacks_size(rdf, note):
         new_note.add(_size_digest(frame.width, frame.height))
-    if note == new_note and own == {name for texts in kept for name in texts.digests}:
+    if note == new_note and own == {name for texts in kept for name in texts.digests(forms)}:
         return data
     data = _without(data, rdf, note) if note else data
-    return _with(data, kept, sorted(new_note), frame) if new_note else data
+    return _with(data, kept, forms, sorted(new_note), frame) if new_note else data
 
 
 def is_written(data: bytes) -> bool:
@@ -104,9 +105,10 @@ class _Texts:
     area: tuple[str, str, str, str]
     rectangle: tuple[str, str, str, str]
 
-    @property
-    def digests(self) -> tuple[str, str]:
-        return digest("mwg", self.person, self.area), digest("mp", self.person, self.rectangle)
+    def digests(self, forms: Sequence[str]) -> list[str]:
+        """Return what the note calls it. forms: in which it is written."""
+        numbers = {MWG: ("mwg", self.area), MP: ("mp", self.rectangle)}
+        return [digest(numbers[form][0], self.person, numbers[form][1]) for form in forms]
 
 
 def _wanted(
@@ -143,6 +145,21 @@ def _names_at(box: Box, regions: Sequence[Region], frame: Frame) -> set[str]:
         for region in regions
         if region.name and max(iou(box, region.box), iou(box, stored(region.box, frame.turn))) >= _TAKEN
     }
+
+
+def _forms(rdf: Node, note: set[str]) -> list[str]:
+    """Return the forms to write: those in which another program has a list, else both.
+
+    Readers look at one form alone, so a new list of the other form would hide the people whom that program named.
+    """
+
+    def is_anothers(description: Node, form: str) -> bool:
+        lists = [child for child in description.children if child.name == form]
+        alone = Node(description.name, {}, 0, 0, 0, lists)
+        return sum(region.own for _, region in regions_in([alone], note)) < _count(alone)
+
+    both = [MWG, MP]
+    return [form for form in both if any(is_anothers(description, form) for description in rdf.children)] or both
 
 
 def _lacks_size(rdf: Node, note: set[str]) -> bool:
@@ -225,7 +242,9 @@ def _with_blanks(data: bytes, start: int, end: int) -> tuple[int, int]:
 # ---- what it writes now ----
 
 
-def _with(data: bytes, regions: Sequence[_Texts], note: Sequence[str], frame: Frame | None) -> bytes:
+def _with(
+    data: bytes, regions: Sequence[_Texts], forms: Sequence[str], note: Sequence[str], frame: Frame | None
+) -> bytes:
     """Return a sidecar with regions, in the lists that are there, else in a description of facepipe's own, which has the note.
 
     frame: None only without regions.
@@ -235,9 +254,10 @@ def _with(data: bytes, regions: Sequence[_Texts], note: Sequence[str], frame: Fr
     size = f'<mwg-rs:AppliedToDimensions stDim:w="{width}" stDim:h="{height}" stDim:unit="pixel"/>'
     edits: list[tuple[int, int, str]] = []
     own = ""
-    for name, field, entries in ((MWG, "RegionList", map(_mwg, regions)), (MP, "Regions", map(_mp, regions))):
-        if not regions:
-            break
+    for name, field, text_of in ((MWG, "RegionList", _mwg), (MP, "Regions", _mp)):
+        entries = [text_of(region) for region in regions if name in forms]
+        if not entries:
+            continue
         holder = _holder(rdf, name)
         if holder is None:
             own += _HOLDERS[name].format(size=size, entries="".join(f"\n      {entry}" for entry in entries))
