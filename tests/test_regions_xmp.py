@@ -211,6 +211,13 @@ def test_any_names_go_in_and_out(
             assert {region.name for region in regions_of(after)} == {name.strip() for name, _ in people}
 
 
+def test_the_size_is_that_of_the_photo_as_it_is() -> None:
+    data = write(EMPTY, ("Anna", BOX))
+    smaller = merged(data, [Named("Anna", BOX)], Frame(200, 150))
+    assert [region.size for region in regions_of(smaller) if region.kind == "mwg"] == [(200, 150)]
+    assert smaller == merged(EMPTY, [Named("Anna", BOX)], Frame(200, 150))
+
+
 def test_a_face_that_another_program_named_is_left_to_it() -> None:
     for name in ("Anna", "Somebody else"):
         before = digikam("Anna")

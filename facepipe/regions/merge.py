@@ -84,8 +84,10 @@ def merged(data: bytes, faces: Sequence[Named], frame: Frame | None, elsewhere: 
     new_note = {name for texts in wanted for name in texts.digests(forms)} | copied
     # Of a region that was deleted in one form the other one goes as well.
     kept = [texts for texts in wanted if all(name in own | copied or name not in note for name in texts.digests(forms))]
-    if frame is not None and kept and _lacks_size(rdf, note):
-        new_note.add(_size_digest(frame.width, frame.height))
+    if frame is not None and kept:
+        new_note.add(_size_digest(frame.width, frame.height, "frame"))  # a photo that was made smaller is another one
+        if _lacks_size(rdf, note):
+            new_note.add(_size_digest(frame.width, frame.height))
     if note == new_note and own == {name for texts in kept for name in texts.digests(forms)}:
         return data
     data = _without(data, rdf, note) if note else data
@@ -175,8 +177,8 @@ def _own_size(holder: Node, note: set[str]) -> Node | None:
     return dimensions if size is not None and _size_digest(*size) in note else None
 
 
-def _size_digest(width: int, height: int) -> str:
-    return digest("size", "", map(number_text, (width, height)))
+def _size_digest(width: int, height: int, kind: str = "size") -> str:
+    return digest(kind, "", map(number_text, (width, height)))
 
 
 def _holder(rdf: Node, name: str) -> Node | None:
