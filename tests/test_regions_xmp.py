@@ -48,6 +48,10 @@ def test_every_encoding_of_xmp(encoding: str) -> None:
     assert found(digikam("Zoë").decode().lstrip("\ufeff").encode(encoding)) == [("Zoë", "mp"), ("Zoë", "mwg")]
 
 
+def test_what_is_too_long_for_a_name_is_none() -> None:
+    assert found(windows("A" * 1001)) == [(None, "mp")]
+
+
 def test_padding_behind_a_packet_is_no_damage() -> None:
     assert found(windows() + b"\0" * 2000) == [("Anna", "mp")]
 

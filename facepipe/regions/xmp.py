@@ -41,8 +41,8 @@ _MAX_ELEMENTS = 1_000_000
 _MAX_KEPT = 100_000
 _MAX_SIDE = 10_000_000
 _MAX_REGIONS = 1000
-#: Characters of a number.
-_LONGEST = 40
+#: Characters of a number, and of a name.
+_LONGEST, _LONGEST_NAME = 40, 1000
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _TAG = re.compile(rb"""<[^<>"']*(?:"[^"]*"[^<>"']*|'[^']*'[^<>"']*)*>""")
 
@@ -268,7 +268,7 @@ def items(regions: Node) -> list[Node]:
 
 def _mwg(item: Node, size: tuple[int, int] | None, file: str) -> Region | None:
     area, kind = item.structure("Area"), item.text("Type").casefold()
-    name = item.text("Name") or None
+    name = _name(item.text("Name"))
     if area is None or not (kind == "face" or (not kind and name)):
         return None
     numbers = _numbers([area.text(axis) for axis in "xywh"])
@@ -287,7 +287,11 @@ def _mp(item: Node, file: str) -> Region | None:
         return None
     x, y, width, height = numbers
     box = clipped((x, y, x + width, y + height))
-    return None if box is None else Region(item.text("PersonDisplayName") or None, box, "mp", None, numbers, file)
+    return None if box is None else Region(_name(item.text("PersonDisplayName")), box, "mp", None, numbers, file)
+
+
+def _name(text: str) -> str | None:
+    return text if 0 < len(text) <= _LONGEST_NAME else None
 
 
 def size_in(dimensions: Node | None) -> tuple[int, int] | None:
