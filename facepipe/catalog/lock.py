@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from facepipe.errors import InputError
@@ -17,6 +18,27 @@ from facepipe.text import printable
 SUFFIX = "-lock"
 
 
+#: So long a lock is asked for again: `is_written` holds it for a moment.
+_MOMENT = 0.2
+
+
+def is_written(catalog: Path) -> bool:
+    """Say whether a process is writing to a catalog; where the file system has no locks, nobody knows, and it is no."""
+    try:
+        descriptor = os.open(catalog.with_name(catalog.name + SUFFIX), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class CatalogLock:
     """The right to write a catalog, until it is closed or its process ends. held: False where the file system has no such locks."""
 
@@ -24,6 +46,7 @@ class CatalogLock:
         """Take it. Errors: InputError when another process has it, OutputError when the system refuses."""
         self._path = catalog.with_name(catalog.name + SUFFIX)
         self.held = True
+        until = time.monotonic() + _MOMENT
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
             with as_output_error(self._path):
@@ -32,6 +55,9 @@ class CatalogLock:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 os.close(self._descriptor)
+                if time.monotonic() < until:
+                    time.sleep(_MOMENT / 10)
+                    continue
                 raise InputError(
                     f"{printable(catalog)}: another process is writing to this catalog; wait for it, or choose another one"
                 ) from error

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from facepipe.catalog.lock import CatalogLock
-from facepipe.catalog.packing import face_count, unpack
+from facepipe.catalog.packing import face_count, raw_faces, unpack
 from facepipe.errors import InputError, OutputError, UsageError
 from facepipe.files.atomic import make_private_file
 from facepipe.records import Record, dumps, readable
@@ -282,6 +282,18 @@ class Store:
         """Return a face as JPEG, None when none was kept. content: SHA-256 of the photo's bytes. number: of the face, from 0."""
         row = self._first("SELECT jpeg FROM thumbnail WHERE content = ? AND number = ?", content, number)
         return None if row is None else bytes(row[0])
+
+    def size_of(self, content: str) -> tuple[int, int] | None:
+        """Return the width and height of a photo as displayed, None when its faces were not kept."""
+        row = self._first("SELECT data FROM description WHERE content = ?", content)
+        raw = raw_faces(row[0]) if row is not None else None
+        return None if raw is None else raw[0]
+
+    def counted(self) -> tuple[int, int]:
+        """Return how many photos were scanned so far, and how many of them cannot be used."""
+        query = f"SELECT count(*), count(reason) FROM photo WHERE {_PRESENT}"
+        photos, failed = self._first(query, self._pass)  # type: ignore[misc]
+        return int(photos), int(failed)
 
     def paths_of(self, content: str) -> list[str]:
         """Return the photos with these bytes that the last scan met, in the order of the input."""

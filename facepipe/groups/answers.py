@@ -15,6 +15,7 @@ import numpy as np
 from facepipe.errors import UsageError
 from facepipe.gallery.people import find_person
 from facepipe.gallery.store import GalleryStore
+from facepipe.groups import moving
 from facepipe.groups.naming import enrol, refute, unrefute, withdraw
 from facepipe.groups.pile import Pile
 from facepipe.groups.regroup import write_derived
@@ -27,6 +28,8 @@ Keys = Sequence[Sequence[Any]]
 def person_id(file: GroupsFile, name: str) -> int:
     """Return the number of a person in the file, who is added when new; within `write`."""
     found = file.value("SELECT id FROM person WHERE name = ?", name)
+    free = "UPDATE person SET gallery = NULL, gallery_person = NULL WHERE id = ? AND gallery = ?"
+    file.connection.execute(free, (found, moving.FORMER))
     if found is None:
         with_id = file.rows("INSERT INTO person (name) VALUES (?) RETURNING id", name)
         found = with_id[0][0]
@@ -40,12 +43,8 @@ def complete(file: GroupsFile, pile: Pile, gallery: GalleryStore | None, answer:
     name = file.value("SELECT name FROM person WHERE id = ?", wanted["person"])
     did: dict[str, Any] = {"person": wanted["person"]}
     if gallery is not None and name is not None:
-        did |= _in_gallery(gallery, pile, name, wanted)
+        did |= _in_gallery(gallery, pile, name, wanted) | moving.in_gallery(file, gallery, wanted)
     with file.write() as db:
-        if gallery is not None and name is not None:
-            found = find_person(gallery.database, name)
-            query = "UPDATE person SET gallery = ?, gallery_person = ? WHERE id = ?"
-            db.execute(query, (gallery.database.identity, found, wanted["person"]))
         if "enrolled" in did and "enrolled" in facts:
             facts["enrolled"] = len(did["enrolled"])
             db.execute("UPDATE answer SET details = ? WHERE number = ?", (json.dumps(facts), answer))
@@ -54,6 +53,8 @@ def complete(file: GroupsFile, pile: Pile, gallery: GalleryStore | None, answer:
         else:
             touched = _CHANGES[what](file, pile, answer, {**facts, **wanted})
         derive(file, pile, touched)
+        if gallery is not None and name is not None:
+            moving.link(file, gallery, wanted)
         file.finish(answer, did)
 
 
@@ -82,6 +83,8 @@ def opposite(did: dict[str, Any]) -> dict[str, Any]:
         "enrol": [face[:2] for face in did.get("withdrawn", [])],
         "unrefute": did.get("refuted", []),
         "refute": did.get("unrefuted", []),
+        "moves": [[face_id, target, source] for face_id, source, target in did.get("moved", [])],
+        "rename": did.get("renamed", []),
     }
 
 
@@ -121,6 +124,8 @@ def _revert(file: GroupsFile, by: int, answer: int) -> set[int]:
         if table == "face" and row is not None and json.loads(row)["grp"] is not None
     }
     file.revert(answer, by)
+    if pair := moving.renamed_by(file, answer):
+        moving.swap_names(file, pair)
     what, details = file.rows("SELECT what, details FROM answer WHERE number = ?", answer)[0]
     if what == "undo":  # what that had taken back holds again
         file.connection.execute("UPDATE answer SET undone = NULL WHERE number = ?", (json.loads(details)["answer"],))
@@ -242,6 +247,26 @@ def _new_face(pile: Pile, key: FaceKey) -> dict[str, Any]:
     return {**dict(zip(("x1", "y1", "x2", "y2"), pile.box(row), strict=True)), "likeness": 0.0}
 
 
+def _rename(file: GroupsFile, pile: Pile, answer: int, facts: dict[str, Any]) -> set[int]:
+    moving.swap_names(file, (facts["person"], facts["other"]))
+    return set()
+
+
+def _merge(file: GroupsFile, pile: Pile, answer: int, facts: dict[str, Any]) -> set[int]:
+    moving.merge(file, answer, facts["person"], facts["others"])
+    return set()
+
+
+def _split(file: GroupsFile, pile: Pile, answer: int, facts: dict[str, Any]) -> set[int]:
+    return _deny(file, pile, answer, {**facts, "person": facts["was"]}) | _confirm(file, pile, answer, facts)
+
+
+def _cover(file: GroupsFile, pile: Pile, answer: int, facts: dict[str, Any]) -> set[int]:
+    content, number = facts["key"]
+    file.put(answer, "cover", {"person": facts["person"], "content": content, "number": number})
+    return set()
+
+
 _CHANGES = {
     "name": _name,
     "put-out": _put_out,
@@ -251,4 +276,8 @@ _CHANGES = {
     "skip": _skip,
     "confirm": _confirm,
     "deny": _deny,
+    "rename": _rename,
+    "merge": _merge,
+    "split": _split,
+    "cover": _cover,
 }

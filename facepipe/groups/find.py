@@ -45,8 +45,14 @@ class Wanted:
 
 def search(catalog: Catalog, view: View, names: Sequence[str | None], wanted: Wanted) -> Iterator[str]:
     """Yield the paths of photos that are wanted. names: of each face of the pile, who it is known to be, None: nobody."""
+    for photo in matches(view, names, wanted):
+        yield from catalog.paths_of(view.pile.contents[photo])
+
+
+def matches(view: View, names: Sequence[str | None], wanted: Wanted) -> Iterator[int]:
+    """Yield the photos of the pile that are wanted. names: as for `search`."""
     pile = view.pile
-    who = _people(view, names)
+    who = people_of(view, names)
     everybody = {name for name in who if name is not None} | set(view.persons.values())
     for asked in (*wanted.with_, *wanted.without):
         if asked not in everybody:
@@ -59,13 +65,13 @@ def search(catalog: Catalog, view: View, names: Sequence[str | None], wanted: Wa
         elif sure:
             unknown.add(photo)
     of_group = None if wanted.group is None else {int(pile.photos[row]) for row in view.members[wanted.group]}
-    for photo, content in enumerate(pile.contents):
+    for photo in range(len(pile.contents)):
         fits = wanted.takes(people[photo], pile.taken[photo], photo in unknown)
         if fits and (of_group is None or photo in of_group):
-            yield from catalog.paths_of(content)
+            yield photo
 
 
-def _people(view: View, names: Sequence[str | None]) -> list[str | None]:
+def people_of(view: View, names: Sequence[str | None]) -> list[str | None]:
     """Return who each face is: as the user said, else as it is known."""
     numbers = {name: number for number, name in view.persons.items()}
     who: list[str | None] = []

@@ -73,7 +73,8 @@ class Groups:
         self._file = GroupsFile(groups_path(self._path))
         self._pile: Pile | None = None
         self._view: View | None = None
-        self._known: tuple[tuple[int, int], People, Likely] | None = None
+        self._compared: tuple[int, People] | None = None
+        self._found: tuple[People, Pile, Likely] | None = None
         self._repair()
 
     def close(self) -> None:
@@ -95,12 +96,11 @@ class Groups:
         """Complete answers whose process was killed, and call people what the gallery calls them now."""
         if self._gallery is None or not self._gallery.database.writable:
             return
-        persons.sync(self._file, self._gallery)
-        if self._file.value("SELECT 1 FROM answer WHERE NOT done LIMIT 1") is None:
-            return
-        with self._gallery.database.lock("name"):  # whoever is at it has the lock
-            for (number,) in self._file.rows("SELECT number FROM answer WHERE NOT done ORDER BY number"):
-                answers.complete(self._file, self.pile, self._gallery, number)
+        if self._file.value("SELECT 1 FROM answer WHERE NOT done LIMIT 1") is not None:
+            with self._gallery.database.lock("name"):  # whoever is at it has the lock
+                for (number,) in self._file.rows("SELECT number FROM answer WHERE NOT done ORDER BY number"):
+                    answers.complete(self._file, self.pile, self._gallery, number)
+        persons.sync(self._file, self._gallery)  # afterwards: a rename that was half done is no rename by somebody else
 
     # ---- what is looked at ----
 
@@ -114,24 +114,31 @@ class Groups:
     @property
     def _shown(self) -> View:
         if self._view is None or self._view.version != self._file.version or self._view.pile is not self.pile:
-            self._view = View(self._file, self.pile)
+            self._view = View(self._file, self.pile, self._view)
         return self._view
 
-    def _people(self) -> tuple[People, Likely] | None:
+    def _people(self) -> People | None:
         if self._gallery is None:
             return None
-        state = self._gallery.generation(), id(self.pile)
-        if self._known is None or self._known[0] != state:
-            people = People(self._gallery)
-            self._known = state, people, people.likely(self.pile)
-        return self._known[1:]
+        generation = self._gallery.generation()
+        if self._compared is None or self._compared[0] != generation:
+            self._compared = generation, People(self._gallery)
+        return self._compared[1]
+
+    def _likely(self) -> Likely | None:
+        """Return who all faces most likely are; of a large pile that takes a moment, and is asked for where it is needed alone."""
+        people, pile = self._people(), self.pile
+        if people is None:
+            return None
+        if self._found is None or self._found[0] is not people or self._found[1] is not pile:
+            self._found = people, pile, people.likely(pile)
+        return self._found[2]
 
     def _names(self) -> tuple[list[str | None], list[float | None]]:
         """Return who each face is known to be, as a batch would say it now, and the probability."""
-        pile, found = self.pile, self._people()
-        if found is None:
+        pile, likely = self.pile, self._likely()
+        if likely is None:
             return find.names_of_records(self._catalog, pile)
-        likely = found[1]
         known = likely.known.tolist()
         names = [likely.name(row) if known[row] else None for row in range(len(pile))]
         return names, [value if yes else None for value, yes in zip(likely.probability.tolist(), known, strict=True)]
@@ -176,10 +183,10 @@ class Groups:
         return [view.group(number, who) for number, who in zip(ids, self._suggested(ids), strict=True)]
 
     def _suggested(self, ids: Sequence[int]) -> list[tuple[str, float] | None]:
-        view, found = self._shown, self._people()
-        if found is None or not ids:
+        view, people = self._shown, self._people()
+        if people is None or not ids:
             return [None] * len(ids)
-        return found[0].groups(np.stack([view.mean(number) for number in ids]))
+        return people.groups(np.stack([view.mean(number) for number in ids]))
 
     def group(self, id: int) -> Group:
         """Return one group."""
@@ -216,7 +223,7 @@ class Groups:
         view = self._shown
         view.require(id)
         self._require(keys)
-        details: dict[str, Any] = {"group": id, "faces": len(keys), "keys": _plain(keys)}
+        details: dict[str, Any] = {"group": id, "faces": len(keys), "keys": plain(keys)}
         name = view.group(id, None).person
         if name is None or self._gallery is None:
             return answers.simply(self._file, self.pile, "put-out", details)
@@ -261,14 +268,14 @@ class Groups:
         """Say that faces are this person. enroll: put them into the gallery as well."""
         self._require(keys)
         name = self._known_as(person)
-        details = {"faces": len(keys), "keys": _plain(keys)}
+        details = {"faces": len(keys), "keys": plain(keys)}
         return self._with_gallery("confirm", details, name, enrol=list(keys) if enroll else [])
 
     def deny(self, keys: Sequence[FaceKey], person: str) -> int:
         """Say that faces are not this person; the gallery heeds it as well."""
         self._require(keys)
         name = self._known_as(person)
-        details = {"faces": len(keys), "keys": _plain(keys)}
+        details = {"faces": len(keys), "keys": plain(keys)}
         return self._with_gallery("deny", details, name, refute=list(keys), withdraw=self._enrolled(name, keys))
 
     def undo(self, answer: int | None = None) -> str:
@@ -284,7 +291,9 @@ class Groups:
         number, what, details, did = rows[0]
         text = told(what, json.loads(details), self._shown.persons)
         wanted = answers.opposite(json.loads(did))
-        if not any(wanted[action] for action in ("withdraw", "enrol", "refute", "unrefute")):
+        if what == "rename" and self._is_somebody(name := self._shown.persons[json.loads(details)["other"]]):
+            raise UsageError(f"answer {number} cannot be taken back: {name!r} is somebody else by now")
+        if not any(wanted[action] for action in ("withdraw", "enrol", "refute", "unrefute", "moves", "rename")):
             answers.simply(self._file, self.pile, "undo", {"answer": number})
         else:
             self._carry_out("undo", {"answer": number}, wanted)
@@ -295,7 +304,7 @@ class Groups:
         names = self._shown.persons
         query = "SELECT number, at, what, details, undone FROM answer WHERE done ORDER BY number DESC LIMIT ?"
         return [
-            Answer(number, at, what, told(what, json.loads(details), names), undone is not None)
+            Answer(number, at, what, told(what, {**json.loads(details), "undone": undone}, names), undone is not None)
             for number, at, what, details, undone in self._file.rows(query, count)
         ]
 
@@ -304,6 +313,13 @@ class Groups:
         if self._gallery is not None and find_person(self._gallery.database, person) is not None:
             return normal_name(person)
         return new_name(person)
+
+    def _is_somebody(self, name: str) -> bool:
+        """Say whether a name is that of somebody in the gallery, or of whom faces were said to be."""
+        if self._gallery is not None and find_person(self._gallery.database, name) is not None:
+            return True
+        number = self._file.value("SELECT id FROM person WHERE name = ?", name)
+        return number is not None and number in self._shown.whose.values()
 
     def _require(self, keys: Sequence[FaceKey]) -> None:
         for key in keys:
@@ -342,10 +358,10 @@ class Groups:
         before = naming.had(gallery, name, enrol) if enrol else []
         wanted = {
             "person": person,
-            "enrol": _plain(enrol),
+            "enrol": plain(enrol),
             "before": before,
             "withdraw": list(withdraw),
-            "refute": _plain(refute),
+            "refute": plain(refute),
         }
         return self._carry_out(what, facts, wanted)
 
@@ -374,10 +390,9 @@ class Groups:
 
     def suggestions(self, start: int = 0, count: int = 50) -> list[Suggested]:
         """Return faces that are probably a known person's, the surest first."""
-        found, view, pile = self._people(), self._shown, self.pile
-        if found is None:
+        likely, view, pile = self._likely(), self._shown, self.pile
+        if likely is None:
             return []
-        likely = found[1]
         numbers = {name: number for number, name in view.persons.items()}
         ignored = {row for number in view.ids("ignored") for row in view.members[number]}
         some = np.flatnonzero((likely.probability >= PROBABLE) & ~likely.known)
@@ -398,10 +413,6 @@ class Groups:
     def person(self, name: str) -> list[PersonFace]:
         """Return all faces that are this person's, enrolled, confirmed or recognised: doubtful ones first."""
         return persons.faces(normal_name(name), self._shown, self._gallery, *self._names(), self._likely())
-
-    def _likely(self) -> Likely | None:
-        found = self._people()
-        return None if found is None else found[1]
 
     def find(
         self,
@@ -426,5 +437,6 @@ class Groups:
         return find.search(self._catalog, self._shown, self._names()[0], wanted)
 
 
-def _plain(keys: Sequence[FaceKey]) -> list[list[Any]]:
+def plain(keys: Sequence[FaceKey]) -> list[list[Any]]:
+    """Return faces as JSON has them."""
     return [[key.content, key.number] for key in keys]

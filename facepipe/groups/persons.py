@@ -11,6 +11,7 @@ import numpy as np
 from facepipe.errors import UsageError
 from facepipe.gallery.people import FaceRecord, faces_of, find_person, names_by_id
 from facepipe.gallery.store import GalleryStore
+from facepipe.groups.moving import FORMER
 from facepipe.groups.pile import SAME_BOX, overlap
 from facepipe.groups.store import GroupsFile
 from facepipe.groups.suggest import Likely
@@ -143,5 +144,7 @@ def sync(file: GroupsFile, gallery: GalleryStore) -> None:
             )
             db.execute("DELETE FROM person WHERE id = ?", (number,))
         db.execute("DELETE FROM denied WHERE person IS NULL")
+        db.execute("DELETE FROM cover WHERE person NOT IN (SELECT id FROM person)")
+        db.execute("DELETE FROM person WHERE gallery = ? AND gallery_person NOT IN (SELECT id FROM person)", (FORMER,))
     if any(now is None for _, now in changes):
         file.scrub()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,11 +52,16 @@ class Pile:
 
     def row(self, key: FaceKey) -> int | None:
         """Return the row of a face, None when it is not in the catalog."""
+        return self.rows.get((key.content, key.number))
+
+    @property
+    def rows(self) -> Mapping[tuple[str, int], int]:
+        """The rows by the photo's SHA-256 and the place in it."""
         if not self._rows and len(self):
             contents = self.contents
             pairs = zip(self.photos.tolist(), self.numbers.tolist(), strict=True)
             self._rows.update({(contents[photo], number): row for row, (photo, number) in enumerate(pairs)})
-        return self._rows.get((key.content, key.number))
+        return self._rows
 
     def rows_of(self, content: str) -> list[int]:
         """Return the rows of a photo's faces, in their order."""

@@ -62,6 +62,7 @@ CREATE TABLE put_out (content TEXT, number INTEGER, grp INTEGER, PRIMARY KEY (co
 CREATE TABLE denied (content TEXT, number INTEGER, person INTEGER, PRIMARY KEY (content, number, person)) WITHOUT ROWID;
 CREATE TABLE apart (a INTEGER, b INTEGER, PRIMARY KEY (a, b)) WITHOUT ROWID;
 CREATE TABLE alike (a INTEGER, b INTEGER, cosine REAL NOT NULL, PRIMARY KEY (a, b)) WITHOUT ROWID;
+CREATE TABLE cover (person INTEGER PRIMARY KEY, content TEXT, number INTEGER);
 CREATE TABLE answer (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     at REAL NOT NULL,
@@ -89,6 +90,7 @@ _KEYS = {
     "put_out": ("content", "number", "grp"),
     "denied": ("content", "number", "person"),
     "apart": ("a", "b"),
+    "cover": ("person",),
 }
 
 

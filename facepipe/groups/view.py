@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,26 @@ from facepipe.text import plural
 from facepipe.types import Float32
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Facts:
+    """What there is to say of faces together, whatever was answered. rows: of the pile. cover: one of them. mean: float32 (d,)."""
+
+    rows: list[int]
+    photos: int
+    first: str | None
+    last: str | None
+    cover: FaceKey
+    mean: Float32
+
+
 class View:
     """One state of the groups. members: rows of the pile by group, surest first. status: of each row that is in one."""
 
-    def __init__(self, file: GroupsFile, pile: Pile) -> None:
+    def __init__(self, file: GroupsFile, pile: Pile, before: View | None = None) -> None:
+        """Read the file. before: an earlier state, of whose groups the facts are taken over where their faces are the same."""
         self.pile = pile
+        self._facts: dict[int, _Facts] = before._facts if before is not None and before.pile is pile else {}
+        row_of = pile.rows.get
         with file.read():
             self.version = file.version
             self.round = int(file.state("round") or 0)
@@ -38,7 +54,7 @@ class View:
                 "SELECT content, number, grp, status, person FROM face ORDER BY status, likeness DESC, content, number"
             )
             for content, number, group, status, person in file.rows(query):
-                row = pile.row(FaceKey(content, number))
+                row = row_of((content, number))
                 if row is None:
                     continue
                 if group is not None:
@@ -89,24 +105,39 @@ class View:
 
     def mean(self, number: int) -> Float32:
         """Return the mean vector of a group's faces, not unit."""
-        return np.asarray(self.pile.vectors[self.members[number]].mean(axis=0), np.float32)
+        return self._facts_of(number).mean
+
+    def _facts_of(self, number: int) -> _Facts:
+        rows, found = self.members[number], self._facts.get(number)
+        if found is None or found.rows != rows:
+            pile = self.pile
+            dates = sorted(date for row in rows if (date := pile.date(row)) is not None)
+            found = _Facts(
+                rows,
+                len(set(pile.photos[rows].tolist())),
+                dates[0] if dates else None,
+                dates[-1] if dates else None,
+                pile.key(self.cover(number)),
+                np.asarray(pile.vectors[rows].mean(axis=0), np.float32),
+            )
+            self._facts[number] = found
+        return found
 
     def group(self, number: int, suggestion: tuple[str, float] | None) -> Group:
         """Return what there is to say of a group."""
         state, person, _, cohesion = self._groups[number]
-        pile, rows = self.pile, self.members[number]
-        dates = sorted(date for row in rows if (date := pile.date(row)) is not None)
+        facts = self._facts_of(number)
         return Group(
             id=number,
-            size=len(rows),
-            photos=len({int(pile.photos[row]) for row in rows}),
-            first=dates[0] if dates else None,
-            last=dates[-1] if dates else None,
+            size=len(facts.rows),
+            photos=facts.photos,
+            first=facts.first,
+            last=facts.last,
             cohesion=cohesion,
             new=self._is_new(number),
             suggestion=suggestion,
             alike=tuple(self._alike.get(number, ())),
-            cover=pile.key(self.cover(number)),
+            cover=facts.cover,
             state=state,
             person=self.persons.get(person),
         )
@@ -134,6 +165,12 @@ class View:
         return GroupFace(pile.key(row), pile.path(row), pile.box(row), float(pile.scores[row]), pile.date(row), status)
 
 
+def _pair(details: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the two whose names a rename exchanged, the one with the new name first."""
+    pair = details["person"], details["other"]
+    return (pair[1], pair[0]) if details.get("undone") is not None else pair
+
+
 #: Makes a line of an answer: given its details, and the names of people by number.
 _TEXTS: dict[str, Callable[[dict[str, Any], Callable[[Any], str]], str]] = {
     "name": lambda d, who: (
@@ -146,6 +183,10 @@ _TEXTS: dict[str, Callable[[dict[str, Any], Callable[[Any], str]], str]] = {
     "skip": lambda d, who: f"group {d['group']} is put off",
     "confirm": lambda d, who: f"{plural(d['faces'], 'face')}: {who(d['person'])}",
     "deny": lambda d, who: f"{plural(d['faces'], 'face')}: not {who(d['person'])}",
+    "rename": lambda d, who: "{1} is now {0}".format(*map(who, _pair(d))),
+    "merge": lambda d, who: f"the same person: {', '.join(map(who, d['others']))}, {who(d['person'])}",
+    "split": lambda d, who: f"{plural(d['faces'], 'face')} of {who(d['was'])}: {who(d['person'])}",
+    "cover": lambda d, who: f"{who(d['person'])} has another cover",
     "undo": lambda d, who: f"taken back: answer {d['answer']}",
 }
 
