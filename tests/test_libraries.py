@@ -122,3 +122,7 @@ def test_a_missing_extra_is_named_in_one_line(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr.count("\n")) == (ExitCode.MODEL, 1), done.stderr
     assert "pip install onnxruntime, or facepipe with its extra [onnx]" in done.stderr
+    missing = "raise ModuleNotFoundError(\"No module named 'uvicorn'\", name='uvicorn')"
+    done = run_with({"uvicorn": missing}, tmp_path, "review", "pile.catalog")
+    assert (done.returncode, done.stderr.count("\n")) == (ExitCode.MODEL, 1), done.stderr
+    assert "pip install starlette uvicorn, or facepipe with its extra [web]" in done.stderr

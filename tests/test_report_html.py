@@ -250,7 +250,7 @@ def browse(page: Path, folder: Path, what: str) -> str:
     if browser is None:
         pytest.skip("no chromium on this machine")
     flags = "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
-    quiet = "--disable-sync --no-first-run --hide-scrollbars --window-size=1280,1600 --virtual-time-budget=3000"
+    quiet = "--disable-sync --no-first-run --hide-scrollbars --window-size=1280,1600 --virtual-time-budget=10000"
     command = [browser, *flags.split(), *quiet.split(), "--host-resolver-rules=MAP * ~NOTFOUND"]
     run = subprocess.run(
         [*command, f"--user-data-dir={folder}", what, page.as_uri()],

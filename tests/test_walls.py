@@ -28,7 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             {"groups"},
             {"loading"},
             {"pipeline", "single"},
-            {"api", "batch"},
+            {"api", "batch", "review"},
             {"cli", "__init__"},
             {"__main__"},
         ),

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "batch": ("facepipe.cli.batch", "batch", "Name the people in many photos; continues where it was stopped."),
     "scan": ("facepipe.cli.scan", "scan", "Find the faces in many photos; needs nobody enrolled."),
     "cluster": ("facepipe.cli.cluster", "cluster", "Group the faces of a pile by person."),
+    "review": ("facepipe.cli.review", "review", "Name the groups of a pile's faces on a web page of this machine."),
     "name": ("facepipe.cli.name", "name", "Say who a group is: its best faces are enrolled."),
     "find": ("facepipe.cli.find", "find", "Print the photos that show these people together."),
     "verify": ("facepipe.cli.verify", "verify", "Say whether two photos show the same person."),
