@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facepipe.groups.linkage import link, link_down, mean_cosine
+from facepipe.groups.neighbours import CellIndex
 from facepipe.types import Float32
 
 
@@ -92,6 +93,16 @@ def test_a_threshold_that_depends_on_the_number_of_people_is_found() -> None:
     labels, threshold = link_down(vectors, limit)
     assert threshold == pytest.approx(limit(len(np.unique(labels))), abs=0.01)
     assert labels.tolist() == link(vectors, threshold).tolist()
+
+
+def test_neighbours_in_cells_are_found_as_often_as_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = crowd(5, 3000, 32, 60)
+    assert CellIndex(vectors).recall >= 0.99
+    exact = link(vectors, 0.5)
+    monkeypatch.setattr("facepipe.groups.neighbours.EXACT_COMPARISONS", 0)
+    found = link(vectors, 0.5)
+    pairs = [(labels[:, None] == labels[None]).ravel() for labels in (exact, found)]
+    assert np.mean(pairs[0] == pairs[1]) > 0.99
 
 
 def test_the_mean_cosine_of_a_cluster() -> None:
