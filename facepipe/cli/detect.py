@@ -90,11 +90,12 @@ def _print_table(path: str, faces: tuple[Face, ...]) -> None:
     from rich.table import Table
 
     table = Table(title=cell(f"{path}: {len(faces)} face{'' if len(faces) == 1 else 's'}"), title_justify="left")
-    for heading in ("box (x1 y1 x2 y2)", "score", "size", "sharpness", "yaw", "pitch", "roll", "edges"):
+    for heading in ("face", "box (x1 y1 x2 y2)", "score", "size", "sharpness", "yaw", "pitch", "roll", "edges"):
         table.add_column(heading, justify="right")
-    for face in faces:
+    for number, face in enumerate(faces, 1):
         q = face.quality
         table.add_row(
+            str(number),
             " ".join(f"{v:.0f}" for v in face.box),
             f"{face.score:.3f}",
             f"{q.size:.0f} px",

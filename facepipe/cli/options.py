@@ -139,7 +139,7 @@ def face_option(command: _F) -> _F:
         "number",
         type=click.IntRange(min=1),
         metavar="NUMBER",
-        help="The face of this number, as facepipe detect and annotated pictures show it.",
+        help="The face of this number, as the tables of detect and identify and the pictures of detect --annotate show it.",
     )(command)
 
 

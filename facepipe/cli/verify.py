@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     multiple=True,
     metavar="NUMBER",
-    help="The face of this number, as facepipe detect and annotated pictures show it; twice, for A and for B.",
+    help="The face of this number, as facepipe detect shows it; given twice, for A and for B.",
 )
 @json_option
 @detect_options

@@ -69,9 +69,14 @@ def draw_predictions(image: Image, record: Record) -> UInt8:
 def draw_faces(image: Image, faces: Sequence[Record]) -> UInt8:
     """Return the photo with each face framed and labelled with its score; uint8 (H, W, 3), the size of `image.rgb`.
 
-    faces: as `records.face_record` returns them.
+    faces: as `records.face_record` returns them. Where there are several, each has its number before the score.
     """
-    return _drawn(image, [Mark(face["box"], face["landmarks"], [f"{face['score']:.2f}"], NEUTRAL) for face in faces])
+    numbers = [f"{number}: " if len(faces) > 1 else "" for number in range(1, len(faces) + 1)]
+    labels = [f"{number}{face['score']:.2f}" for number, face in zip(numbers, faces, strict=True)]
+    return _drawn(
+        image,
+        [Mark(face["box"], face["landmarks"], [label], NEUTRAL) for face, label in zip(faces, labels, strict=True)],
+    )
 
 
 def _answer(face: Record) -> list[str]:
