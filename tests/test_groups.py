@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from facepipe.errors import GalleryMissingError, GalleryModelError, InputError, 
 from facepipe.gallery import people as gallery_people
 from facepipe.gallery.privacy.erasing import erase
 from facepipe.gallery.store import GalleryStore
+from facepipe.groups import regroup
 from facepipe.groups.groups import Groups
 from facepipe.groups.store import groups_path
 from facepipe.groups.values import FaceKey
@@ -438,6 +440,26 @@ def test_two_windows_agree(place: Path, tmp_path: Path) -> None:
         other.undo()
         assert one.group(number).person is None
         assert in_gallery(one) == {}
+
+
+def test_a_refresh_gets_through_while_answers_keep_coming(
+    groups: Groups, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(place, [*people(5, 6), photo("late.jpg", ("person 2", 40))])
+    number = group_of(groups, "1-0.jpg")
+    plan = regroup._plan
+
+    def answered(*arguments: Any) -> Any:
+        found = plan(*arguments)
+        if not groups._file.connection.in_transaction:
+            with Groups(place) as other:
+                other.skip(number)
+                other.undo()
+        return found
+
+    monkeypatch.setattr(regroup, "_plan", answered)
+    assert groups.refresh().added == 1
+    assert groups.group(group_of(groups, "2-0.jpg")).size == 7
 
 
 # Searches
