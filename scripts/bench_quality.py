@@ -17,6 +17,7 @@ import numpy as np
 
 from facepipe.detect.selection import choose_faces
 from facepipe.embed.describer import Describer
+from facepipe.errors import InputError
 from facepipe.images import find_images, read_image
 from facepipe.types import Described, Face, Image, UInt8
 
@@ -147,7 +148,7 @@ def false_faces(describer: Describer, folder: Path) -> None:
     for found in find_images([folder]):
         try:
             image = read_image(found, max_side=1280)
-        except OSError:
+        except InputError:
             continue
         before = next(iter(describer.detector.detect([image]))).faces
         after = describer.describe([image])[0].faces
