@@ -359,10 +359,11 @@ _CHANGES = {
     "policy": "--threshold, --margin, --top-k, --repeat or the calibration changed",
     "min_face": "--min-face changed",
     "min_score": "--min-score changed",
+    "second_chance": "--second-chance changed",
     "max_side": "--max-side changed",
 }
 #: Facts that steps 1 and 2 depend on.
-_OF_SCAN = frozenset({"detector", "detect", "embed", "model", "min_face", "min_score", "max_side"})
+_OF_SCAN = frozenset({"detector", "detect", "embed", "model", "min_face", "min_score", "max_side", "second_chance"})
 
 
 def why_again(changed: Sequence[str], catalog: Catalog) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from facepipe.types import Face, Failed, Prediction, Recognized, rotation_of
+from facepipe.types import Face, Failed, Prediction, Recognized
 
 #: Raised when a field changes its meaning or goes away; a new field does not change it.
 SCHEMA_VERSION = 1
@@ -49,7 +49,7 @@ def to_record(result: Recognized | Failed, model: str = "") -> Record:
         "width": result.width,
         "height": result.height,
         "error": None,
-        "rotate": rotation_of(prediction.face for prediction in result.predictions),
+        "rotate": result.rotate,
         "faces": faces,
         "model": result.model,
     }

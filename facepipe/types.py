@@ -321,6 +321,11 @@ class Recognized:
     predictions: tuple[Prediction, ...]
     model: str
 
+    @property
+    def rotate(self) -> int:
+        """Degrees clockwise by which the photo must be turned for its faces to stand; see `rotation_of`."""
+        return rotation_of(prediction.face for prediction in self.predictions)
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:

@@ -9,10 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from facepipe.catalog.packing import pack, unpack
 from facepipe.detect.chances import CHANCES, Chance, _back, _changed, another_chance
-from facepipe.detect.detector import DetectOptions, MtcnnDetector
+from facepipe.detect.detector import DetectOptions, MtcnnDetector, _Candidates
 from facepipe.embed.alignment import align
 from facepipe.embed.embedder import load_embedder
 from facepipe.gallery.enrolment.enroller import faults
@@ -111,6 +112,39 @@ def test_a_leaning_face_is_looked_for_in_the_turned_photo_and_the_best_chance_co
     scores = iter([0.75, 0.9, 0.8, 0.72, 0.7])
     found = another_chance([image], [(scored(0.98, roll=70.0),)], lambda _: [(scored(next(scores)),)])
     assert found[0][0].turn == 90 and found[0][0].score == 0.9
+
+
+def test_a_group_that_lies_on_its_side_is_searched_as_one_that_stands(
+    detector: MtcnnDetector, astronaut: Image, hopper: Image
+) -> None:
+    group = np.full((600, 1700, 3), 128, np.uint8)
+    for place, image in enumerate(
+        (astronaut, hopper, astronaut)
+    ):  # the smaller faces are too small for another chance alone
+        group[40:552, 20 + 560 * place : 532 + 560 * place] = image.rgb[:512, :512]
+    for degrees in (0, 90, 180):
+        faces = next(detector.detect([turned(Image(group), degrees)])).faces
+        assert [found.turn for found in faces if not found.doubtful] == [degrees] * 3
+
+
+class HeadsUp:
+    """Networks to which a crop is a face as far as its upper half is brighter than its lower one."""
+
+    def finish(self, crops: NDArray[np.float32], _: float) -> tuple[NDArray[np.float32], None, None]:
+        return 0.5 + (crops[:, :24].mean(axis=(1, 2, 3)) - crops[:, 24:].mean(axis=(1, 2, 3))) / 4, None, None
+
+
+def test_a_face_that_looks_better_on_its_head_is_less_sure(detector: MtcnnDetector) -> None:
+    rgb = np.zeros((100, 200, 3), np.uint8)
+    rgb[:50, :100], rgb[50:, 100:] = 255, 255  # on the left one that stands, on the right one on its head
+    looking = MtcnnDetector(HeadsUp())  # type: ignore[arg-type]
+    work = detector._prepare(Image(rgb))
+    boxes = np.array([[25, 25, 75, 75], [125, 25, 175, 75]] * 2, np.float32)
+    score = np.array([0.9, 0.9, 0.995, 0.995], np.float32)
+    found = _Candidates(boxes, score, np.zeros(4, np.int64))
+    after = looking._turned_looks([work], found, boxes, score).tolist()
+    assert after[0] == pytest.approx(0.9) and after[1] <= 0.8001
+    assert after[2:] == pytest.approx([0.995, 0.995])  # nobody asks
 
 
 sides = st.integers(30, 200)

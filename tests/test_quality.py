@@ -161,6 +161,8 @@ def test_a_scan_on_its_head_says_so_wherever_it_is_named(tmp_path: Path, astrona
         assert (outcome.status, outcome.rotate) == ("enrolled", 180)
         (outcome,) = gallery.enroll(hopper, name="Grace", device="cpu")
         assert outcome.rotate == 0
+        (outcome,) = gallery.enroll(lying, name="Grace", device="cpu")  # refused: somebody else's face
+        assert (outcome.status, outcome.rotate) == ("lookalike", 180)
         upright, again = facepipe.Recognizer(gallery, device="cpu")([astronaut, lying])
         assert upright.predictions[0].person == again.predictions[0].person == "Eileen"
         assert (to_record(upright)["rotate"], to_record(again)["rotate"]) == (0, 180)

@@ -2,4 +2,4 @@
 
 #: Raised by hand when the same photo finds other faces, boxes, landmarks or figures, beyond rounding, or other photos can be read.
 #: Photos are scanned again then.
-BEHAVIOUR = 4
+BEHAVIOUR = 5

@@ -18,9 +18,12 @@ import numpy as np
 from facepipe.detect.quality import head_pose
 from facepipe.types import Face, Float32, Image, UInt8
 
+#: Searches pictures together; returns the faces of each.
+Find = Callable[[Sequence[Image]], list[tuple[Face, ...]]]
+
 #: A photo whose best face reaches this needs no other chance: of 180 photos that were turned 4 had such a face, found wrongly, and
 #: of 647 ordinary ones 11 had none.
-_ENOUGH = 0.9
+ENOUGH = 0.9
 #: Faces that stand in good light score 0.97 and more: the first chance that reaches this ends the search. What a chance finds must be
 #: better by so much than what was found before.
 _CERTAIN, _BETTER = 0.95, 0.05
@@ -58,7 +61,7 @@ CHANCES = (
 def another_chance(
     images: Sequence[Image],
     found: Sequence[tuple[Face, ...]],
-    find: Callable[[Sequence[Image]], list[tuple[Face, ...]]],
+    find: Find,
     chances: Sequence[Chance] = CHANCES,
 ) -> list[tuple[Face, ...]]:
     """Return the faces of each picture: those found, or where none of them is certain the sure ones of the best chance.
@@ -67,7 +70,7 @@ def another_chance(
     """
     best = list(found)
     marks = [_mark(faces) for faces in found]
-    waiting = [number for number, mark in enumerate(marks) if mark < _ENOUGH]
+    waiting = [number for number, mark in enumerate(marks) if mark < ENOUGH]
     for chance in chances:
         tried = [(number, changed) for number in waiting if (changed := _changed(images[number], chance)) is not None]
         if not tried:
@@ -82,10 +85,10 @@ def another_chance(
     return best
 
 
-def search_turned(
-    images: Sequence[Image], turn: int, find: Callable[[Sequence[Image]], list[tuple[Face, ...]]]
-) -> list[tuple[Face, ...]]:
+def search_turned(images: Sequence[Image], turn: int, find: Find) -> list[tuple[Face, ...]]:
     """Return the faces of each picture that `find` sees in it turned clockwise by these degrees, in its own pixels."""
+    if not turn:
+        return find(images)
     chance = Chance(turn)
     turned = [changed for image in images if (changed := _changed(image, chance)) is not None]
     return [
@@ -103,7 +106,7 @@ def _changed(image: Image, chance: Chance) -> Image | None:
     """Return the picture as a chance sees it, None where that is nothing new."""
     rgb, (width, height) = image.rgb, (image.width, image.height)
     if chance.brighter:
-        bright = _brightened(rgb)
+        bright = brightened(rgb)
         if bright is None:
             return None
         rgb = bright
@@ -118,7 +121,7 @@ def _changed(image: Image, chance: Chance) -> Image | None:
     return Image(rgb, image.path, (width, height))
 
 
-def _brightened(rgb: UInt8) -> UInt8 | None:
+def brightened(rgb: UInt8) -> UInt8 | None:
     """Return the picture with its greys drawn out over the whole range, None where they fill it."""
     grey = rgb[::4, ::4].max(axis=2)
     low, high = np.percentile(grey, (_DARKEST, _LIGHTEST))

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.detect.boxes import clip, contenders, nms, nms_contained, regress, square, to_pixels
-from facepipe.detect.chances import SIDE, SMALLEST, another_chance
+from facepipe.detect.chances import SIDE, SMALLEST, Find, another_chance, search_turned
 from facepipe.detect.closer import CLOSER, look_closer
 from facepipe.detect.edges import EdgeMap, edge_map, search_region
 from facepipe.detect.levels import CELL, STRIDE, Batch, Level, by_size, cells, on_mosaics
 from facepipe.detect.pyramid import crop_area, integral_image, pyramid_scales, resize_area
 from facepipe.detect.quality import CROP_SIDE, assess
 from facepipe.detect.tiles import detect_in_tiles, is_long
-from facepipe.types import Detected, Face, Float32, Image, Int64, UInt8
+from facepipe.types import Detected, Face, Float32, Image, Int64, UInt8, rotation_of
 
 if TYPE_CHECKING:
     from facepipe.models.cascade import CascadeNetworks
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _WORTH = 0.8
 #: The second looks at a face: size in sides of its box, and whether mirrored.
 _SECOND_LOOKS = ((1.0, False), (1.0, True), (1.15, False))
+#: A face that may be turned the other way has this score at most; with one from the other on nobody asks. Of faces that were found
+#: as if they stood in photos turned by 180, 90 and 270 degrees, 18 of 21, 36 of 40 and 50 of 55 are noticed; of 682 that stand 15.
+_UNSETTLED, _SETTLED = 0.8, 0.99
 #: How far a rough logit may be from the exact one (`CascadeNetworks.finish_roughly`).
 _DOUBT = 0.3
 #: Longer side of a picture for second chances where pictures are not reduced.
@@ -148,7 +151,15 @@ class MtcnnDetector:
             if side is not None and is_long(image, side):
                 yield detect_in_tiles(image, self.find, side, find_again if self.options.second_chance else None)
             else:
-                yield look_closer(image, next(rest), closer.find, self.options.min_face, side)
+                yield self._look_closer(image, next(rest), closer.find, side)
+
+    def _look_closer(self, image: Image, faces: tuple[Face, ...], find: Find, side: int | None) -> Detected:
+        """Return a photo with the faces that a closer look finds; one that lies was searched at a smaller size until now."""
+        turn = rotation_of(faces)
+        if turn:
+            again = search_turned([image], turn, self.find)[0]
+            faces = max(again, faces, key=lambda some: sum(not face.doubtful for face in some))
+        return look_closer(image, faces, lambda some: search_turned(some, turn, find), self.options.min_face, side)
 
     def find(self, images: Sequence[Image]) -> list[tuple[Face, ...]]:
         """Return the faces of each picture, best score first, without a closer look at small ones."""
@@ -361,9 +372,28 @@ class MtcnnDetector:
         sizes = np.array([(work.width, work.height) for work in works])[found.image]
         at_border = ((squares[:, :2] < 0) | (squares[:, 2:] > sizes)).any(axis=1)
         score = np.where(at_border, found.scores, np.mean(scores, axis=0)).astype(np.float32)
+        score = self._turned_looks(works, found, squares, score)
         sure = score >= self.options.min_score
         steady = np.asarray(np.mean(points, axis=0, dtype=np.float32))[sure]
         return _Candidates(found.boxes, score, found.image).take(sure), steady
+
+    def _turned_looks(self, works: Sequence[_Work], found: _Candidates, squares: Float32, score: Float32) -> Float32:
+        """Return the scores, lower where a face looks more like one when it is turned by 90, 180 or 270 degrees.
+
+        The detector takes a face on its head for one that stands now and then, chin for forehead. It is hardly ever certain of that,
+        so faces with the highest scores are not looked at again.
+        """
+        rows = np.flatnonzero((score > _UNSETTLED) & (score < _SETTLED))
+        if not rows.size:
+            return score
+        crops, _ = self._crops(works, _Candidates(squares[rows], score[rows], found.image[rows]), 48, black=True)
+        crops = _normalise(crops)
+        turned = [np.ascontiguousarray(np.rot90(crops, quarters, axes=(1, 2))) for quarters in (1, 2, 3)]
+        others = np.max([self._networks.finish(some, 0.0)[0] for some in turned], axis=0)
+        score = score.copy()
+        behind = others - score[rows]
+        score[rows] = np.where(behind > 0.0, np.clip(score[rows] - behind, 0.0, _UNSETTLED), score[rows])
+        return score
 
     def _faces(self, work: _Work, found: _Candidates, landmarks: Float32, rows: Int64) -> tuple[Face, ...]:
         if not rows.size:

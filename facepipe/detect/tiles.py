@@ -6,18 +6,15 @@ into pieces of ordinary shape, and each is searched like a picture of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, sqrt
 
 import numpy as np
 
 from facepipe.detect.boxes import nms_contained
-from facepipe.detect.chances import search_turned
+from facepipe.detect.chances import ENOUGH, Find, search_turned
 from facepipe.types import Detected, Face, Float32, Image, rotation_of
-
-#: Searches pictures together; returns the faces of each.
-Find = Callable[[Sequence[Image]], list[tuple[Face, ...]]]
 
 #: A picture that is reduced, and this many times longer than wide, is long. Of faces in pictures six times as long as wide, 18 of 19
 #: were found without tiles, 19 with them; of pictures 11 and 14 times as long 16 of 38, and 38.
@@ -39,7 +36,7 @@ def is_long(image: Image, max_side: int | None) -> bool:
 def detect_in_tiles(image: Image, find: Find, max_side: int, find_again: Find | None = None) -> Detected:
     """Return a long picture with the faces of all its tiles, each once, best score first.
 
-    find: searches pictures that it reduces to max_side. find_again: gives each tile another chance where no tile has a sure face: a
+    find: searches pictures that it reduces to max_side. find_again: gives each tile another chance where hardly a face is certain: a
     panorama that lies on its side. Errors: ImageError when the photo cannot be decoded any more.
     """
     longer, shorter = max(image.width, image.height), min(image.width, image.height)
@@ -48,14 +45,18 @@ def detect_in_tiles(image: Image, find: Find, max_side: int, find_again: Find | 
     length = max(_LENGTH * shorter, float(max_side), longer / (_MOST * (1 - _OVERLAP / _LENGTH)))
     tiles = _tiles(source, min(length, float(longer)), _OVERLAP * shorter)
     faces = _found(image, tiles, find)
-    if find_again is not None and all(face.doubtful for face in faces):
+    if find_again is not None and _certain(faces) <= 1:
         again = _found(image, tiles, find_again)
         if turn := rotation_of(
             again
         ):  # another chance is one at a smaller size: now that the turn is known, at the whole one
             again = _found(image, tiles, lambda some: search_turned(some, turn, find))
-        faces = again or faces
+        faces = max(faces, again, key=_certain)
     return Detected(image, faces, None if source is image else source)
+
+
+def _certain(faces: Sequence[Face]) -> int:
+    return sum(face.score >= ENOUGH and not face.doubtful for face in faces)
 
 
 def _found(image: Image, tiles: Sequence[tuple[Float32, Image]], find: Find) -> tuple[Face, ...]:

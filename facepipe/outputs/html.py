@@ -22,6 +22,7 @@ from string import Template
 from typing import BinaryIO
 from urllib.parse import quote
 
+from facepipe.detect.chances import brightened
 from facepipe.files.atomic import is_file
 from facepipe.files.guard import MARK, own_file
 from facepipe.images import encode_image
@@ -41,8 +42,10 @@ _CHUNK = 200
 
 
 def thumbnail(image: Image, face: Record) -> bytes:
-    """Return the small picture of a face that the page shows: a JPEG of at most THUMBNAIL_SIDE pixels."""
-    return encode_image(crop_face(image, face, max_side=THUMBNAIL_SIDE), "JPEG", quality=80)
+    """Return the small picture of a face that the page shows: at most THUMBNAIL_SIDE pixels, JPEG, as bright as it was found."""
+    crop = crop_face(image, face, max_side=THUMBNAIL_SIDE)
+    bright = brightened(crop) if face.get("enhanced") else None
+    return encode_image(crop if bright is None else bright, "JPEG", quality=80)
 
 
 @dataclass(frozen=True, slots=True)

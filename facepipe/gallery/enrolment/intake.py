@@ -67,11 +67,9 @@ class Photo:
     picture: Source | None = None
     pick: Callable[[Described], list[int]] | None = None
 
-    def outcome(
-        self, status: EnrollStatus, reason: str = "", face_ids: tuple[int, ...] = (), rotate: int = 0
-    ) -> EnrollOutcome:
+    def outcome(self, status: EnrollStatus, reason: str = "", face_ids: tuple[int, ...] = ()) -> EnrollOutcome:
         """Return what became of it."""
-        return EnrollOutcome(str(self.path), self.person, status, reason, face_ids, rotate)
+        return EnrollOutcome(str(self.path), self.person, status, reason, face_ids)
 
 
 def collect_photos(
