@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -209,3 +210,32 @@ def test_a_face_by_its_number(facepipe: Run, tmp_path: Path) -> None:
     assert facepipe("enroll", "two.jpg", "--name", "Bob", "--face", "7")[0] == 4
     assert "Ann" in facepipe("identify", "one.jpg")[1]
     assert facepipe("gallery", "not", "Ann", "two.jpg", "--face", str(3 - right))[0] == 0
+
+
+@pytest.mark.usefixtures("pile")
+def test_review_says_before_there_is_a_page_what_it_cannot_do(facepipe: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facepipe.review.running.run", lambda *_, **__: pytest.fail("it serves a page"))
+    with sqlite3.connect("pile.catalog") as db:  # as --no-keep-embeddings leaves it
+        db.execute("DELETE FROM description")
+    code, _, err = facepipe("review", "pile.catalog")
+    assert code == 3 and len(err.splitlines()) == 1 and "--keep-embeddings" in err
+
+
+@pytest.mark.usefixtures("pile")
+def test_review_where_no_answer_can_be_kept_is_refused(facepipe: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facepipe.review.running.run", lambda *_, **__: pytest.fail("it serves a page"))
+    access = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    code, _, err = facepipe("review", "pile.catalog")
+    assert code == 3 and "pile.catalog: its folder cannot be written" in err
+
+
+@pytest.mark.models
+def test_a_scan_of_another_folder_says_what_it_leaves_out(facepipe: Run, tmp_path: Path) -> None:
+    for folder, image in zip(("one", "two"), portraits().values(), strict=True):
+        (tmp_path / folder).mkdir()
+        write_image(tmp_path / folder / "a.jpg", image.rgb)
+    assert facepipe("scan", "one", "--catalog", "c.catalog")[2] == ""
+    code, _, err = facepipe("scan", "two", "--catalog", "c.catalog")
+    assert code == 0 and "1 photo of an earlier scan is not among these any more" in err
+    assert facepipe("scan", "one", "two", "--catalog", "c.catalog")[2] == ""

@@ -279,6 +279,22 @@ def test_marked_groups_are_joined(page: Page, groups: FakeGroups) -> None:
     expect(page.locator("article.row")).to_have_count(2)
 
 
+def test_a_join_by_keyboard_that_is_taken_back_shows_both_groups_as_they_were(page: Page, groups: FakeGroups) -> None:
+    before = page.locator("article.row .facts").all_inner_texts()
+    for key in ("+", "ArrowDown", "+", "="):
+        page.keyboard.press(key)
+    expect(page.locator("article.row")).to_have_count(1)
+    expect(page.locator("article.row .facts")).to_contain_text("6 faces")
+    page.keyboard.press("Control+z")
+    expect(page.locator("article.row .facts")).to_have_text(before)
+
+
+def test_a_completion_leaves_what_was_typed_as_it_is(page: Page, groups: FakeGroups) -> None:
+    page.keyboard.type("zo")  # Zoe is known
+    page.keyboard.type("/b" + "x" * 250)
+    expect(name_field(page)).to_have_value("zo/b" + "x" * 250)
+
+
 def test_what_is_typed_stays_when_another_window_answers(
     page: Page, windows: Callable[..., Page], groups: FakeGroups
 ) -> None:

@@ -140,7 +140,7 @@ class Store:
             self._lock = CatalogLock(path)
         elif not path.is_file():
             raise InputError(
-                f"{printable(path)}: no such catalog; `facepipe batch` makes one, NAME{SUFFIX} beside --out"
+                f"{printable(path)}: no such catalog; `facepipe scan` makes one, and `facepipe batch`: NAME{SUFFIX} beside --out"
             )
         try:
             with _sqlite_errors(path):

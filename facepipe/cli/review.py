@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import click
 from facepipe.cli.catalogs import catalog_argument, the_catalog
 from facepipe.cli.common import echo, gallery_option, note
 from facepipe.cli.process import settle
+from facepipe.text import printable
 
 
 @click.command()
@@ -26,7 +28,7 @@ def review(catalog: Path | None, gallery: Path, port: int, open_browser: bool) -
 
     Prints the page's address, and serves it until Ctrl+C. Every answer is kept when the page shows it.
     """
-    from facepipe.errors import LibraryError
+    from facepipe.errors import LibraryError, OutputError
 
     settle()
     try:
@@ -39,8 +41,15 @@ def review(catalog: Path | None, gallery: Path, port: int, open_browser: bool) -
         ) from error
     path = the_catalog(catalog)
     from facepipe.groups.album import Album
+    from facepipe.groups.store import groups_path
     from facepipe.review.running import run
 
+    with Album(path, gallery) as groups:
+        len(groups.pile)  # what cannot be read is said before there is a page
+    if not groups_path(path).exists() and not os.access(path.absolute().parent, os.W_OK):
+        raise OutputError(
+            f"{printable(path)}: its folder cannot be written, and answers are kept there; copy the catalog elsewhere"
+        )
     with contextlib.ExitStack() as stack:
 
         def ready(address: str) -> None:

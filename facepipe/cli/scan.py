@@ -86,6 +86,12 @@ def scan(
         raise
     for _, reason in failures:
         note(f"facepipe: {reason}")
+    if counts.left:
+        are = "is" if counts.left == 1 else "are"
+        note(
+            f"facepipe: {plural(counts.left, 'photo')} of an earlier scan {are} not among these any more: cluster and find leave "
+            "them out; to have all, name all folders in one scan"
+        )
     if not quiet:
         scanned = f"{plural(counts.fresh, 'photo')} scanned in {duration(counts.at('scan', counts.found).seconds)}"
         echo(f"{plural(counts.found, 'photo')}, {scanned}, {len(failures):,} failed")

@@ -49,6 +49,7 @@ export class Groups {
     this.which = which;
     this.details = new Map();
     this.marked = new Set();
+    this.said = new WeakMap(); // what each row shows
     this.waiting = new Set(); // rows whose groups are not known yet
     this.current = null;
     this.list = new List({
@@ -72,7 +73,12 @@ export class Groups {
     root.append(el("div", "subtabs", ...tabs), TODO.includes(which) ? this.hint : "", this.list.node, this.empty, this.bar);
     let width = 0;
     this.watch = new ResizeObserver(() => { // as many faces are shown as fit
-      if (width && width !== this.list.node.clientWidth) this.list.set(this.list.items, { fresh: true, stays: typing });
+      if (width && width !== this.list.node.clientWidth) {
+        this.list.set(this.list.items, { fresh: true, stays: typing });
+        for (const [id, slot] of this.list.rows) {
+          if (this.said.delete(slot.firstChild) && this.details.has(id)) this.fill(slot.firstChild, this.details.get(id));
+        }
+      }
       width = this.list.node.clientWidth;
     });
     this.watch.observe(this.list.node);
@@ -93,6 +99,7 @@ export class Groups {
     const { ids } = await get("groups", { state: this.which });
     this.details.clear();
     this.list.set(ids, { fresh: true, stays: typing });
+    for (const slot of this.list.rows.values()) if (this.said.has(slot.firstChild)) this.fetch(slot.firstChild); // stayed, may have changed
     this.marked = new Set([...this.marked].filter((id) => this.list.places.has(id)));
     this.tellEmpty();
     this.drawBar();
@@ -140,6 +147,10 @@ export class Groups {
   }
 
   fill(row, group) {
+    const said = JSON.stringify(group);
+    if (this.said.get(row) === said || row.querySelector("input.name")?.value) return;
+    this.said.set(row, said);
+    const held = row.contains(document.activeElement);
     row.replaceChildren();
     const does = answers(group, {
       sent: () => this.move(row, group.id),
@@ -177,7 +188,7 @@ export class Groups {
       row.append(el("div", "head", name, facts), faces);
     }
     row.classList.toggle("current", group.id === this.current);
-    if (this.current === group.id && this.wants) this.choose(group.id, true);
+    if (this.current === group.id && (this.wants || held)) this.choose(group.id, true);
   }
 
   // Whoever begins to type without having clicked anywhere means the current group.
@@ -194,7 +205,6 @@ export class Groups {
       Enter: does.accept ?? (() => {}),
       ArrowDown: () => this.choose(this.list.items[place + 1], true),
       ArrowUp: () => this.choose(this.list.items[place - 1], true),
-      Delete: does.ignore,
       "-": does.ignore,
       ".": does.skip,
       "+": () => this.mark(group.id, !this.marked.has(group.id)),

@@ -32,7 +32,7 @@ export const nameField = ({ label, placeholder = "Who is this?", give, empty = (
   list.id = `choices-${(numbered += 1)}`;
   list.hidden = true;
   list.setAttribute("role", "listbox");
-  const said = { type: "text", placeholder, autocomplete: "off", autocapitalize: "words", spellcheck: false, maxLength: 200, enterKeyHint: "done" };
+  const said = { type: "text", placeholder, autocomplete: "off", autocapitalize: "words", spellcheck: false, enterKeyHint: "done" };
   Object.assign(input, said);
   const roles = { role: "combobox", "aria-label": label, "aria-expanded": "false", "aria-controls": list.id, "aria-autocomplete": "both" };
   for (const [name, value] of Object.entries(roles)) input.setAttribute(name, value);
@@ -78,7 +78,8 @@ export const nameField = ({ label, placeholder = "Who is this?", give, empty = (
     // What Enter would take stands in the field; the part that was not typed is marked, so that typing goes on over it.
     const atEnd = input.selectionStart === typed.length;
     if (event.inputType === "insertText" && !event.isComposing && atEnd && first?.toLocaleLowerCase().startsWith(typed.toLocaleLowerCase())) {
-      input.value = first;
+      // Typing may go on to another name: until it is whole, what was typed stays as it was.
+      input.value = first.length === typed.length ? first : typed + first.slice(typed.length);
       input.setSelectionRange(typed.length, first.length);
     }
   });
