@@ -20,7 +20,7 @@ from facepipe.review.asked import Asked
 from tests.review_fakes import Face, FakeGroups, Pile
 
 starlette = pytest.importorskip("starlette", reason="the extra [web] is not installed")
-pytest.importorskip("httpx", reason="httpx is not installed")
+pytest.importorskip("httpx2", reason="httpx2 is not installed")
 
 from starlette.testclient import TestClient  # noqa: E402
 
