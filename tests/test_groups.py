@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -22,7 +23,7 @@ from facepipe.errors import GalleryMissingError, GalleryModelError, InputError, 
 from facepipe.gallery import people as gallery_people
 from facepipe.gallery.privacy.erasing import erase
 from facepipe.gallery.store import GalleryStore
-from facepipe.groups import regroup
+from facepipe.groups import answers, regroup
 from facepipe.groups.groups import Groups
 from facepipe.groups.store import groups_path
 from facepipe.groups.values import FaceKey
@@ -460,6 +461,61 @@ def test_a_refresh_gets_through_while_answers_keep_coming(
     monkeypatch.setattr(regroup, "_plan", answered)
     assert groups.refresh().added == 1
     assert groups.group(group_of(groups, "2-0.jpg")).size == 7
+
+
+@pytest.mark.parametrize("answers", [1, 5], ids=["one answer", "answers that keep coming"])
+def test_a_name_that_is_taken_back_meanwhile_has_its_group_again(
+    groups: Groups, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: int
+) -> None:
+    for number, path in enumerate(["1-0.jpg", "2-0.jpg", "3-0.jpg", "4-0.jpg", "0-0.jpg"][:answers]):
+        groups.name(group_of(groups, path), f"Person {number}")
+    wanted = together(groups, None)
+    fill(place, [*people(5, 6), photo("late.jpg", ("somebody else", 1))])
+    plan, left = regroup._plan, [answers]
+
+    def taken_back(*arguments: Any) -> Any:  # by another process, after this one has asked who is known
+        if left[0] and not groups._file.connection.in_transaction:
+            left[0] -= 1
+            with Groups(place, tmp_path / "gallery") as other:
+                other.undo()
+        return plan(*arguments)
+
+    monkeypatch.setattr(regroup, "_plan", taken_back)
+    groups.refresh()
+    assert together(groups, None) == sorted([*wanted, ["late.jpg"]])
+
+
+def test_an_answer_that_is_half_done_is_waited_for(
+    groups: Groups, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(place, [*people(5, 6), photo("late.jpg", ("somebody else", 1))])
+    groups.name(group_of(groups, "4-0.jpg"), "Bob")  # the gallery is there
+    number = group_of(groups, "1-0.jpg")
+    opened, half, refreshed = threading.Event(), threading.Event(), threading.Event()
+
+    def refresh() -> None:
+        with Groups(place, tmp_path / "gallery") as other:
+            opened.set()
+            half.wait()
+            other.refresh()
+        refreshed.set()
+
+    thread = threading.Thread(target=refresh)
+    thread.start()
+    opened.wait()
+    complete = answers._in_gallery
+
+    def slowly(*arguments: Any) -> Any:  # the gallery knows the person, the groups do not yet
+        done = complete(*arguments)
+        half.set()
+        assert not refreshed.wait(0.5)
+        return done
+
+    monkeypatch.setattr(answers, "_in_gallery", slowly)
+    groups.name(number, "Anna")
+    thread.join()
+    assert groups.group(number).person == "Anna"
+    assert groups.group(number).size == 6
 
 
 # Searches

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facepipe.catalog.catalog import Catalog
 from facepipe.errors import GalleryMissingError, UsageError
@@ -157,18 +158,22 @@ class Groups:
         self._catalog.close()
         self._catalog = Catalog(self._path)
         self._pile = read_pile(self._catalog)
-        names, view = self._names()[0], self._shown
-        known = np.array([name is not None for name in names], bool) & (not all)
-        for row, person in view.denied:
-            known[row] &= names[row] != view.persons.get(person)
         limit = limit_for(self.pile.model) if threshold is None else threshold
         asked, before = repr(threshold), self._file.state("asked")
         anew = (before is not None and before != asked) or self._file.state("model") not in (None, self.pile.model)
-        found = regroup(self._file, self.pile, known, limit, anew=anew)
+        found = regroup(self._file, self.pile, lambda: self._known(all), limit, anew=anew)
         if before != asked:
             with self._file.write() as db:
                 db.execute("INSERT OR REPLACE INTO state VALUES ('asked', ?)", (asked,))
         return found
+
+    def _known(self, all: bool) -> NDArray[np.bool_]:
+        """Return which faces are somebody's by now, and so in no group. all: none."""
+        names, view = self._names()[0], self._shown
+        known = np.array([name is not None for name in names], bool) & (not all)
+        for row, person in view.denied:
+            known[row] &= names[row] != view.persons.get(person)
+        return known
 
     @property
     def threshold(self) -> float | None:

@@ -30,6 +30,8 @@ _ROUND = 1800.0
 #: Groups whose mean cosine is no more than this below the threshold are offered as alike (a third of them are one person), so many
 #: for each; nor if it is below the threshold for so few people.
 _ALIKE, _ALIKE_MOST, _ALIKE_PEOPLE = 0.1, 3, 10
+#: After so many plans that an answer overtook, answers wait for the next one. Seconds that an answer which is half done is waited for.
+_TRIES, _PATIENCE = 2, 10.0
 #: Groups that a doubtful face is compared with.
 _NEAR = 4
 
@@ -57,28 +59,45 @@ class _Said:
 def regroup(
     file: GroupsFile,
     pile: Pile,
-    known: Bools,
+    known: Callable[[], Bools],
     limit: Callable[[int], float] | float,
     *,
     anew: bool = False,
 ) -> Grouped:
     """Group the faces of a pile.
 
-    known: bool (n,), faces that are left out. limit: the threshold, or what it is for so many groups.
-    anew: what nobody said anything of is grouped from scratch.
+    known: says which faces are left out, bool (n,); asked again when an answer has come meanwhile, since that may change it.
+    limit: the threshold, or what it is for so many groups. anew: what nobody said anything of is grouped from scratch.
     """
-    for hurry in (False, False, True):
-        before = file.version
-        if hurry:  # answers kept coming meanwhile: they wait
+    tries = 0
+    while True:
+        before = _settled(file)
+        if tries == _TRIES:  # answers kept coming meanwhile: they wait
             with file.write() as db:
-                return _apply(db, file, pile, *_plan(file, pile, known, limit, anew))
-        plan = _plan(file, pile, known, limit, anew)
+                if file.version == before:
+                    return _apply(db, file, pile, *_plan(file, pile, known(), limit, anew))
+            continue
+        plan = _plan(file, pile, known(), limit, anew)
         if not _changes(file, pile, *plan):
             return _counted(pile, *plan)
         with file.write() as db:
             if file.version == before:
                 return _apply(db, file, pile, *plan)
-    raise AssertionError("unreachable")
+        tries += 1
+
+
+def _settled(file: GroupsFile) -> int:
+    """Return the version of the file when no answer is half done: in the gallery, and not yet in the file.
+
+    One whose process was killed is completed by whoever may; it is not waited for long.
+    """
+    until = time.monotonic() + _PATIENCE
+    while True:
+        with file.read():
+            version, half = file.version, file.value("SELECT 1 FROM answer WHERE NOT done LIMIT 1") is not None
+        if not half or time.monotonic() > until:
+            return version
+        time.sleep(0.02)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
