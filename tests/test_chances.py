@@ -141,10 +141,14 @@ def test_a_face_that_looks_better_on_its_head_is_less_sure(detector: MtcnnDetect
     work = detector._prepare(Image(rgb))
     boxes = np.array([[25, 25, 75, 75], [125, 25, 175, 75]] * 2, np.float32)
     score = np.array([0.9, 0.9, 0.995, 0.995], np.float32)
-    found = _Candidates(boxes, score, np.zeros(4, np.int64))
-    after = looking._turned_looks([work], found, boxes, score).tolist()
+    found = _Candidates(boxes, score, np.array([0, 0, 1, 1]))
+    after = looking._turned_looks([work, work], found, boxes, score).tolist()
     assert after[0] == pytest.approx(0.9) and after[1] <= 0.8001
     assert after[2:] == pytest.approx([0.995, 0.995])  # nobody asks
+    together = _Candidates(boxes, score, np.zeros(4, np.int64))
+    assert looking._turned_looks([work], together, boxes, score).tolist() == pytest.approx(
+        score
+    )  # the picture has a certain face
 
 
 sides = st.integers(30, 200)

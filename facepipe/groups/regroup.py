@@ -30,7 +30,7 @@ _ROUND = 1800.0
 #: Groups whose mean cosine is no more than this below the threshold are offered as alike (a third of them are one person), so many
 #: for each; nor if it is below the threshold for so few people.
 _ALIKE, _ALIKE_MOST, _ALIKE_PEOPLE = 0.1, 3, 10
-#: After so many plans that an answer overtook, answers wait for the next one. Seconds that an answer which is half done is waited for.
+#: After so many plans that an answer overtook, answers wait for the next one. So many seconds a half done answer is waited for.
 _TRIES, _PATIENCE = 2, 10.0
 #: Groups that a doubtful face is compared with.
 _NEAR = 4
