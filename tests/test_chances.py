@@ -91,11 +91,11 @@ def test_nothing_is_searched_again_where_a_face_is_certain_and_the_others_share_
         return [(scored(0.97),) if image.path == "20" and len(asked) == 2 else () for image in changed]
 
     certain, doubtful = (scored(0.99),), (scored(0.5),)
-    found = another_chance(images, [certain, (), doubtful], find)
+    found = another_chance(images, [certain, (), doubtful], find, 100)
     assert asked[0] == ["20", "30"] and asked[1] == ["20", "30"] and all(paths == ["30"] for paths in asked[2:])
     assert found[0] is certain and found[2] is doubtful, "what was found stays where no chance is better"
     assert found[1][0].turn == CHANCES[1].turn == 90
-    assert another_chance(images, [certain] * 3, lambda _: pytest.fail("searched again")) == [certain] * 3
+    assert another_chance(images, [certain] * 3, lambda _: pytest.fail("searched again"), 100) == [certain] * 3
 
 
 def scored(score: float, roll: float = 0.0) -> Face:
@@ -110,7 +110,7 @@ def scored(score: float, roll: float = 0.0) -> Face:
 def test_a_leaning_face_is_looked_for_in_the_turned_photo_and_the_best_chance_counts() -> None:
     image = Image(np.full((60, 80, 3), 9, np.uint8), "a")
     scores = iter([0.75, 0.9, 0.8, 0.72, 0.7])
-    found = another_chance([image], [(scored(0.98, roll=70.0),)], lambda _: [(scored(next(scores)),)])
+    found = another_chance([image], [(scored(0.98, roll=70.0),)], lambda _: [(scored(next(scores)),)], 100)
     assert found[0][0].turn == 90 and found[0][0].score == 0.9
 
 

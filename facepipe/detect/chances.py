@@ -61,17 +61,19 @@ def another_chance(
     images: Sequence[Image],
     found: Sequence[tuple[Face, ...]],
     find: Find,
+    side: int,
     chances: Sequence[Chance] = CHANCES,
 ) -> list[tuple[Face, ...]]:
     """Return the faces of each picture: those found, or where none of them is certain the sure ones of the best chance.
 
-    find: searches changed pictures, all that still wait together.
+    find: searches changed pictures, all that still wait together. side: to which it reduces them, in pixels.
     """
     best = list(found)
     marks = [_mark(faces) for faces in found]
     waiting = [number for number, mark in enumerate(marks) if mark < ENOUGH]
+    small = {number: _reduced(images[number], side) for number in waiting}  # once, not in every chance
     for chance in chances:
-        tried = [(number, changed) for number in waiting if (changed := _changed(images[number], chance)) is not None]
+        tried = [(number, changed) for number in waiting if (changed := _changed(small[number], chance)) is not None]
         if not tried:
             continue
         for (number, changed), faces in zip(tried, find([changed for _, changed in tried]), strict=True):
@@ -99,6 +101,16 @@ def search_turned(images: Sequence[Image], turn: int, find: Find) -> list[tuple[
 def _mark(faces: Sequence[Face]) -> float:
     """Return the score of the best face that does not lean, 0 without one."""
     return max((face.score for face in faces if abs(face.quality.roll) <= _LEANING), default=0.0)
+
+
+def _reduced(image: Image, side: int) -> Image:
+    height, width = image.rgb.shape[:2]
+    ratio = side / max(height, width)
+    if ratio >= 1.0:
+        return image
+    size = max(1, round(width * ratio)), max(1, round(height * ratio))
+    rgb = np.asarray(cv2.resize(image.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return Image(rgb, image.path, (image.width, image.height))
 
 
 def _changed(image: Image, chance: Chance) -> Image | None:

@@ -138,12 +138,12 @@ class MtcnnDetector:
         side = self.options.max_side
         options = replace(self.options, max_side=None if side is None else CLOSER * side)
         closer = MtcnnDetector(self._networks, options)
-        small = replace(
-            self.options, max_side=max(CELL, round(SIDE * (side or _SIDE))), min_face=SMALLEST * self.options.min_face
-        )
+        least = max(CELL, round(SIDE * (side or _SIDE)))
+        small = replace(self.options, max_side=least, min_face=SMALLEST * self.options.min_face)
 
         def find_again(waiting: Sequence[Image], found: Sequence[tuple[Face, ...]] = ()) -> list[tuple[Face, ...]]:
-            return another_chance(waiting, found or [()] * len(waiting), MtcnnDetector(self._networks, small).find)
+            find = MtcnnDetector(self._networks, small).find
+            return another_chance(waiting, found or [()] * len(waiting), find, least)
 
         whole = [image for image in images if not is_long(image, side)]
         found = self.find(whole)
