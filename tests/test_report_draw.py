@@ -16,7 +16,8 @@ from facepipe.errors import UsageError
 from facepipe.images import read_image
 from facepipe.outputs import paint
 from facepipe.outputs.draw import crop_face, draw_edges, draw_faces, draw_predictions, drawing, save_crops
-from facepipe.outputs.paint import STATUS_COLOURS, Rectangle, fitted, font, place_label
+from facepipe.outputs.paint import MAYBE, STATUS_COLOURS, Rectangle, fitted, font, place_label
+from facepipe.outputs.table import who
 from facepipe.records import Record, face_record, to_record
 from facepipe.types import Candidate, Face, Image, Prediction, Recognized, Status, UInt8
 from tests.fakes import face_at
@@ -46,6 +47,30 @@ def test_each_answer_has_its_colour(status: Status) -> None:
     rgb = draw_predictions(grey(400, 300), record_of(prediction(face_at(150, 100, 80), status)))
     for other, colour in STATUS_COLOURS.items():
         assert has_colour(rgb, colour) == (other == status)
+
+
+def test_who_is_probably_somebody_has_a_look_of_its_own() -> None:
+    face = face_at(150, 100, 80)
+    likely = Prediction(face, Status.UNKNOWN, None, 0.4, 0.714, 0.43, (Candidate("Ada", 0.4),), "Ada")
+    (mark,) = drawing(record_of(likely))
+    assert "".join(mark.label) == who(record_of(likely)["faces"][0]) == "maybe Ada, 71 %"
+    rgb = draw_predictions(grey(400, 300), record_of(likely))
+    assert has_colour(rgb, MAYBE) and not any(has_colour(rgb, colour) for colour in STATUS_COLOURS.values())
+    # Not by colour alone: along the frame colour and white take turns, where other answers have none but their colour.
+    whole = draw_predictions(grey(400, 300), record_of(prediction(face, Status.UNKNOWN)))
+    for pixels, colours in ((rgb, 2), (whole, 1)):
+        assert len(np.unique(pixels[110:170, 150], axis=0)) == colours
+
+
+@given(size=st.integers(1, 120), line=st.integers(1, 12))
+def test_a_dashed_frame_lies_on_the_whole_one(size: int, line: int) -> None:
+    drawn = []
+    for dashed in (False, True):
+        canvas = PIL.Image.new("RGB", (200, 200))
+        box = Rectangle(40, 40, 40 + size, 40 + size)
+        paint.draw_box(PIL.ImageDraw.Draw(canvas), box, MAYBE, line, dashed=dashed)
+        drawn.append(np.asarray(canvas).any(axis=2))
+    assert (drawn[1] <= drawn[0]).all()
 
 
 ANSWERS = st.tuples(
@@ -93,7 +118,7 @@ def luminance(colour: tuple[int, int, int]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("colour", [*STATUS_COLOURS.values(), paint.NEUTRAL])
+@pytest.mark.parametrize("colour", [*STATUS_COLOURS.values(), paint.MAYBE, paint.NEUTRAL])
 def test_white_text_has_the_contrast_that_wcag_asks_for(colour: tuple[int, int, int]) -> None:
     assert 1.05 / (luminance(colour) + 0.05) >= 4.5
 
@@ -205,11 +230,13 @@ def test_crops_are_written_once_for_each_face(tmp_path: Path) -> None:
         prediction(face_at(20, 20, 50), Status.KNOWN, "Ada Lovelace"),
         prediction(face_at(120, 20, 50), Status.KNOWN, hostile),
         prediction(face_at(200, 20, 50), Status.UNKNOWN),
+        Prediction(face_at(200, 20, 50), Status.UNKNOWN, None, 0.4, 0.7, 0.43, (Candidate(hostile, 0.4),), hostile),
     )
     for _ in range(2):
         files = save_crops(tmp_path / "crops", image, record_of(*predictions, path=image.path))
     assert sorted(files) == sorted((tmp_path / "crops").iterdir())
     assert [file.name.split("-", 2)[2] for file in (files[0], files[2])] == ["01-Ada Lovelace.jpg", "03-unknown.jpg"]
+    assert "04-maybe .._.._etc_passwd-" in files[3].name
     assert read_image(files[0]).size == (74, 74)
 
 

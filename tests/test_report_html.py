@@ -41,6 +41,12 @@ def stranger(similarity: float | None = 0.2) -> Prediction:
     return Prediction(face_at(70, 10, 50), Status.UNKNOWN, None, similarity, None, 0.43, candidates)
 
 
+def likely(person: str, probability: float) -> Prediction:
+    """An unknown face that is probably somebody."""
+    candidates = (Candidate(person, 0.4), Candidate("Grace", 0.2))
+    return Prediction(face_at(70, 10, 50), Status.UNKNOWN, None, 0.4, probability, 0.43, candidates, person)
+
+
 def ambiguous() -> Prediction:
     candidates = (Candidate("Ada", 0.5), Candidate("Grace", 0.49))
     return Prediction(face_at(130, 10, 50), Status.AMBIGUOUS, None, 0.5, 0.55, 0.43, candidates)
@@ -83,7 +89,7 @@ def test_everything_is_counted_and_shown(tmp_path: Path) -> None:
         photo("broken.jpg", error="broken.jpg: is empty; copy it again"),
     )
     assert data["counts"] == {
-        **{"photos": 4, "faces": 4, "known": 2, "ambiguous": 1, "unknown": 1, "no_face": 1, "failed": 1},
+        **{"photos": 4, "faces": 4, "known": 2, "ambiguous": 1, "unknown": 1, "maybe": 0, "no_face": 1, "failed": 1},
     }
     (ada,) = data["people"]
     assert (ada["name"], ada["total"], ada["photos"]) == ("Ada", 2, 2)
@@ -112,6 +118,22 @@ def test_each_face_has_its_own_picture(tmp_path: Path) -> None:
 def test_an_uncalibrated_gallery_has_doubts_too(tmp_path: Path) -> None:
     data = write(tmp_path / "r.html", photo("a.jpg", answer("Ada", None, 0.45), answer("Grace", None, 0.8)))
     assert [face["person"] for face in data["doubtful"]["faces"]] == ["Ada"]
+
+
+def test_an_unknown_face_that_is_probably_somebody_is_shown_with_that_person(tmp_path: Path) -> None:
+    data = write(
+        tmp_path / "r.html",
+        photo("a.jpg", answer("Ada"), likely("Bob", 0.6), likely("Bob", 0.8)),
+        photo("b.jpg", likely("Ada", 0.7), stranger()),
+    )
+    assert (data["counts"]["unknown"], data["counts"]["maybe"]) == (4, 3)
+    bob, ada = data["maybe"]
+    assert (bob["name"], bob["total"], bob["photos"], ada["name"]) == ("Bob", 2, 1, "Ada")
+    assert [face["probability"] for face in bob["faces"]] == [0.8, 0.6]  # the most likely first
+    assert {face["maybe"] for face in bob["faces"]} == {"Bob"} and bob["faces"][0]["person"] is None
+    assert [entry["name"] for entry in data["people"]] == ["Ada"]  # nobody was recognised by it
+    assert data["unknown"]["total"] == 1 and data["doubtful"]["total"] == 0
+    assert "4 unknown, 3 of them maybe somebody known;" in (tmp_path / "r.html").read_text()
 
 
 def test_limits_keep_the_most_doubtful_and_the_counts(tmp_path: Path) -> None:
@@ -278,6 +300,7 @@ def pink() -> bytes:
 
 def test_a_browser_shows_the_page(tmp_path: Path) -> None:
     photos = [photo(HOSTILE, answer(HOSTILE, 0.6), stranger()), photo("b.jpg", ambiguous()), photo("wall.jpg")]
+    photos.append(photo("c.jpg", likely("Zoë", 0.714), likely(HOSTILE, 0.6)))
     report = HtmlReport(tmp_path / "r.html")
     for record in [*photos, photo(HOSTILE, error="broken")]:
         report.add(record, [pink()] * len(record["faces"]))
@@ -285,8 +308,9 @@ def test_a_browser_shows_the_page(tmp_path: Path) -> None:
     dom = browse(tmp_path / "r.html", tmp_path / "profile", "--dump-dom")
     assert 'data-ready="yes"' in dom
     assert "<title>Who is in these photos</title>" in dom  # no name ran as a script
-    for section in ("doubtful", "people", "unknown", "failures", "no-face"):
+    for section in ("doubtful", "maybe", "people", "unknown", "failures", "no-face"):
         assert f'<section class="part" id="{section}">' in dom
+    assert "maybe Zoë, 71 %" in dom and "maybe <bdi>Zoë</bdi>" in dom
     assert "Ada or Grace?" in dom and "&lt;/script&gt;&lt;script&gt;" in dom
     # A list that is shown whole offers no more; the rule below is what hides the button in every browser.
     assert "Show 0 more" in dom and "[hidden] { display: none !important; }" in dom

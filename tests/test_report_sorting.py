@@ -20,13 +20,14 @@ from tests.fakes import face_at
 
 
 def photo(path: Path | str, *answers: str, error: str | None = None) -> Record:
-    """A photo with a face for each answer: a name, `?` for an unknown, `??` for an ambiguous face."""
+    """A photo with a face for each answer: a name, `?` an unknown one, `?Bob` one who is probably Bob, `??` an ambiguous one."""
     predictions = []
     for number, answer in enumerate(answers):
-        status = {"?": Status.UNKNOWN, "??": Status.AMBIGUOUS}.get(answer, Status.KNOWN)
+        status = Status.AMBIGUOUS if answer == "??" else Status.UNKNOWN if answer[:1] == "?" else Status.KNOWN
+        likely = answer[1:] or None if status is Status.UNKNOWN else None
         person = answer if status is Status.KNOWN else None
         face = face_at(60 * number, 10, 50)
-        predictions.append(Prediction(face, status, person, 0.5, None, 0.4, (Candidate("Ada", 0.5),)))
+        predictions.append(Prediction(face, status, person, 0.5, None, 0.4, (Candidate("Ada", 0.5),), likely))
     return to_record(
         Recognized(str(path), 320, 240, tuple(predictions), "m") if error is None else Failed(str(path), error)
     )
@@ -91,6 +92,11 @@ def test_each_photo_is_where_it_belongs_and_a_second_run_changes_nothing(tmp_pat
 
 
 def test_people_who_are_called_like_a_folder_are_kept_apart() -> None:
+    assert [str(f) for f in folders_of(photo("x", "Ada", "?Bob", "?Bob", "?"))] == [
+        "people/Ada",
+        "maybe/Bob",
+        "unknown",
+    ]
     assert [str(f) for f in folders_of(photo("x", "unknown", "?", "no-face"))] == [
         *("people/unknown", "people/no-face", "unknown"),
     ]

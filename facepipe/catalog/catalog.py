@@ -326,6 +326,7 @@ class Catalog(Store):
         row = self._first(query, self._pass) or ()
         counts.failed, counts.known, counts.ambiguous, counts.unknown = (int(value or 0) for value in row)
         counts.faces = counts.known + counts.ambiguous + counts.unknown
+        (counts.maybe,) = self._first(_MAYBE, self._pass) or (0,)
         (counts.vanished,) = self._first("SELECT count(*) FROM photo WHERE vanished") or (0,)
         counts.at(counts.stage, counts.done)
 
@@ -344,6 +345,11 @@ _SCANNED = """
 _UNDECIDED = """
     SELECT position, name, data, reason, record FROM photo LEFT JOIN description USING (content)
     WHERE pass = ? AND position > ? AND decided != ? ORDER BY position LIMIT ?"""
+#: instr keeps the JSON of most photos unread.
+_MAYBE = """
+    SELECT count(*) FROM photo, json_each(photo.record, '$.faces') AS face
+    WHERE pass = ? AND unknown AND instr(record, '"suggestion":"') AND json_extract(face.value, '$.status') = 'unknown'
+    AND json_extract(face.value, '$.suggestion') IS NOT NULL"""
 _DECIDED = "UPDATE photo SET decided = ?, record = ?, known = ?, ambiguous = ?, unknown = ? WHERE name = ?"
 
 

@@ -15,6 +15,7 @@ class Counts:
     fresh: scanned. reused: of the latter, equal to one that was done. failed: that cannot be used.
     vanished: met by an earlier run and gone; gone: of these, those that this run is the first to miss.
     left: met by the run before, still there, but not in the input any more. faces, known, ambiguous, unknown: faces.
+    maybe: of the unknown, those that are probably somebody.
     damaged: photos whose faces could not be read in the catalog, and were found again.
     problems: of those found, named but not there, or no photos at all. decided: photos with a new result.
     sidecars: written beside photos. unwritten: those that could not be.
@@ -35,6 +36,7 @@ class Counts:
     known: int = 0
     ambiguous: int = 0
     unknown: int = 0
+    maybe: int = 0
     damaged: int = 0
     decided: int = 0
     problems: int = 0

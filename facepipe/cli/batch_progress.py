@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facepipe.cli.common import err_console, note
+from facepipe.outputs.table import of_them_maybe
 from facepipe.text import duration, plural
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def faces_of(counts: Counts) -> str:
     faces = plural(counts.faces, "face")
     if counts.stage != "outputs":
         return faces
-    return f"{faces}: {counts.known:,} known, {counts.ambiguous:,} ambiguous, {counts.unknown:,} unknown"
+    statuses = f"{counts.known:,} known, {counts.ambiguous:,} ambiguous, {counts.unknown:,} unknown"
+    return f"{faces}: {statuses}{of_them_maybe(counts.maybe)}"
 
 
 def rate_of(counts: Counts) -> float:

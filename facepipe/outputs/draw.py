@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from facepipe.images import write_image
 from facepipe.outputs.names import output_stem, safe_name
 from facepipe.outputs.paint import (
+    MAYBE,
     NEUTRAL,
     STATUS_COLOURS,
     WHITE,
@@ -27,7 +28,7 @@ from facepipe.outputs.paint import (
     measured,
     place_label,
 )
-from facepipe.outputs.table import percent
+from facepipe.outputs.table import maybe, percent
 from facepipe.records import Record
 from facepipe.text import printable
 from facepipe.types import Image, UInt8
@@ -40,26 +41,33 @@ _SMALLEST_FONT = 9
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What is drawn of one face. box, landmarks: displayed pixels. label: pieces of text from left to right."""
+    """What is drawn of one face. box, landmarks: displayed pixels. label: pieces of text from left to right. dashed: the frame."""
 
     box: list[float]
     landmarks: list[list[float]]
     label: list[str]
     colour: Colour
+    dashed: bool = False
 
 
 def drawing(record: Record) -> list[Mark]:
     """Return what `draw_predictions` draws of a record, in that order; records that have this alike are drawn alike."""
     faces = sorted(
         record["faces"],
-        key=lambda f: (f["status"] != "known", f["status"] == "unknown", -(f["similarity"] or -1.0)),
+        key=lambda f: (f["status"] != "known", f["status"] == "unknown", maybe(f) is None, -(f["similarity"] or -1.0)),
     )
-    return [Mark(face["box"], face["landmarks"], _answer(face), STATUS_COLOURS[face["status"]]) for face in faces]
+    return [
+        Mark(face["box"], face["landmarks"], _answer(face), STATUS_COLOURS[face["status"]])
+        if maybe(face) is None
+        else Mark(face["box"], face["landmarks"], _answer(face), MAYBE, dashed=True)
+        for face in faces
+    ]
 
 
 def draw_predictions(image: Image, record: Record) -> UInt8:
     """Return the photo with each face framed in the colour of its answer and labelled with name and probability.
 
+    The frame of an unknown face that is probably somebody is dashed, and its label "maybe NAME, 71 %".
     uint8 (H, W, 3), the size of `image.rgb`, which is not changed. Nothing is drawn outside; where labels would cover each
     other, the less sure one moves, and "unknown" is left out: the frame's colour says it.
     """
@@ -81,6 +89,8 @@ def draw_faces(image: Image, faces: Sequence[Record]) -> UInt8:
 
 def _answer(face: Record) -> list[str]:
     """Return a label in pieces that are drawn from left to right, so that an Arabic name does not reorder a number."""
+    if (person := maybe(face)) is not None:
+        return ["maybe ", person, f", {percent(face['probability'])}"]
     if face["status"] == "unknown":
         return ["unknown"]
     sure = [] if face["probability"] is None else [f"  {percent(face['probability'])}"]
@@ -97,7 +107,7 @@ def _drawn(image: Image, marks: Sequence[Mark]) -> UInt8:
     line = max(1, round(unit / 350))
     boxes = [_pixels(mark.box, image) for mark in marks]
     for mark, box in zip(marks, boxes, strict=True):
-        draw_box(draw, box, mark.colour, line)
+        draw_box(draw, box, mark.colour, line, dashed=mark.dashed)
         _draw_landmarks(draw, np.array(mark.landmarks) * image.scale, box, mark.colour)
     labels: list[Rectangle] = []
     for number, (mark, box) in enumerate(zip(marks, boxes, strict=True)):
@@ -178,10 +188,14 @@ def save_crops(folder: str | os.PathLike[str], image: Image, record: Record) -> 
 def crop_names(path: str, record: Record) -> list[str]:
     """Return what the faces of a photo are called as files. path: what the photo is called, as its bytes may have it."""
     stem = output_stem(path)
-    return [
-        f"{stem}-{number:02d}-{face['status'] if face['person'] is None else safe_name(face['person'])}.jpg"
-        for number, face in enumerate(record["faces"], 1)
-    ]
+    return [f"{stem}-{number:02d}-{_answer_as_name(face)}.jpg" for number, face in enumerate(record["faces"], 1)]
+
+
+def _answer_as_name(face: Record) -> str:
+    if face["person"] is not None:
+        return safe_name(face["person"])
+    person = maybe(face)
+    return str(face["status"]) if person is None else safe_name(f"maybe {person}")
 
 
 # ---- edges ----

@@ -27,6 +27,7 @@ from facepipe.files.atomic import is_file
 from facepipe.files.guard import MARK, own_file
 from facepipe.images import encode_image
 from facepipe.outputs.draw import crop_face
+from facepipe.outputs.table import maybe, of_them_maybe
 from facepipe.records import Record, dumps
 from facepipe.text import duration, plural, printable
 from facepipe.types import Image
@@ -88,6 +89,7 @@ def _entry(face: Record, record: Record, number: int) -> Record:
         "doubtful": _is_doubtful(face),
         "size": min(x2 - x1, y2 - y1),
         "person": None if face["person"] is None else printable(face["person"]),
+        "maybe": None if (person := maybe(face)) is None else printable(person),
         "candidates": [[printable(candidate["person"]), candidate["similarity"]] for candidate in face["candidates"]],
         **{name: face[name] for name in ("status", "probability", "similarity", "threshold")},
     }
@@ -131,6 +133,8 @@ class _Person:
 
 def _doubt(face: Record) -> float:
     """Return how much a face wants to be looked at; the larger, the more. Only the order counts, within one list."""
+    if maybe(face) is not None:  # the most likely first
+        return float(face["probability"] or 0.0)
     if face["status"] == "unknown":  # nearest to a name first
         return -2.0 if face["similarity"] is None else float(face["similarity"])
     usable = face["quality"].get("usable")
@@ -162,12 +166,15 @@ class HtmlReport:
         self._person_limit = self._limits.person_faces
         self._of_people = 0
         self._people: dict[str, _Person] = {}
+        self._maybe: dict[str, _Person] = {}
         self._doubtful = _Kept(self._limits.doubtful)
         self._unknown = _Kept(self._limits.unknown)
         self._failures: list[tuple[str, str]] = []
         self._no_face: list[str] = []
         self._models: set[str] = set()
-        self._counts = dict.fromkeys(("photos", "faces", "known", "ambiguous", "unknown", "no_face", "failed"), 0)
+        self._counts = dict.fromkeys(
+            ("photos", "faces", "known", "ambiguous", "unknown", "maybe", "no_face", "failed"), 0
+        )
 
     def add(self, record: Record, thumbnails: Sequence[bytes] = ()) -> None:
         """Add one photo. thumbnails: of each face in order (see `thumbnail`), or none at all."""
@@ -186,23 +193,28 @@ class HtmlReport:
             self._counts["no_face"] += 1
             if len(self._no_face) < self._limits.rows:
                 self._no_face.append(path)
-        for name in dict.fromkeys(face["person"] for face in faces if face["person"] is not None):
-            self._people.setdefault(name, _Person(_Kept(self._person_limit))).photos += 1
+        for people, names in (
+            (self._people, [face["person"] for face in faces]),
+            (self._maybe, list(map(maybe, faces))),
+        ):
+            for name in dict.fromkeys(filter(None, names)):
+                people.setdefault(name, _Person(_Kept(self._person_limit))).photos += 1
         for place, face in enumerate(faces):
             self._counts["faces"] += 1
             self._counts[face["status"]] += 1
             self._add_face(record, place, face, thumbnails[place] if thumbnails else None)
 
     def _add_face(self, record: Record, place: int, face: Record, thumb: bytes | None) -> None:
-        doubt = _doubt(face)
-        person = self._people.get(face["person"]) if face["person"] is not None else None
+        doubt, likely = _doubt(face), maybe(face)
+        person = self._people.get(face["person"]) if likely is None else self._maybe[likely]
         lists = [] if person is None else [person.faces]
-        lists += [self._unknown] if face["status"] == "unknown" else []
+        lists += [self._unknown] if face["status"] == "unknown" and likely is None else []
+        self._counts["maybe"] += likely is not None
         lists += [self._doubtful] if _is_doubtful(face) else []
         for kept in lists:
             kept.total += 1
         wanting = [kept for kept in lists if kept.wants(doubt)]
-        covers = person is not None and (person.cover is None or doubt < person.cover.doubt)
+        covers = person is not None and likely is None and (person.cover is None or doubt < person.cover.doubt)
         if not wanting and not covers:
             return
         shown = _Shown(_entry(face, record, place + 1), str(record["path"]), doubt, thumb)
@@ -220,9 +232,9 @@ class HtmlReport:
             return
         if self._person_limit > 1:
             self._person_limit = max(1, self._person_limit // 2)
-            for person in self._people.values():
+            for person in (*self._people.values(), *self._maybe.values()):
                 person.faces.trim(self._person_limit)
-        self._of_people = sum(len(person.faces.heap) for person in self._people.values())
+        self._of_people = sum(len(person.faces.heap) for person in (*self._people.values(), *self._maybe.values()))
 
     def finish(self, *, seconds: float | None = None, fresh: int | None = None) -> None:
         """Write the page, whole or not at all. Raises OutputError when refused.
@@ -265,9 +277,26 @@ class HtmlReport:
             return {"total": kept.total, "faces": [entry(shown) for shown in kept.ranked()]}
 
         doubtful = listed(self._doubtful)
-        people = sorted(self._people.items(), key=lambda item: (-item[1].faces.total, item[0].casefold(), item[0]))
-        people = people[: self._limits.people]
-        share = _share([len(person.faces.heap) for _, person in people], self._limits.all_people_faces)
+        people, likely = (
+            sorted(found.items(), key=lambda item: (-item[1].faces.total, item[0].casefold(), item[0]))[
+                : self._limits.people
+            ]
+            for found in (self._people, self._maybe)
+        )
+        share = _share([len(person.faces.heap) for _, person in (*people, *likely)], self._limits.all_people_faces)
+
+        def listed_people(found: Sequence[tuple[str, _Person]]) -> list[Record]:
+            return [
+                {
+                    "name": printable(name),
+                    "total": person.faces.total,
+                    "photos": person.photos,
+                    "cover": None if person.cover is None else entry(person.cover),
+                    "faces": [entry(shown) for shown in person.faces.ranked()[:share]],
+                }
+                for name, person in found
+            ]
+
         failures = [[printable(path), reason, self._href(path)] for path, reason in self._failures]
         no_face = [[printable(path), self._href(path)] for path in self._no_face]
         return {
@@ -276,16 +305,9 @@ class HtmlReport:
             "counts": self._counts,
             "doubtful": doubtful,
             "people_total": len(self._people),
-            "people": [
-                {
-                    "name": printable(name),
-                    "total": person.faces.total,
-                    "photos": person.photos,
-                    "cover": None if person.cover is None else entry(person.cover),
-                    "faces": [entry(shown) for shown in person.faces.ranked()[:share]],
-                }
-                for name, person in people
-            ],
+            "people": listed_people(people),
+            "maybe_total": len(self._maybe),
+            "maybe": listed_people(likely),
             "unknown": listed(self._unknown),
             "failures": {"total": self._counts["failed"], "rows": failures},
             "no_face": {"total": self._counts["no_face"], "rows": no_face},
@@ -317,7 +339,8 @@ class HtmlReport:
         counts = self._counts
         return (
             f"{counts['photos']} photos, {counts['faces']} faces: {counts['known']} known, {counts['ambiguous']} ambiguous, "
-            f"{counts['unknown']} unknown; {counts['no_face']} photos without a face, {counts['failed']} failed"
+            f"{counts['unknown']} unknown{of_them_maybe(counts['maybe'])}; "
+            f"{counts['no_face']} photos without a face, {counts['failed']} failed"
         )
 
 

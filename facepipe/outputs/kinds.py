@@ -16,6 +16,7 @@ from facepipe.images import content_hash, write_image
 from facepipe.outputs.draw import crop_face, crop_names, draw_predictions, drawing
 from facepipe.outputs.names import output_stem, safe_name
 from facepipe.outputs.sync import Decided, Folder, Pixels, digest
+from facepipe.outputs.table import maybe
 from facepipe.records import Record
 from facepipe.text import printable
 
@@ -68,9 +69,11 @@ def folders_of(record: Record) -> list[PurePosixPath]:
     if not record["faces"]:
         return [PurePosixPath("no-face")]
     people = dict.fromkeys(face["person"] for face in record["faces"] if face["person"] is not None)
+    likely = dict.fromkeys(person for face in record["faces"] if (person := maybe(face)) is not None)
     statuses = {face["status"] for face in record["faces"]} - {"known"}
     return [
         *(PurePosixPath("people", safe_name(person)) for person in people),
+        *(PurePosixPath("maybe", safe_name(person)) for person in likely),
         *(PurePosixPath(status) for status in sorted(statuses)),
     ]
 
@@ -78,9 +81,10 @@ def folders_of(record: Record) -> list[PurePosixPath]:
 class Sorted(Folder):
     """Photos sorted into folders by who is in them.
 
-        DIR/people/NAME/…    DIR/unknown/…    DIR/ambiguous/…    DIR/no-face/…
+        DIR/people/NAME/…    DIR/maybe/NAME/…    DIR/unknown/…    DIR/ambiguous/…    DIR/no-face/…
 
-    A photo with Ada and a stranger is in `people/Ada` and in `unknown`. People have a folder of their own, so that somebody
+    A photo with Ada and a stranger is in `people/Ada` and in `unknown`, and in `maybe/Bob` where that is probably Bob.
+    People have a folder of their own, so that somebody
     who is called "unknown" is not mistaken for nobody. Photos of the same name are numbered. A link to a photo that was deleted
     is taken away; a copy and a hard link stay, they may be the last. Photos that failed are in no folder.
     """

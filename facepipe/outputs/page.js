@@ -44,16 +44,16 @@
   const answer = (face) => {
     if (face.status === "known") return face.person;
     if (face.status === "ambiguous") return `${face.candidates.slice(0, 2).map((c) => c[0]).join(" or ")}?`;
-    return "Unknown";
+    return face.maybe === null ? "Unknown" : `maybe ${face.maybe}, ${percent(face.probability)}`;
   };
+  const sure = (face) => (face.status !== "unknown" || face.maybe !== null) && face.probability !== null;
   const certainty = (face) => {
-    if (face.status !== "unknown" && face.probability !== null) return percent(face.probability);
+    if (sure(face)) return percent(face.probability);
     return face.similarity === null ? "" : face.similarity.toFixed(2);
   };
   const tag = (face) => {
-    const kind = face.doubtful ? "ambiguous" : face.status;
-    const sure = face.status !== "unknown" && face.probability !== null ? `, ${percent(face.probability)} sure` : "";
-    return el("span", `tag t-${kind}`, el("i", `dot c-${kind}`), `${face.status}${sure}`);
+    const kind = face.doubtful ? "ambiguous" : face.maybe !== null ? "maybe" : face.status;
+    return el("span", `tag t-${kind}`, el("i", `dot c-${kind}`), `${face.status}${sure(face) && face.maybe === null ? `, ${percent(face.probability)} sure` : ""}`);
   };
   // The surest face of each person on this page, to compare a doubtful one with.
   const covers = new Map(data.people.filter((entry) => entry.cover !== null).map((entry) => [entry.name, entry.cover]));
@@ -156,10 +156,11 @@
 
   const tile = (list, figure) => (face, place) => {
     const holder = picture(face);
-    if (face.doubtful) holder.dataset.flag = certainty(face);
+    if (face.doubtful || face.maybe !== null) holder.dataset.flag = certainty(face);
+    if (face.maybe !== null) holder.classList.add("maybe");
     const button = el("button", "face", holder, el("span", "under", words(fileName(face.path)), figure ? el("span", "", certainty(face)) : null));
     button.type = "button";
-    button.title = `${answer(face)} ${certainty(face)}\n${face.path}`;
+    button.title = `${answer(face)}${face.maybe === null ? ` ${certainty(face)}` : ""}\n${face.path}`;
     button.setAttribute("aria-label", `${answer(face)}, ${face.path}`);
     button.addEventListener("click", () => open(face, list, place));
     return button;
@@ -187,11 +188,11 @@
     return head;
   };
 
-  const person = (entry) => {
+  const person = (before) => (entry) => {
     const about = `${plural(entry.total, "face")} in ${plural(entry.photos, "photo")}`;
-    const cover = entry.cover === null ? null : picture(entry.cover, "cover");
+    const cover = covers.has(entry.name) ? picture(covers.get(entry.name), "cover") : null;
     const grid = growing(el("div", "grid"), entry.faces, tile(entry.faces, false), 16, 60);
-    return el("article", "person", el("header", "", cover, el("div", "", el("h3", "", words(entry.name)), el("p", "", about))), grid, left(entry.total, entry.faces, "face"));
+    return el("article", "person", el("header", "", cover, el("div", "", el("h3", "", before, words(entry.name)), el("p", "", about))), grid, left(entry.total, entry.faces, "face"));
   };
 
   // ---- the page ----
@@ -200,15 +201,16 @@
   const numbers = [
     ["photos", counts.photos, null], ["faces", counts.faces, null], ["people", data.people_total, null],
     ["known", counts.known, "known"], ["ambiguous", counts.ambiguous, "ambiguous"], ["unknown", counts.unknown, "unknown"],
+    ...(counts.maybe ? [["of them maybe", counts.maybe, "maybe"]] : []),
     ["without a face", counts.no_face, "none"], ["failed", counts.failed, "failed"],
   ];
   document.getElementById("numbers").append(...numbers.map(([name, value, colour]) =>
     el("div", "number", el("b", "", format.format(value)), el("span", "", colour && el("i", `dot c-${colour}`), name))));
-  for (const status of ["known", "ambiguous", "unknown"]) {
-    if (!counts[status]) continue;
+  for (const [status, count] of [["known", counts.known], ["ambiguous", counts.ambiguous], ["maybe", counts.maybe], ["unknown", counts.unknown - counts.maybe]]) {
+    if (!count) continue;
     const slice = el("i", `c-${status}`);
-    slice.style.flex = `${counts[status]} 1 0`;
-    slice.title = `${plural(counts[status], "face")} ${status}`;
+    slice.style.flex = `${count} 1 0`;
+    slice.title = `${plural(count, "face")} ${status}`;
     document.getElementById("bar").append(slice);
   }
 
@@ -217,23 +219,31 @@
     part("doubtful", "Doubtful", data.doubtful.total, "Faces that need your eyes: two people are equally like them, or the name is not sure. The mark on each bar is the threshold; the small pictures are the surest face of each person, to compare.",
       growing(el("div", "rows"), faces, row(faces), 12, 48), left(data.doubtful.total, faces, "face"));
   }
-  if (data.people.length) {
+  const persons = (id, title, hint, people, total, count, before = "") => {
     const holder = el("div");
-    const head = part("people", "People", data.people_total, "Everybody who was recognised, most often seen first; each person's least certain faces come first.", holder);
-    const list = (people) => holder.replaceChildren(people.length ? growing(el("div"), people, person, 20, 40) : el("p", "empty", "Nobody of that name."));
-    list(data.people);
-    if (data.people.length > 6) {
+    const head = part(id, title, count, hint, holder);
+    const list = (found) => holder.replaceChildren(found.length ? growing(el("div"), found, person(before), 20, 40) : el("p", "empty", "Nobody of that name."));
+    list(people);
+    if (people.length > 6) {
       const search = el("input");
       search.type = "search";
       search.placeholder = "Find a person";
       search.setAttribute("aria-label", "Find a person");
       search.addEventListener("input", () => {
         const wanted = search.value.trim().toLocaleLowerCase();
-        list(data.people.filter((entry) => entry.name.toLocaleLowerCase().includes(wanted)));
+        list(people.filter((entry) => entry.name.toLocaleLowerCase().includes(wanted)));
       });
       head.append(search);
     }
-    if (data.people_total > data.people.length) holder.after(el("p", "note", `This page shows ${format.format(data.people.length)} of ${plural(data.people_total, "person")}.`));
+    if (total > people.length) holder.after(el("p", "note", `This page shows ${format.format(people.length)} of ${plural(total, "person")}.`));
+  };
+  if (data.maybe.length) {
+    persons("maybe", "Maybe", "Unknown faces that are more likely than not somebody you enrolled, by person, the most likely first.",
+      data.maybe, data.maybe_total, counts.maybe, "maybe ");
+  }
+  if (data.people.length) {
+    persons("people", "People", "Everybody who was recognised, most often seen first; each person's least certain faces come first.",
+      data.people, data.people_total, data.people_total);
   }
   if (data.unknown.total) {
     const faces = data.unknown.faces;

@@ -20,6 +20,8 @@ Colour = tuple[int, int, int]
 
 #: Of each answer; white text on it has a contrast of at least 4.5, and the three differ for colour-blind eyes as well.
 STATUS_COLOURS: dict[str, Colour] = {"known": (17, 122, 72), "ambiguous": (176, 86, 0), "unknown": (55, 88, 140)}
+#: Of an unknown face that is probably somebody; its frame is dashed, too.
+MAYBE: Colour = (126, 58, 146)
 NEUTRAL: Colour = (17, 110, 130)
 WHITE: Colour = (255, 255, 255)
 INK: Colour = (24, 28, 36)
@@ -95,8 +97,8 @@ def place_label(
     return next((place for place in places if not any(place.overlaps(other) for other in taken)), places[0])
 
 
-def draw_box(draw: PIL.ImageDraw.ImageDraw, box: Rectangle, colour: Colour, line: int) -> None:
-    """Draw a frame that is seen on any background: the colour between two thin white lines."""
+def draw_box(draw: PIL.ImageDraw.ImageDraw, box: Rectangle, colour: Colour, line: int, *, dashed: bool = False) -> None:
+    """Draw a frame that is seen on any background: the colour between two thin white lines; dashed: with white gaps."""
     casing = max(1, line // 3)
     for grow, shade, width in ((casing, WHITE, line + 2 * casing), (0, colour, line)):
         left, top, right, bottom = box.left - grow, box.top - grow, box.right - 1 + grow, box.bottom - 1 + grow
@@ -105,6 +107,22 @@ def draw_box(draw: PIL.ImageDraw.ImageDraw, box: Rectangle, colour: Colour, line
             draw.rounded_rectangle((left, top, right, bottom), radius, outline=shade, width=width)
         else:
             draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=shade)
+    if dashed:
+        corner = max(2 * line, min(box.right - box.left, box.bottom - box.top) // 14)
+        for first, last in _gaps(box.left + corner, box.right - corner, line):
+            for top in (box.top, box.bottom - line):
+                draw.rectangle((first, top, last, top + line - 1), fill=WHITE)
+        for first, last in _gaps(box.top + corner, box.bottom - corner, line):
+            for left in (box.left, box.right - line):
+                draw.rectangle((left, first, left + line - 1, last), fill=WHITE)
+
+
+def _gaps(start: int, end: int, line: int) -> list[tuple[int, int]]:
+    """Return the first and last pixel of the gaps in a side, straight from start to just before end; none where it is short."""
+    count = max(1, (end - start) // (8 * line))
+    length = (end - start) / (2 * count - 1)
+    places = [(round(start + 2 * gap * length), round(start + (2 * gap + 1) * length) - 1) for gap in range(count)]
+    return [(first, last) for first, last in places if last >= first]
 
 
 def draw_label(

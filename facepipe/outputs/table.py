@@ -39,14 +39,19 @@ def against(similarity: float, threshold: float) -> str:
     return f"{similarity:.{digits}f} / {threshold:.{digits}f}"
 
 
+def maybe(face: Mapping[str, Any]) -> str | None:
+    """Return who an unknown face probably is: pictures and pages show it as an answer of its own; None when nobody is likely."""
+    return face.get("suggestion") if face["status"] == "unknown" else None
+
+
 def who(face: Mapping[str, Any]) -> str:
     """Return the answer about one face in a few words: a name, `A or B?`, `maybe A, 71 %`, or `unknown`."""
     if face["status"] == "known":
         return str(face["person"])
     if face["status"] == "ambiguous":
         return " or ".join(candidate["person"] for candidate in face["candidates"][:2]) + "?"
-    if face.get("suggestion") is not None:
-        return f"maybe {face['suggestion']}, {percent(face['probability'])}"
+    if (person := maybe(face)) is not None:
+        return f"maybe {person}, {percent(face['probability'])}"
     return "unknown"
 
 
@@ -151,6 +156,11 @@ def _rows(record: Record) -> Iterable[Sequence[Any]]:
         )
 
 
+def of_them_maybe(count: int) -> str:
+    """Return what is said behind a number of unknown faces: how many of them are probably somebody."""
+    return f", {count:,} of them maybe somebody known" if count else ""
+
+
 def print_photos(console: Console, records: Sequence[Record]) -> None:
     """Print the table and one line that sums it up."""
     console.print(photo_table(records, console.width))
@@ -159,9 +169,11 @@ def print_photos(console: Console, records: Sequence[Record]) -> None:
 
 def summary(records: Sequence[Mapping[str, Any]]) -> str:
     """Return the counts of some photos in one line."""
-    statuses = [face["status"] for record in records for face in record["faces"]]
+    faces = [face for record in records for face in record["faces"]]
+    statuses = [face["status"] for face in faces]
     failed = sum(record["error"] is not None for record in records)
     parts = [f"{statuses.count(status)} {status}" for status in ("known", "ambiguous", "unknown") if status in statuses]
     line = f"{plural(len(records), 'photo')}, {plural(len(statuses), 'face')}"
     line += f": {', '.join(parts)}" if parts else ""
+    line += of_them_maybe(sum(maybe(face) is not None for face in faces))
     return line + (f"; {failed} failed" if failed else "")
