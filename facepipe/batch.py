@@ -22,6 +22,7 @@ from facepipe.catalog.store import catalog_path
 from facepipe.embed.describer import Describer
 from facepipe.errors import InputError, UsageError
 from facepipe.files.atomic import is_folder, is_gone
+from facepipe.groups.said import Said
 from facepipe.images import Passing
 from facepipe.outputs.owned import check_files, check_folders, mark_folders, sweep
 from facepipe.outputs.results import write_failures, write_output, write_report
@@ -284,7 +285,7 @@ class _Batch:
                 outputs.append(folder)
             if self._outputs.report is not None and catalog.lacks_thumbnails():
                 outputs.append(_Thumbnails(catalog))
-            sidecars = Sidecars(catalog.vanished)
+            sidecars = Sidecars(catalog.vanished, Said(catalog.path).told if self._outputs.sidecars else None)
             if self._outputs.sidecars:
                 outputs.append(sidecars)
             if not outputs:

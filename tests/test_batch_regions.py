@@ -291,7 +291,7 @@ def test_what_the_commands_refuse_and_report(tmp_path: Path, monkeypatch: pytest
     Path("bad.jsonl").write_text('{"path": "photo.jpg"}\n[]\n')
     for arguments, code, why in (
         (("write", tmp_path), 2, "a folder; use facepipe batch with --regions sidecar"),
-        (("write", "r.csv"), 2, "regions are written from a batch's .jsonl"),
+        (("write", "r.csv"), 2, "regions are written from a batch's .catalog or .jsonl"),
         (("write", "none.jsonl"), 3, "none.jsonl: no such file"),
         (("write", "bad.jsonl"), 3, "bad.jsonl, line 2: not a record of facepipe's"),
         (("read", "none.jpg"), 3, "none.jpg: no such file"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from facepipe.cli.catalogs import open_groups
 from facepipe.cli.common import cell, echo, json_option, note, out_console, quiet_option
 from facepipe.cli.options import Deciding, Looking, exclude_option, recognition_options
 from facepipe.text import plural
@@ -108,13 +110,13 @@ def _print_table(rows: list[tuple[str, TaggedFace]]) -> None:
 
 
 @regions.command()
-@click.argument("results", nargs=-1, required=True, metavar="RESULTS.jsonl|PHOTO...")
+@click.argument("results", nargs=-1, required=True, metavar="CATALOG|RESULTS.jsonl|PHOTO...")
 @recognition_options
 @quiet_option
 def write(results: tuple[str, ...], looking: Looking, deciding: Deciding, quiet: bool) -> int:
-    """Write who is known in photos into photo.jpg.xmp beside each: from the results of a batch, or looked up now.
+    """Write who is in photos into photo.jpg.xmp beside each: of the CATALOG of a scan or batch, of its results, or looked up now.
 
-    What is in a sidecar already stays. Only people who are known are written.
+    What is in a sidecar already stays. Written are people who are known, and those whom you named or confirmed in a catalog.
     """
     from facepipe.errors import UsageError
     from facepipe.files.atomic import is_folder
@@ -124,16 +126,23 @@ def write(results: tuple[str, ...], looking: Looking, deciding: Deciding, quiet:
         kind = "a folder" if is_folder(path) else "an archive" if is_archive(path) else None
         if kind is not None:
             raise UsageError(f"{path}: {kind}; use facepipe batch with --regions sidecar")
-        if path.lower().endswith((".csv", ".parquet", ".catalog")):
+        if path.lower().endswith((".csv", ".parquet")):
+            raise UsageError(f"{path}: regions are written from a batch's .catalog or .jsonl")
+        if path.lower().endswith(".catalog") and (
+            deciding.threshold is not None or deciding.margin is not None or deciding.repeat
+        ):
             raise UsageError(
-                f"{path}: regions are written from a batch's .jsonl; or use facepipe batch with --regions sidecar"
+                f"{path}: --threshold, --margin and --repeat are for photos; use facepipe batch with --regions sidecar"
             )
-    photos = [path for path in results if not path.lower().endswith(".jsonl")]
+    photos = [path for path in results if not path.lower().endswith((".jsonl", ".catalog"))]
 
     def records() -> Iterator[tuple[str, Record]]:
         for path in results:
-            if path not in photos:
-                yield from _records_of(path)
+            if path.lower().endswith(".catalog"):
+                with open_groups(Path(path), deciding.gallery) as groups:
+                    yield from groups.records()
+            elif path not in photos:
+                yield from _records_of(path, deciding.gallery)
         if photos:
             yield from _looked_up(photos, looking, deciding)
 
@@ -149,20 +158,47 @@ def remove(photos: tuple[str, ...], exclude: tuple[str, ...], quiet: bool) -> in
     return _changed(_found(photos, exclude), quiet)
 
 
-def _records_of(results: str) -> Iterator[tuple[str, Record]]:
-    """Yield the photos in a batch's results. Errors: InputError for a line that is no record."""
+def _records_of(results: str, gallery: Path) -> Iterator[tuple[str, Record]]:
+    """Yield the photos in a batch's results, with what was said in the groups beside. Errors: InputError for what is no record."""
     from facepipe.errors import InputError
     from facepipe.regions.embedded import opened
 
-    with opened(results) as file:
+    with opened(results) as file, _told_beside(Path(results), gallery) as told:
         for number, line in enumerate(file, 1):
             try:
                 record = json.loads(line)
-                yield record["path"] + "", record
+                yield record["path"] + "", told(record)
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise InputError(
                     f"{results}, line {number}: not a record of facepipe's; run the batch again"
                 ) from error
+
+
+@contextmanager
+def _told_beside(results: Path, gallery: Path) -> Iterator[Callable[[Record], Record]]:
+    """Yield what gives a record the names that the user gave, where a batch's results have groups beside them."""
+    from facepipe.catalog.catalog import Catalog
+    from facepipe.catalog.store import catalog_path
+    from facepipe.errors import GalleryMissingError
+    from facepipe.gallery.storage.codec import Secret
+    from facepipe.gallery.store import GalleryStore
+    from facepipe.groups.said import Said, call_people_as
+    from facepipe.groups.store import groups_path
+
+    place = catalog_path(results)
+    if not (place.is_file() and groups_path(place).is_file()):
+        yield lambda record: record
+        return
+    with suppress(GalleryMissingError), GalleryStore.open(gallery, Secret.from_environment()) as store:
+        call_people_as(place, store)
+    said = Said(place)
+    with Catalog(place) as catalog:
+
+        def told(record: Record) -> Record:
+            found = catalog.decided(record["path"])
+            return record if found is None else said.told(found[0], record)
+
+        yield told
 
 
 def _looked_up(photos: list[str], looking: Looking, deciding: Deciding) -> Iterator[tuple[str, Record]]:

@@ -24,6 +24,7 @@ from facepipe.gallery.store import GalleryStore
 from facepipe.groups import answers, find, naming, persons
 from facepipe.groups.pile import Pile, read_pile
 from facepipe.groups.regroup import regroup
+from facepipe.groups.said import Said, photos_with_names
 from facepipe.groups.store import GroupsFile, groups_path
 from facepipe.groups.suggest import Likely, People
 from facepipe.groups.threshold import limit_for
@@ -32,6 +33,7 @@ from facepipe.groups.values import Answer, FaceKey, Group, Grouped, GroupFace, P
 from facepipe.groups.view import View, told
 from facepipe.models.registry import get_record
 from facepipe.predict.decision import PROBABLE
+from facepipe.records import Record
 
 
 class Groups:
@@ -418,6 +420,13 @@ class Groups:
     def person(self, name: str) -> list[PersonFace]:
         """Return all faces that are this person's, enrolled, confirmed or recognised: doubtful ones first."""
         return persons.faces(normal_name(name), self._shown, self._gallery, *self._names(), self._likely())
+
+    def records(self) -> Iterator[tuple[str, Record]]:
+        """Yield path and record of each photo with everybody who is named in it: known by now, named or confirmed, and not denied.
+
+        A record has `path`, `width`, `height`, `error`, and of each face `box`, `status` and `person`. Archives are left out.
+        """
+        return photos_with_names(self._catalog, self.pile, self._names()[0], Said(self._path))
 
     def find(
         self,

@@ -1,6 +1,7 @@
 """Face regions beside the photos: photo.jpg.xmp says who is where in photo.jpg, for digiKam, Lightroom and other programs.
 
-What should be in a sidecar is compared with what is in it, so a second run writes nothing. Only people who are known are written.
+What should be in a sidecar is compared with what is in it, so a second run writes nothing. Only people who are known are written,
+and those whom the user named, where a batch has groups.
 What others wrote stays (see `facepipe.regions.merge`); a sidecar that held nothing else goes when nobody is named any more.
 """
 
@@ -131,17 +132,22 @@ def write_regions(photo: Recognized | Failed) -> bool:
 class Sidecars(Output):
     """The sidecars of a batch. A photo in an archive has none."""
 
-    def __init__(self, gone: Callable[[], Iterable[str]] = tuple) -> None:
-        """gone: photos of earlier runs that are not there any more."""
+    def __init__(
+        self, gone: Callable[[], Iterable[str]] = tuple, told: Callable[[str, Record], Record] | None = None
+    ) -> None:
+        """gone: photos of earlier runs that are not there any more. told: makes of a photo's SHA-256 and record the one to write."""
         self.written = 0
         self.problems: list[str] = []
-        self._gone = gone
+        self._gone, self._told = gone, told
         self._changes: dict[str, Change] = {}
         self._swept: set[str] = set()
 
     def plan(self, photo: Decided) -> list[str]:
         """See `Output.plan`."""
-        change = None if photo.path is None else self._planned(photo.path, photo.record)
+        if photo.path is None:
+            return []
+        record = photo.record if self._told is None else self._told(photo.content, photo.record)
+        change = self._planned(photo.path, record)
         if change is None:
             return []
         self._changes[photo.name] = change

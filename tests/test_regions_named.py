@@ -1,0 +1,175 @@
+"""Sidecars hold everybody who is named in a photo: by the gallery or by the user in a catalog's groups, and nobody who was denied."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import facepipe
+from facepipe.catalog.store import catalog_path
+from facepipe.cli import main
+from facepipe.gallery import people as gallery_people
+from facepipe.gallery.privacy.erasing import erase
+from facepipe.gallery.store import GalleryStore
+from facepipe.groups.groups import Groups
+from facepipe.groups.said import Said, _Answered
+from facepipe.groups.store import groups_path
+from facepipe.groups.values import FaceKey
+from facepipe.images import write_image
+from facepipe.records import Record
+from tests.batch_fixtures import paint, run
+from tests.piles import Photo, content_of, face, fill, people, photo
+
+Run = Callable[..., tuple[int, str, str]]
+CATALOG = Path("pile.catalog")
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run `facepipe ARGUMENTS` in an empty folder; return exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        assert isinstance(stop.value.code, int)
+        return (stop.value.code, *capfd.readouterr())
+
+    return call
+
+
+def pile(*more: Photo) -> None:
+    """Make a catalog of two people, and the photos that it is of."""
+    photos = [
+        *people(2, 4),
+        photo("both.jpg", ("person 0", 30), ("person 1", 30)),
+        photo("alone.jpg", ("nobody", 1)),
+        *more,
+    ]
+    for name, _, _ in photos:
+        if "!" not in name:
+            write_image(Path(name), np.full((400, 1000, 3), 90, np.uint8))
+    fill(CATALOG, photos)
+
+
+def named() -> dict[str, list[str]]:
+    """Return who is named in the sidecars that are there."""
+    found = {}
+    for place in sorted(Path().glob("*.xmp")):
+        found[place.stem] = sorted(str(face.name) for face in facepipe.read_regions(place.with_suffix("")))
+    return found
+
+
+def group_of(name: str) -> str:
+    with Groups(CATALOG, "gallery") as groups:
+        return str(
+            next(group.id for group in groups.table(state=None) for face in groups.faces(group.id) if face.path == name)
+        )
+
+
+def test_everybody_who_is_named_is_written_and_nobody_who_was_denied(command: Run) -> None:
+    with zipfile.ZipFile("archive.zip", "w") as archive:
+        archive.writestr("x", "")
+    pile(photo("archive.zip!a.jpg", ("person 0", 50)))
+    command("cluster", CATALOG)
+    assert command("regions", "write", CATALOG)[0] == 0 and not named()  # nobody has a name yet
+    assert command("name", group_of("0-0.jpg"), "Anna", "--most", "2", "--catalog", CATALOG)[0] == 0
+    anna = {f"0-{number}.jpg": ["Anna"] for number in range(4)}
+    assert command("regions", "write", CATALOG)[0] == 0
+    assert named() == {**anna, "both.jpg": ["Anna"]}
+    before = {place: place.read_bytes() for place in Path().glob("*.xmp")}
+    assert command("regions", "write", CATALOG)[0] == 0
+    assert {place: place.read_bytes() for place in Path().glob("*.xmp")} == before
+    with Groups(CATALOG, "gallery") as groups:
+        groups.confirm([FaceKey(content_of("alone.jpg"), 0)], 'Zoë <&> "O\'Neil"')
+        groups.deny([FaceKey(content_of("0-3.jpg"), 0)], "Anna")
+    command("regions", "write", CATALOG)
+    del anna["0-3.jpg"]
+    assert named() == {**anna, "both.jpg": ["Anna"], "alone.jpg": ['Zoë <&> "O\'Neil"']}
+    assert facepipe.read_regions("alone.jpg")[0].box == pytest.approx(face(0).box.tolist(), abs=0.1)
+    if shutil.which("exiftool") is not None:
+        read = subprocess.run(["exiftool", "-json", "-struct", "alone.jpg.xmp"], capture_output=True, check=True).stdout
+        assert [region["Name"] for region in json.loads(read)[0]["RegionInfo"]["RegionList"]] == ['Zoë <&> "O\'Neil"']
+    command("name", "--undo", "--catalog", CATALOG)
+    command("regions", "write", CATALOG)
+    assert "0-3.jpg" in named()
+    with GalleryStore.open(Path("gallery")) as gallery:
+        gallery_people.rename(gallery.database, "Anna", "Anna Berg")
+    command("regions", "write", CATALOG)
+    assert {name for names in named().values() for name in names} == {"Anna Berg", 'Zoë <&> "O\'Neil"'}
+    with GalleryStore.open(Path("gallery")) as gallery:
+        erase(gallery.database, "Anna Berg")
+    command("regions", "write", CATALOG)
+    assert list(named()) == ["alone.jpg"]
+
+
+def test_what_a_catalog_cannot_be_asked_for(command: Run) -> None:
+    pile()
+    for arguments, code, why in (
+        ((CATALOG, "--threshold", "0.9"), 2, "--threshold, --margin and --repeat are for photos"),
+        (("none.catalog",), 3, "none.catalog: no such catalog"),
+    ):
+        found, _, err = command("regions", "write", *arguments)
+        assert found == code and why in err and "Traceback" not in err
+    Path("0-0.jpg").unlink()
+    command("cluster", CATALOG)
+    command("name", group_of("0-0.jpg"), "Anna", "--catalog", CATALOG)
+    code, _, err = command("regions", "write", CATALOG)
+    assert code == 7 and "0-0.jpg: no such file" in err and "0-1.jpg" in named()
+
+
+def test_a_batch_and_its_results_write_what_the_user_said(tmp_path: Path, command: Run) -> None:
+    out = tmp_path / "r.jsonl"
+    photos = [paint(tmp_path / f"{name}.png", *name.split("-")) for name in ("red-green", "red", "blue")]
+    run(out, *photos, sidecars=True)
+    assert named() == {"blue.png": ["blue"], "red-green.png": ["red"], "red.png": ["red"]}
+    with Groups(catalog_path(out), tmp_path / "gallery") as groups:
+        found = groups.pile
+        key_of = {(Path(found.path(row)).stem, int(found.numbers[row])): found.key(row) for row in range(len(found))}
+        groups.confirm([key_of["red-green", 1]], "Zoë")
+        groups.confirm([key_of["blue", 0]], "red")  # both are known to be somebody, and the user knows better
+        groups.deny([key_of["red", 0]], "red")
+    said = {"blue.png": ["red"], "red-green.png": ["Zoë", "red"]}
+    counts, records = run(out, *photos, sidecars=True)
+    assert counts.sidecars == 3 and named() == said
+    assert [face["status"] for face in records[0]["faces"]] == ["known", "unknown"]  # results say what the gallery says
+    assert run(out, *photos, sidecars=True)[0].sidecars == 0
+    assert command("regions", "write", out)[0] == 0 and named() == said
+    groups_path(catalog_path(out)).write_bytes(b"no groups" * 100)
+    code, _, err = command("regions", "write", out)
+    assert code == 3 and err.count("\n") == 1
+
+
+@given(st.permutations(range(4)), st.integers(0, 2**32))
+def test_what_was_said_follows_a_face_to_another_place(order: list[int], seed: int) -> None:
+    chance = random.Random(seed)
+    boxes = [face(place).box.tolist() for place in range(4)]
+    said = Said(Path("nowhere.catalog"))
+    said._photos["c"] = [_Answered(0, boxes[0], "Anna", set()), _Answered(1, boxes[1], None, {"Bob"})]
+    record: Record = {
+        "error": None,
+        "faces": [
+            {"box": [value + chance.uniform(-5, 5) for value in boxes[place]], "status": "known", "person": "Bob"}
+            for place in order
+        ],
+    }
+    told = said.told("c", record)
+    assert {order[place]: face["person"] for place, face in enumerate(told["faces"])} == {
+        0: "Anna",
+        1: None,
+        2: "Bob",
+        3: "Bob",
+    }
+    assert all(face["person"] == "Bob" for face in record["faces"])  # what was given stays as it is
+    assert said.told("other", record) is record
