@@ -215,14 +215,14 @@ def test_every_orientation_through_a_batch_and_back(
         save(tmp_path / "photos" / f"{turn}.jpg", turn, rgb=group.rgb)
     assert command("enroll", people)[0] == 0
     code, out, _ = command("batch", "photos", "--out", "r.jsonl", "--regions", "sidecar")
-    assert code == 0 and "8 sidecars were written or changed" in out
+    assert code == 0 and "8 sidecars were written, changed or removed" in out
     for line in Path("r.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         tagged = {face.name: face for face in facepipe.read_regions(record["path"])}
         assert set(tagged) == {"Eileen Collins", "Grace Hopper"}
         for face in record["faces"]:
             assert iou(tagged[face["person"]].box, tuple(face["box"])) >= 0.99
-    assert "written or changed" not in command("batch", "photos", "--out", "r.jsonl", "--regions", "sidecar")[1]
+    assert "written, changed" not in command("batch", "photos", "--out", "r.jsonl", "--regions", "sidecar")[1]
     # The same from the results, and looked up again.
     before = sidecars(tmp_path / "photos")
     assert command("regions", "write", "r.jsonl")[1] == "sidecars: 8 as they were\n"
@@ -309,7 +309,7 @@ def test_what_the_commands_refuse_and_report(tmp_path: Path, monkeypatch: pytest
     assert json.loads(out)["images"][0]["regions"] == [
         {"name": "Zoë", "box": [80.0, 90.0, 160.0, 150.0], "form": "mp", "file": str(photo), "own": False}
     ]
-    assert command("regions", "remove", ".")[1] == "sidecars: 1 as they were\n"
+    assert command("regions", "remove", ".")[1] == "sidecars: none; 1 photo without one\n"
 
 
 def test_permissions_of_what_is_written(tmp_path: Path) -> None:

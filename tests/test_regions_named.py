@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,8 +28,9 @@ from facepipe.groups.store import groups_path
 from facepipe.groups.values import FaceKey
 from facepipe.images import write_image
 from facepipe.records import Record
-from tests.batch_fixtures import paint, run
+from tests.batch_fixtures import paint, recognizer, run
 from tests.piles import Photo, content_of, face, fill, people, photo
+from tests.xmp_samples import digikam
 
 Run = Callable[..., tuple[int, str, str]]
 CATALOG = Path("pile.catalog")
@@ -69,6 +71,10 @@ def named() -> dict[str, list[str]]:
     for place in sorted(Path().glob("*.xmp")):
         found[place.stem] = sorted(str(face.name) for face in facepipe.read_regions(place.with_suffix("")))
     return found
+
+
+def names_in(place: str) -> list[str | None]:
+    return [face.name for face in facepipe.read_regions(place)]
 
 
 def group_of(name: str) -> str:
@@ -149,6 +155,37 @@ def test_a_batch_and_its_results_write_what_the_user_said(tmp_path: Path, comman
     groups_path(catalog_path(out)).write_bytes(b"no groups" * 100)
     code, _, err = command("regions", "write", out)
     assert code == 3 and err.count("\n") == 1
+
+
+def test_the_counts_say_what_became_of_each_sidecar(command: Run, tmp_path: Path) -> None:
+    """Of each photo: nobody named, named, named where another program wrote, a sidecar of others alone, one that is broken."""
+    out = tmp_path / "r.jsonl"
+    photos = [
+        paint(tmp_path / f"{name}.png", colour) for name, colour in zip("abcde", ("green", *["red"] * 4), strict=True)
+    ]
+    for number, path in enumerate(photos):  # no two are equal
+        with PIL.Image.open(path) as opened:
+            pixels = np.array(opened)
+        pixels[0, 0] = number
+        PIL.Image.fromarray(pixels).save(path)
+    Path("c.png.xmp").write_bytes(digikam("Mother", x=0.5, y=0.8))
+    Path("a.png.xmp").write_bytes(digikam("Father", x=0.5, y=0.8))
+    run(out, *photos)
+    Path("e.png.xmp").write_bytes(b"broken")
+    assert command("regions", "write", out)[1] == "sidecars: 2 written, 1 changed, 1 as they were, 1 failed\n"
+    assert command("regions", "write", out)[1] == "sidecars: 4 as they were, 1 failed\n"
+    run(out, *photos, who=recognizer(people=("green",)))
+    Path("e.png.xmp").unlink()
+    code, text, _ = command("regions", "write", out)
+    assert code == 0 and text == "sidecars: 2 changed, 2 removed; 1 photo without one\n"
+    paint(tmp_path / "f.png", "green")
+    command("regions", "write", out)
+    text = command("regions", "remove", ".")[1]
+    assert text == "sidecars: 1 kept with what others wrote, 1 as they were; 4 photos without one\n"
+    assert names_in("a.png") == ["Father"] and names_in("c.png") == ["Mother"]
+    assert command("regions", "remove", ".")[1] == "sidecars: 2 as they were; 4 photos without one\n"
+    code, text, _ = command("regions", "read", "a.png", "b.png", "none.png")
+    assert code == 7 and text.splitlines()[-1] == "3 photos, 1 tagged face, 1 person; 1 failed"
 
 
 @given(st.permutations(range(4)), st.integers(0, 2**32))

@@ -120,7 +120,7 @@ def summary(counts: Counts, out: Path) -> str:
             f"{plural(counts.vanished, 'photo')} of an earlier run vanished and {_were(counts.vanished)} marked in the results"
         )
     if counts.sidecars:
-        lines.append(f"{plural(counts.sidecars, 'sidecar')} {_were(counts.sidecars)} written or changed")
+        lines.append(f"{plural(counts.sidecars, 'sidecar')} {_were(counts.sidecars)} written, changed or removed")
     if counts.passed:
         lines.append(f"passed over: {counts.passed}")
     lines.append(f"results: {out}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from facepipe.text import plural
 
 if TYPE_CHECKING:
     from facepipe.errors import InputError
+    from facepipe.outputs.sidecars import Change
     from facepipe.records import Record
     from facepipe.regions.tags import TaggedFace
 
@@ -67,7 +69,8 @@ def read(photos: tuple[str, ...], exclude: tuple[str, ...], as_json: bool) -> in
     else:
         _print_table(rows)
         people = len({face.name for _, face in rows if face.name})
-        echo(f"{plural(done, 'photo')}, {plural(len(rows), 'tagged face')}, {plural(people, 'person', 'people')}")
+        counts = f"{plural(done, 'photo')}, {plural(len(rows), 'tagged face')}, {plural(people, 'person', 'people')}"
+        echo(counts + (f"; {failed:,} failed" if failed else ""))
     return (ExitCode.INPUT if failed == done else ExitCode.PARTIAL) if failed else ExitCode.OK
 
 
@@ -228,7 +231,7 @@ def _changed(photos: Iterable[tuple[str, Record | InputError | None]], quiet: bo
             change = change_for(path, record)
             if change is not None:
                 change.make()
-            counts["same" if change is None else "removed" if change.after is None else "written"] += 1
+            counts[_outcome(path, record, change)] += 1
         except FacepipeError as error:
             counts["failed"] += 1
             if counts["failed"] <= _NAMED:
@@ -236,10 +239,33 @@ def _changed(photos: Iterable[tuple[str, Record | InputError | None]], quiet: bo
     if counts["failed"] > _NAMED:
         note(f"facepipe: {counts['failed'] - _NAMED:,} more could not be written")
     if not quiet:
-        parts = {"written": "written", "removed": "removed", "same": "as they were", "failed": "not written"}
-        echo(
-            f"sidecars: {', '.join(f'{counts[kind]:,} {words}' for kind, words in parts.items() if counts[kind]) or 'none'}"
-        )
+        parts = [f"{counts[kind]:,} {words}" for kind, words in _OUTCOMES.items() if counts[kind]]
+        without = f"; {plural(counts['none'], 'photo')} without one" if counts["none"] else ""
+        echo(f"sidecars: {', '.join(parts) or 'none'}{without}")
     if not counts["failed"]:
         return ExitCode.OK
     return ExitCode.INPUT if counts["failed"] == counts.total() else ExitCode.PARTIAL
+
+
+#: What became of a sidecar, and how that is said.
+_OUTCOMES = {
+    "new": "written",
+    "changed": "changed",
+    "removed": "removed",
+    "cleared": "kept with what others wrote",
+    "same": "as they were",
+    "failed": "failed",
+}
+
+
+def _outcome(photo: str, record: Record | None, change: Change | None) -> str:
+    """Return what became of a photo's sidecar: a key of `_OUTCOMES`, or `none` where there is none."""
+    from facepipe.regions.tags import sidecar_of
+
+    if change is None:
+        return "same" if os.path.lexists(sidecar_of(photo)) else "none"
+    if change.after is None:
+        return "removed"
+    if record is None:
+        return "cleared"
+    return "new" if change.before is None else "changed"
