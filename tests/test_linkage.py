@@ -95,6 +95,21 @@ def test_a_threshold_that_depends_on_the_number_of_people_is_found() -> None:
     assert labels.tolist() == link(vectors, threshold).tolist()
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), people=st.integers(2, 40), slope=st.floats(0.02, 0.3))
+def test_going_on_from_what_was_found_moves_nothing(seed: int, people: int, slope: float) -> None:
+    """Another run without news: the threshold of the first one, and its clusters."""
+    vectors = crowd(seed, 150, 24, people)
+
+    def limit(clusters: int) -> float:
+        return 0.1 + slope * float(np.log10(clusters))
+
+    labels, threshold = link_down(vectors, limit)
+    again, same = link_down(vectors, limit, (), labels)
+    assert same == threshold
+    assert again.tolist() == labels.tolist()
+
+
 def test_neighbours_in_cells_are_found_as_often_as_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = crowd(5, 3000, 32, 60)
     assert CellIndex(vectors).recall >= 0.99

@@ -10,6 +10,7 @@ first search is approximate, with a measured recall.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
@@ -43,16 +44,22 @@ def link_down(
 ) -> tuple[Int64, float]:
     """Return the clusters as `link`, and the threshold, which depends on how many clusters there are.
 
-    limit: the threshold for so many clusters, not falling. It begins with that for as many as there are vectors.
+    limit: the threshold for so many clusters, not falling. It begins with that for as many as there are vectors, and goes down in whole
+    steps, so that it ends at the same one when it begins with the clusters that it returned: nothing moves without news.
     """
-    labels = link(vectors, threshold := limit(len(vectors)), tokens, start)
-    while (lower := limit(len(np.unique(labels)))) < threshold - _STEP:
+    threshold = _step_above(limit(len(vectors)))
+    labels = link(vectors, threshold, tokens, start)
+    while (lower := _step_above(limit(len(np.unique(labels))))) < threshold:
         labels = link(vectors, threshold := lower, tokens, labels)
     return labels, threshold
 
 
-#: A threshold that falls by less changes nothing.
+#: A threshold that falls by less changes nothing that matters.
 _STEP = 0.002
+
+
+def _step_above(threshold: float) -> float:
+    return round(math.ceil(round(threshold / _STEP, 6)) * _STEP, 6)
 
 
 def mean_cosine(mean: Float32, size: int) -> float:
