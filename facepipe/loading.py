@@ -20,7 +20,7 @@ from facepipe.models.registry import DEFAULT_EMBEDDER, ModelRecord, find_embedde
 from facepipe.predict import BEHAVIOUR as PREDICT_BEHAVIOUR
 from facepipe.predict.policy import policy_for
 from facepipe.predict.population import adapt
-from facepipe.types import Detector, Embedder, Index, Policy, Recognized
+from facepipe.types import DecideOptions, Detector, Embedder, Index, Policy, Recognized
 
 if TYPE_CHECKING:
     from facepipe.detect.detector import DetectOptions, MtcnnDetector
@@ -103,6 +103,7 @@ def load_steps(
         "gallery": str(gallery.folder.resolve()),
         "generation": snapshot.generation,
         "policy": asdict(policy),
+        "options": asdict(DecideOptions(threshold, margin, repeat)),
     }
     return Steps(describer, matcher_for(snapshot, index), policy, witness, facts)
 
@@ -114,13 +115,21 @@ def load_nobody(
     threshold: float | None = None,
     margin: float | None = None,
     top_k: int = 3,
+    repeat: bool = False,
 ) -> Steps:
     """Return the steps for a gallery that is not there yet: every face is unknown."""
     record = get_record(model or DEFAULT_EMBEDDER)
-    policy = policy_for(record, 1, threshold=threshold, margin=margin, top_k=top_k)
+    policy = policy_for(record, 1, threshold=threshold, margin=margin, exclusive=not repeat, top_k=top_k)
     nobody = np.zeros((0, record.dim or 1), np.float32)
     matcher = Matcher(record.fingerprint, (), nobody, nobody, np.zeros(0, np.int64), np.zeros(0, np.int64))
-    facts = {"predict": PREDICT_BEHAVIOUR, "gallery": "", "generation": 0, "policy": asdict(policy)}
+    options = asdict(DecideOptions(threshold, margin, repeat))
+    facts = {
+        "predict": PREDICT_BEHAVIOUR,
+        "gallery": "",
+        "generation": 0,
+        "policy": asdict(policy),
+        "options": options,
+    }
     return Steps(describer, matcher, policy, None, facts)
 
 

@@ -266,6 +266,15 @@ class Policy:
             raise ValueError(f"Policy.top_k: expected 1 or more, got {self.top_k}")
 
 
+@dataclass(frozen=True, slots=True)
+class DecideOptions:
+    """What the user asked of stage 4. threshold, margin: None, as the gallery needs it. repeat: a person may be in a photo twice."""
+
+    threshold: float | None = None
+    margin: float | None = None
+    repeat: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Detected:
     """A photo after step 1.

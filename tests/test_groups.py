@@ -23,10 +23,12 @@ from facepipe.errors import GalleryMissingError, GalleryModelError, InputError, 
 from facepipe.gallery import people as gallery_people
 from facepipe.gallery.privacy.erasing import erase
 from facepipe.gallery.store import GalleryStore
-from facepipe.groups import answers, regroup
+from facepipe.groups import answers, find, regroup
 from facepipe.groups.groups import Groups
+from facepipe.groups.pile import read_pile
 from facepipe.groups.store import groups_path
 from facepipe.groups.values import FaceKey
+from facepipe.types import DecideOptions
 from tests.piles import DIM, FINGERPRINT, content_of, fill, people, photo, vector
 
 
@@ -183,6 +185,42 @@ def test_something_else_in_the_files_place_is_refused(place: Path) -> None:
     groups_path(place).write_bytes(b"nonsense" * 1000)
     with pytest.raises(InputError, match="is not a file of groups"):
         Groups(place)
+
+
+def decide(place: Path, gallery: Path, **options: Any) -> list[str | None]:
+    """Decide as a batch with these options; return who the records say the faces are."""
+    with GalleryStore.open(gallery) as opened, Catalog(place, write=True) as catalog:
+        catalog.decide(facepipe.Recognizer(opened, late=True, **options))
+        return find.names_of_records(catalog, read_pile(catalog))[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"threshold": 0.8}, {"margin": 0.9}, {"repeat": True}, {"threshold": -0.5, "margin": 0.0}, {"threshold": 0.7}],
+)
+def test_groups_decide_as_the_last_batch_was_asked_to(
+    groups: Groups, place: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    for person in range(3):
+        groups.name(group_of(groups, f"{person}-0.jpg"), f"Person {person}", most=2)
+    twice = photo("mirror.jpg", ("person 1", 70), ("person 1", 71))
+    fill(place, [*people(5, 6), *people(5, 12), twice])
+    usual = decide(place, tmp_path / "gallery")
+    groups.refresh()
+    assert groups._names()[0] == usual
+    asked = decide(place, tmp_path / "gallery", **options)
+    assert asked != usual
+    assert groups._names()[0] == asked
+    decide(place, tmp_path / "gallery")
+    assert groups._names()[0] == usual
+
+
+def test_options_in_a_catalog_from_somebody_else_are_heeded_where_they_are_ones(place: Path) -> None:
+    fill(place, people(1, 1))
+    for odd in ({"threshold": "0.5", "margin": 7, "repeat": "yes"}, [1], {"threshold": float("nan"), "margin": -1.0}):
+        with Catalog(place, write=True) as catalog:
+            catalog._note_facts({"options": odd})
+            assert catalog.options == DecideOptions()
 
 
 # Answers

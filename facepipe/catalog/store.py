@@ -17,7 +17,7 @@ from facepipe.errors import InputError, OutputError, UsageError
 from facepipe.files.atomic import make_private_file
 from facepipe.records import Record, dumps, readable
 from facepipe.text import printable
-from facepipe.types import Described, Failed
+from facepipe.types import DecideOptions, Described, Failed
 
 SUFFIX = ".catalog"
 #: The version of the tables that is written; another one comes with a migration.
@@ -239,6 +239,18 @@ class Store:
     def gallery(self) -> str:
         """Folder of the gallery that the results were decided with; empty for none."""
         return str(self._facts().get("gallery", ""))
+
+    @property
+    def options(self) -> DecideOptions:
+        """What the batch that decided last was asked for; what is out of range, in a file from somebody else, was not."""
+        facts = self._facts().get("options")
+        given = facts if isinstance(facts, dict) else {}
+
+        def number(name: str, low: float, high: float) -> float | None:
+            value = given.get(name)
+            return float(value) if isinstance(value, (int, float)) and low <= value <= high else None
+
+        return DecideOptions(number("threshold", -1.0, 1.0), number("margin", 0.0, 2.0), given.get("repeat") is True)
 
     def __len__(self) -> int:
         """Return the number of photos that the last scan met."""

@@ -242,5 +242,5 @@ def load_without_gallery(looking: Looking, deciding: Deciding, *, late: bool) ->
 
     facts = asdict(looking)
     describer = load_describer(deciding.model or DEFAULT_EMBEDDER, facts.pop("device"), detection(**facts), late=late)
-    limits = {"threshold": deciding.threshold, "margin": deciding.margin, "top_k": deciding.top_k}
-    return Recognizer.of_steps(load_nobody(deciding.model, describer, **limits))  # type: ignore[arg-type]
+    chosen = {name: value for name, value in asdict(deciding).items() if name not in {"gallery", "model"}}
+    return Recognizer.of_steps(load_nobody(deciding.model, describer, **chosen))

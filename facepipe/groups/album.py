@@ -68,7 +68,7 @@ class Album(Groups):
     def _faces(self) -> _Faces:
         """Return who the faces are, as of now."""
         view = self._shown
-        state = (view.version, id(view.pile), None if self._gallery is None else self._gallery.generation())
+        state = (view.version, id(view.pile), self._people())
         if self._told is None or self._told[0] != state:
             names, probabilities = self._names()
             group = {row: number for number, rows in view.members.items() for row in rows}

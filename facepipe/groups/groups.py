@@ -34,6 +34,7 @@ from facepipe.groups.view import View, told
 from facepipe.models.registry import get_record
 from facepipe.predict.decision import PROBABLE
 from facepipe.records import Record
+from facepipe.types import DecideOptions
 
 
 class Groups:
@@ -76,7 +77,7 @@ class Groups:
         self._file = GroupsFile(groups_path(self._path))
         self._pile: Pile | None = None
         self._view: View | None = None
-        self._compared: tuple[int, People] | None = None
+        self._compared: tuple[tuple[int, DecideOptions], People] | None = None
         self._found: tuple[People, Pile, Likely] | None = None
         self._repair()
 
@@ -123,9 +124,9 @@ class Groups:
     def _people(self) -> People | None:
         if self._gallery is None:
             return None
-        generation = self._gallery.generation()
-        if self._compared is None or self._compared[0] != generation:
-            self._compared = generation, People(self._gallery)
+        state = self._gallery.generation(), self._catalog.options
+        if self._compared is None or self._compared[0] != state:
+            self._compared = state, People(self._gallery, state[1])
         return self._compared[1]
 
     def _likely(self) -> Likely | None:

@@ -44,8 +44,8 @@ def link_down(
 ) -> tuple[Int64, float]:
     """Return the clusters as `link`, and the threshold, which depends on how many clusters there are.
 
-    limit: the threshold for so many clusters, not falling. It begins with that for as many as there are vectors, and goes down in whole
-    steps, so that it ends at the same one when it begins with the clusters that it returned: nothing moves without news.
+    limit: the threshold for so many clusters, not falling. It begins with that for as many as there are vectors, and goes down in
+    whole steps, so that it ends at the same one when it begins with the clusters that it returned: nothing moves without news.
     """
     threshold = _step_above(limit(len(vectors)))
     labels = link(vectors, threshold, tokens, start)
