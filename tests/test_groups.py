@@ -25,8 +25,9 @@ from facepipe.gallery.privacy.erasing import erase
 from facepipe.gallery.store import GalleryStore
 from facepipe.groups import answers, find, regroup
 from facepipe.groups.groups import Groups
-from facepipe.groups.pile import read_pile
+from facepipe.groups.pile import Pile, read_pile
 from facepipe.groups.store import groups_path
+from facepipe.groups.suggest import Likely, People
 from facepipe.groups.values import FaceKey
 from facepipe.types import DecideOptions
 from tests.piles import DIM, FINGERPRINT, content_of, fill, people, photo, vector
@@ -253,6 +254,32 @@ def test_the_best_and_most_different_faces_are_enrolled(place: Path, tmp_path: P
         assert "poor.jpg" not in enrolled
         assert len(enrolled & {"0.jpg", "again.jpg"}) == 1
         assert len(enrolled) == 4
+
+
+def test_a_face_stays_with_its_group_though_the_first_name_claims_it(
+    groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one person has a name, everybody else's face can only be hers or nobody's."""
+    first, other = group_of(groups, "1-0.jpg"), group_of(groups, "2-0.jpg")
+    groups.name(first, "Anna")
+    before, row = together(groups), groups.pile.row(FaceKey(content_of("2-3.jpg"), 0))
+    likely = People.likely
+
+    def claimed(self: People, pile: Pile) -> Likely:
+        found = likely(self, pile)
+        found.person[row], found.known[row], found.cosines[row, 0] = 0, True, 0.4
+        return found
+
+    monkeypatch.setattr(People, "likely", claimed)
+    groups._found = None
+    assert groups.refresh().known == 0
+    assert together(groups) == before
+    version = groups.version
+    groups.refresh()
+    assert groups.version == version
+    groups.name(other, "Bob")
+    assert "2-3.jpg" in [face.path for face in groups.person("Bob")]
+    assert "2-3.jpg" not in [face.path for face in groups.person("Anna")]
 
 
 def test_undo_takes_exactly_what_an_answer_did(groups: Groups) -> None:

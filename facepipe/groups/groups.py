@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facepipe.catalog.catalog import Catalog
 from facepipe.errors import GalleryMissingError, UsageError
@@ -34,7 +33,7 @@ from facepipe.groups.view import View, told
 from facepipe.models.registry import get_record
 from facepipe.predict.decision import PROBABLE
 from facepipe.records import Record
-from facepipe.types import DecideOptions
+from facepipe.types import DecideOptions, Float32
 
 
 class Groups:
@@ -170,13 +169,14 @@ class Groups:
                 db.execute("INSERT OR REPLACE INTO state VALUES ('asked', ?)", (asked,))
         return found
 
-    def _known(self, all: bool) -> NDArray[np.bool_]:
-        """Return which faces are somebody's by now, and so in no group. all: none."""
-        names, view = self._names()[0], self._shown
+    def _known(self, all: bool) -> Float32:
+        """Return which faces are somebody's by now, and so in no group; see `regroup`. all: none."""
+        names, view, likely = self._names()[0], self._shown, self._likely()
+        cosines = np.full(len(names), np.inf, np.float32) if likely is None else likely.cosines[:, 0]
         known = np.array([name is not None for name in names], bool) & (not all)
         for row, person in view.denied:
             known[row] &= names[row] != view.persons.get(person)
-        return known
+        return np.where(known, cosines, np.float32(-np.inf))
 
     @property
     def threshold(self) -> float | None:
