@@ -63,6 +63,7 @@ def test_from_a_pile_to_people_with_names(facepipe: Run) -> None:
     code, out, _ = facepipe("name", "1", "Anna", "--most", "4")
     assert code == 0 and out == "group 1 is Anna: 4 of 6 faces enrolled; facepipe name --undo takes it back\n"
     assert enrolled() == {"Anna": 4}
+    assert facepipe("name", "1", "anna", "--most", "4") == (0, "group 1 is Anna already\n", "")
     code, out, _ = facepipe("enroll", "--group", "2", "--name", "Bob", "--catalog", "pile.catalog")
     assert code == 0 and out.startswith("group 2 is Bob: 6 of 6 faces enrolled")
     assert facepipe("find", "--with", "Anna", "--with", "Bob")[1] == "both.jpg\n"

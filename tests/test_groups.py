@@ -22,7 +22,7 @@ from facepipe.catalog.catalog import Catalog
 from facepipe.errors import GalleryMissingError, GalleryModelError, InputError, UsageError
 from facepipe.gallery import people as gallery_people
 from facepipe.gallery.privacy.erasing import erase
-from facepipe.gallery.store import GalleryStore
+from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.groups import answers, find, regroup
 from facepipe.groups.groups import Groups
 from facepipe.groups.pile import Pile, read_pile
@@ -282,6 +282,24 @@ def test_a_face_stays_with_its_group_though_the_first_name_claims_it(
     assert "2-3.jpg" not in [face.path for face in groups.person("Anna")]
 
 
+def test_a_name_in_other_letters_is_that_of_who_is_there(groups: Groups) -> None:
+    first, second = group_of(groups, "1-0.jpg"), group_of(groups, "2-0.jpg")
+    groups.name(first, "hal")
+    groups.undo()
+    groups.name(first, "Hal")
+    groups.name(second, "hal")
+    assert groups.group(second).person == "Hal" and list(in_gallery(groups)) == ["Hal"]
+    assert len(list(groups.find(with_=["HAL"]))) == 12
+    assert not list(groups.find(with_=["Hal"], without=["hAl"]))
+    with pytest.raises(UsageError, match="did you mean 'Hal'"):
+        list(groups.find(with_=["Haal"]))
+    assert groups._gallery is not None
+    groups._gallery.add([NewFace("HAL", vector("person 4", 1)), NewFace("HAL", vector("person 4", 2))])
+    assert len(list(groups.find(with_=["Hal"]))) == 12
+    with pytest.raises(UsageError, match="did you mean 'HAL' or 'Hal'"):
+        list(groups.find(with_=["hal"]))
+
+
 def test_undo_takes_exactly_what_an_answer_did(groups: Groups) -> None:
     first, second = group_of(groups, "1-0.jpg"), group_of(groups, "2-0.jpg")
     before = groups.table()
@@ -300,6 +318,16 @@ def test_undo_takes_exactly_what_an_answer_did(groups: Groups) -> None:
     groups.undo(answer.number)
     assert in_gallery(groups) == {"Anna": 3}
     assert groups.group(first).person == "Anna"
+
+
+def test_a_name_that_a_group_has_already_is_no_new_answer(groups: Groups, place: Path) -> None:
+    number = group_of(groups, "1-0.jpg")
+    first = groups.name(number, "Anna")
+    assert groups.name(number, "anna ") == first
+    assert len(groups.answers()) == 1
+    groups.undo()
+    assert in_gallery(groups) == {} and groups.group(number).person is None
+    assert groups.name(number, "Anna") > first
 
 
 def test_a_face_that_was_enrolled_before_stays_when_the_name_is_taken_back(groups: Groups) -> None:

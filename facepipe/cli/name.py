@@ -47,6 +47,9 @@ def name_group(group: int, person: str, catalog: Path | None, gallery: Path, mos
     settle()
     with open_groups(catalog, gallery) as groups:
         require_grouped(groups, the_catalog(catalog))
-        groups.name(group, person, most=most)
-        echo(f"{groups.answers(1)[0].text}; facepipe name --undo takes it back")
+        last = max((answer.number for answer in groups.answers(1)), default=0)
+        if groups.name(group, person, most=most) <= last:
+            echo(f"group {group} is {groups.group(group).person} already")
+        else:
+            echo(f"{groups.answers(1)[0].text}; facepipe name --undo takes it back")
     return ExitCode.OK

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 import unicodedata
+from collections.abc import Iterable
 
 from facepipe.errors import UsageError
 from facepipe.text import printable
+
+#: Names that a misspelt one is compared with at most.
+_COMPARED = 10_000
 
 
 def gallery_command(folder: str | os.PathLike[str], *words: object) -> str:
@@ -18,6 +23,23 @@ def gallery_command(folder: str | os.PathLike[str], *words: object) -> str:
 def look_alike(name: str) -> str:
     """Return what is equal for names that a reader may take for one: they differ in case, in blanks, or as \u00df and ss do."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """Return which of these names is meant: the same, else the only one that differs in case or blanks alone; else itself."""
+    wanted, same = look_alike(name), set(names)
+    alike = [other for other in same if look_alike(other) == wanted]
+    return name if name in same or len(alike) != 1 else alike[0]
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return a question for the end of a message that nobody has a name, empty when no name is like it."""
+    by_look: dict[str, list[str]] = {}
+    for other in names:
+        by_look.setdefault(look_alike(other), []).append(other)
+    close = difflib.get_close_matches(look_alike(name), list(by_look)[:_COMPARED], n=2, cutoff=0.8)
+    found = [other for look in close for other in sorted(by_look[look])][:3]
+    return f"; did you mean {' or '.join(repr(printable(other)) for other in found)}?" if found else ""
 
 
 def normal_name(name: str) -> str:

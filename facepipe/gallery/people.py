@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from facepipe.errors import GalleryDamagedError, UsageError
-from facepipe.gallery.names import new_name, normal_name
+from facepipe.gallery.names import did_you_mean, new_name, normal_name
 from facepipe.gallery.storage.database import DATABASE_NAME, Database
 from facepipe.gallery.storage.recoding import hand_over
 from facepipe.text import printable
@@ -97,7 +97,9 @@ def require_person(database: Database, name: str) -> int:
     """
     found = find_person(database, stored_name(database, name))
     if found is None:
-        raise UsageError(f"no person named {name!r} in {database.folder}: facepipe gallery list shows the people")
+        with database.read():
+            hint = did_you_mean(name, names_by_id(database).values())
+        raise UsageError(f"no person named {name!r} in {database.folder}: facepipe gallery list shows the people{hint}")
     return found
 
 

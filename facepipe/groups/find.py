@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from facepipe.catalog.catalog import Catalog
 from facepipe.errors import UsageError
+from facepipe.gallery.names import did_you_mean, meant
 from facepipe.groups.pile import Pile
 from facepipe.groups.values import FaceKey
 from facepipe.groups.view import View
@@ -53,10 +54,13 @@ def matches(view: View, names: Sequence[str | None], wanted: Wanted) -> Iterator
     """Yield the photos of the pile that are wanted. names: as for `search`."""
     pile = view.pile
     who = people_of(view, names)
-    everybody = {name for name in who if name is not None} | set(view.persons.values())
-    for asked in (*wanted.with_, *wanted.without):
-        if asked not in everybody:
-            raise UsageError(f"nobody named {asked!r} is in these photos; facepipe gallery list shows the people")
+    there = {name for name in who if name is not None}
+    with_, without = (tuple(meant(name, there) for name in some) for some in (wanted.with_, wanted.without))
+    for asked in (*with_, *without):
+        if asked not in there:
+            hint = did_you_mean(asked, there)
+            raise UsageError(f"nobody named {asked!r} is in these photos; facepipe gallery list shows the people{hint}")
+    wanted = replace(wanted, with_=with_, without=without)
     people: dict[int, set[str]] = defaultdict(set)
     unknown: set[int] = set()
     for photo, name, sure in zip(pile.photos.tolist(), who, pile.sure.tolist(), strict=True):

@@ -15,8 +15,8 @@ import numpy as np
 from facepipe.catalog.catalog import Catalog
 from facepipe.errors import GalleryMissingError, UsageError
 from facepipe.gallery.enrolment.enroller import enrolled_faces
-from facepipe.gallery.names import new_name, normal_name
-from facepipe.gallery.people import find_person
+from facepipe.gallery.names import meant, new_name, normal_name
+from facepipe.gallery.people import find_person, names_by_id
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.storage.database import DATABASE_NAME
 from facepipe.gallery.store import GalleryStore
@@ -213,7 +213,10 @@ class Groups:
     # ---- answers ----
 
     def name(self, id: int, person: str, *, most: int = 20) -> int:
-        """Say who a group is. most: so many of its best and most different faces are enrolled at most; all are confirmed."""
+        """Say who a group is. most: so many of its best and most different faces are enrolled at most; all are confirmed.
+
+        Said again of a group that has not grown it changes nothing, and returns the answer that said it.
+        """
         view = self._shown
         view.require(id)
         name = self._known_as(person)
@@ -223,8 +226,21 @@ class Groups:
             )
         rows = view.members[id]
         keys = [self.pile.key(row) for row in naming.choose(self.pile, rows, most)] if most else []
+        if now == name and (answer := self._said_before(id, rows, keys, name)) is not None:
+            return answer
         details = {"group": id, "faces": len(rows), "enrolled": 0}
         return self._with_gallery("name", details, name, enrol=keys)
+
+    def _said_before(self, id: int, rows: Sequence[int], keys: Sequence[FaceKey], name: str) -> int | None:
+        """Return the last answer about a group, where naming it so would confirm and enrol nothing."""
+        enrolled = {(content, number) for content, number, _ in self._enrolled(name, keys)}
+        if not self._shown.confirmed.issuperset(rows) or any((key.content, key.number) not in enrolled for key in keys):
+            return None
+        query = """
+            SELECT max(number) FROM answer JOIN change ON change.answer = answer.number
+            WHERE tbl = 'grp' AND key = ? AND done AND undone IS NULL"""
+        found = self._file.value(query, json.dumps({"id": id}))
+        return None if found is None else int(found)
 
     def put_out(self, id: int, keys: Sequence[FaceKey]) -> int:
         """Say that faces do not belong to a group; they never come back to it. Of a named group's they leave the gallery as well."""
@@ -317,10 +333,13 @@ class Groups:
         ]
 
     def _known_as(self, person: str) -> str:
-        """Return a name as it is stored: a new one in its normal form."""
-        if self._gallery is not None and find_person(self._gallery.database, person) is not None:
-            return normal_name(person)
-        return new_name(person)
+        """Return a name as it is stored: that of somebody who is there, also in other letters; a new one in its normal form."""
+        view = self._shown
+        somebody = {view.persons[number] for number in set(view.whose.values()) if number in view.persons}
+        if self._gallery is not None:
+            somebody |= set(names_by_id(self._gallery.database).values())
+        name = meant(normal_name(person), somebody)
+        return name if name in somebody else new_name(person)
 
     def _is_somebody(self, name: str) -> bool:
         """Say whether a name is that of somebody in the gallery, or of whom faces were said to be."""
