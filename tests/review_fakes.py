@@ -57,7 +57,7 @@ class FakeGroups(Album):
     def version(self) -> int:
         return len(self.given) + self.refreshed
 
-    def refresh(self, *, all: bool = False, threshold: float | None = None) -> Grouped:
+    def refresh(self, *, all: bool = False, threshold: float | None = None, keep: bool = False) -> Grouped:
         return Grouped(len(self.all), len(self.now.groups), 0, 0, 0, 0, 0, 0)
 
     def progress(self) -> Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from facepipe.catalog.catalog import Catalog
 from facepipe.cli import main
 from facepipe.gallery import people as gallery_people
 from facepipe.gallery.store import GalleryStore
+from facepipe.groups.album import Album
 from facepipe.images import write_image
 from facepipe.images.samples import portraits
+from facepipe.review import running
 from tests.piles import fill, people, photo
 
 Run = Callable[..., tuple[int, str, str]]
@@ -70,7 +73,9 @@ def test_from_a_pile_to_people_with_names(facepipe: Run) -> None:
     assert len(facepipe("find", "pile.catalog", "--with", "Anna", "--without", "Bob", "-0")[1].split("\0")) == 6
     assert facepipe("find", "--with", "Anna", "--since", "2023") == (0, "", "")
     code, out, _ = facepipe("name", "--undo")
-    assert code == 0 and out.startswith("taken back: group 2 is Bob")
+    assert code == 0 and re.fullmatch(
+        r"taken back: group 2 is Bob: 6 of 6 faces enrolled \(said on \d{4}-\d\d-\d\d at \d\d:\d\d\)\n", out
+    )
     assert enrolled() == {"Anna": 4}
 
 
@@ -220,6 +225,24 @@ def test_review_says_before_there_is_a_page_what_it_cannot_do(facepipe: Run, mon
         db.execute("DELETE FROM description")
     code, _, err = facepipe("review", "pile.catalog")
     assert code == 3 and len(err.splitlines()) == 1 and "--keep-embeddings" in err
+
+
+@pytest.mark.usefixtures("pile")
+def test_review_keeps_the_threshold_that_cluster_was_asked_for(facepipe: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(open: Callable[[], Album], *_: object, **__: object) -> None:
+        with open() as groups:
+            before = groups.table()
+        running._refresh(open)
+        with open() as groups:
+            assert groups.table() == before
+
+    monkeypatch.setattr(running, "run", run)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert facepipe("cluster", "--threshold", "0.9")[0] == 0
+    code, _, err = facepipe("review")
+    assert code == 0 and "joined down to 0.9" in err
+    assert facepipe("cluster")[0] == 0
+    assert "joined down" not in facepipe("review")[2]
 
 
 @pytest.mark.usefixtures("pile")

@@ -146,6 +146,21 @@ def test_another_threshold_groups_anew_what_nobody_said_anything_of(groups: Grou
     assert groups.group(named).person == "Anna"
 
 
+def test_what_was_asked_for_last_can_be_kept(groups: Groups, place: Path) -> None:
+    """As the review page's refresh does, while photos arrive."""
+    groups.refresh(threshold=0.99)
+    assert groups.asked == 0.99
+    before = groups.table(), groups.version
+    groups.refresh(keep=True)
+    assert (groups.table(), groups.version) == before
+    groups.refresh()
+    assert groups.asked is None and groups.refresh(keep=True).groups == 5
+    groups.name(group_of(groups, "1-0.jpg"), "Anna", most=2)
+    fill(place, [*people(5, 6), photo("late.jpg", ("person 1", 40))])
+    assert groups.refresh().known == 1
+    assert groups.refresh(all=True).known == groups.refresh(keep=True).known == 0
+
+
 def test_a_pile_of_many_people_has_a_higher_threshold(place: Path, tmp_path: Path) -> None:
     few, many = fill(place, people(3, 3)), fill(tmp_path / "many.catalog", people(200, 3))
     found = []

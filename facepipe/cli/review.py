@@ -46,6 +46,10 @@ def review(catalog: Path | None, gallery: Path, port: int, open_browser: bool) -
 
     with Album(path, gallery) as groups:
         len(groups.pile)  # what cannot be read is said before there is a page
+        if groups.asked is not None:
+            note(
+                f"facepipe: groups are joined down to {groups.asked:g}, as cluster --threshold asked; cluster without it ends that"
+            )
     if not groups_path(path).exists() and not os.access(path.absolute().parent, os.W_OK):
         raise OutputError(
             f"{printable(path)}: its folder cannot be written, and answers are kept there; copy the catalog elsewhere"

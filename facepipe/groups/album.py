@@ -59,9 +59,9 @@ class Album(Groups):
             self._grouped = now
         return super()._shown
 
-    def refresh(self, *, all: bool = False, threshold: float | None = None) -> Grouped:
+    def refresh(self, *, all: bool = False, threshold: float | None = None, keep: bool = False) -> Grouped:
         """Group what is new in the catalog; see `Groups.refresh`."""
-        found = super().refresh(all=all, threshold=threshold)
+        found = super().refresh(all=all, threshold=threshold, keep=keep)
         self._grouped = self._file.value("SELECT count(*) FROM face")  # whose faces were read just now
         return found
 

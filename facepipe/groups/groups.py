@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -151,22 +152,25 @@ class Groups:
         """Grows with every answer and every refresh that changed something, by any process."""
         return self._file.version
 
-    def refresh(self, *, all: bool = False, threshold: float | None = None) -> Grouped:
+    def refresh(self, *, all: bool = False, threshold: float | None = None, keep: bool = False) -> Grouped:
         """Group what is new in the catalog; names and decisions stay.
 
         all: faces that are known already as well. threshold: mean cosine down to which groups are joined, -1..1; None: as measured
-        for the network and so many groups. Another one than last time groups anew what nobody said anything of.
+        for the network and so many groups. Another one than last time groups anew what nobody said anything of. keep: both as they
+        were asked for last.
         """
         self._catalog.close()
         self._catalog = Catalog(self._path)
         self._pile = read_pile(self._catalog)
+        if keep:
+            all, threshold = self._file.state("asked_all") == "True", self.asked
         limit = limit_for(self.pile.model) if threshold is None else threshold
         asked, before = repr(threshold), self._file.state("asked")
         anew = (before is not None and before != asked) or self._file.state("model") not in (None, self.pile.model)
         found = regroup(self._file, self.pile, lambda: self._known(all), limit, anew=anew)
-        if before != asked:
+        if (before, self._file.state("asked_all")) != (asked, repr(all)):
             with self._file.write() as db:
-                db.execute("INSERT OR REPLACE INTO state VALUES ('asked', ?)", (asked,))
+                db.execute("INSERT OR REPLACE INTO state VALUES ('asked', ?), ('asked_all', ?)", (asked, repr(all)))
         return found
 
     def _known(self, all: bool) -> Float32:
@@ -177,6 +181,12 @@ class Groups:
         for row, person in view.denied:
             known[row] &= names[row] != view.persons.get(person)
         return np.where(known, cosines, np.float32(-np.inf))
+
+    @property
+    def asked(self) -> float | None:
+        """The threshold that was asked for last; None: as measured."""
+        found = self._file.state("asked")
+        return None if found in (None, "None") else float(found)
 
     @property
     def threshold(self) -> float | None:
@@ -305,15 +315,16 @@ class Groups:
     def undo(self, answer: int | None = None) -> str:
         """Take back an answer, the last by default, in the gallery too; return what was taken back. An undo can be undone."""
         which = "number = ?" if answer is not None else "what != 'undo'"
-        columns = "SELECT number, what, details, gallery FROM answer"
+        columns = "SELECT number, what, details, gallery, at FROM answer"
         query = f"{columns} WHERE done AND undone IS NULL AND {which} ORDER BY number DESC LIMIT 1"
         rows = self._file.rows(query, *(() if answer is None else (answer,)))
         if not rows:
             raise UsageError(
                 "there is nothing to take back" if answer is None else f"there is no answer {answer} to take back"
             )
-        number, what, details, did = rows[0]
+        number, what, details, did, at = rows[0]
         text = told(what, json.loads(details), self._shown.persons)
+        text += f" (said on {time.strftime('%Y-%m-%d at %H:%M', time.localtime(at))})"
         wanted = answers.opposite(json.loads(did))
         if what == "rename" and self._is_somebody(name := self._shown.persons[json.loads(details)["other"]]):
             raise UsageError(f"answer {number} cannot be taken back: {name!r} is somebody else by now")

@@ -99,4 +99,4 @@ def _group(open: Callable[[], Album], ended: threading.Event) -> None:
 def _refresh(open: Callable[[], Album]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C ends the server, which ends this
     with open() as groups, contextlib.suppress(GalleryLockedError):  # somebody writes a lot: the next look does it
-        groups.refresh()
+        groups.refresh(keep=True)
