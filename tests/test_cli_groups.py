@@ -61,7 +61,7 @@ def test_from_a_pile_to_people_with_names(facepipe: Run) -> None:
     lines = out.splitlines()
     assert code == 0 and lines[0].split()[:2] == ["group", "faces"]
     assert [line.split()[1] for line in lines[1:4]] == ["6", "6", "5"]
-    assert "18 faces in 3 groups, 1 face alone; threshold 0." in lines[4]
+    assert "18 faces: 17 in 3 groups, 1 alone; threshold 0." in lines[4]
     assert 'facepipe name 1 "NAME" --catalog pile.catalog' in err
     code, out, _ = facepipe("name", "1", "Anna", "--most", "4")
     assert code == 0 and out == "group 1 is Anna: 4 of 6 faces enrolled; facepipe name --undo takes it back\n"
@@ -91,6 +91,32 @@ def test_groups_as_json(facepipe: Run) -> None:
     first = found["groups"][0]
     assert {face["path"] for face in first["faces"]} >= {"both.jpg"}
     assert first["faces"][0]["status"] == "in" and first["last"] == "2022-02-03T00:00:00"
+
+
+def test_the_numbers_below_the_table_add_up(facepipe: Run, pile: Path) -> None:
+    def told(*arguments: str) -> dict[str, int]:
+        found = json.loads(facepipe("cluster", "--json", *arguments)[1])
+        parts = {name: found[name] for name in ("grouped", "alone", "waiting", "known", "aside")}
+        line = facepipe("cluster", *arguments)[1].splitlines()[-1]
+        total, *numbers = [
+            int(number) for number in re.findall(r"\d+(?= )", line.partition("; threshold")[0].replace("faces:", " "))
+        ]
+        groups = int(re.findall(r"in (\d+) group", line)[0]) if parts["grouped"] else 0
+        assert total == found["faces"] == sum(parts.values())
+        assert sorted(numbers) == sorted([*filter(None, parts.values()), *([groups] if groups else [])])
+        return parts
+
+    assert told() == {"grouped": 17, "alone": 1, "waiting": 0, "known": 0, "aside": 0}
+    fill(pile, [*people(5, 5), photo("alone.jpg", ("nobody", 1)), photo("sign.jpg", ("thing", 1, 0.5))])
+    assert told() == {"grouped": 25, "alone": 1, "waiting": 1, "known": 0, "aside": 0}
+    with Album("pile.catalog", "gallery") as groups:
+        first, second, third, *_ = groups.table()
+        groups.name(first.id, "Anna", most=2)
+        groups.ignore(second.id)
+        groups.skip(third.id)
+        groups.confirm([groups.faces(groups.table()[-1].id)[0].key], "Bob")
+    assert told() == {"grouped": 10, "alone": 0, "waiting": 1, "known": 6, "aside": 10}
+    assert told("--min-size", "1", "--top", "1") == told("--min-size", "9")
 
 
 def test_groups_as_a_page_and_as_pictures(facepipe: Run, pile: Path, tmp_path: Path) -> None:
@@ -145,7 +171,7 @@ def test_what_cannot_be_done_is_one_line(facepipe: Run, tmp_path: Path) -> None:
 def test_results_stand_for_the_catalog_beside_them(facepipe: Run, tmp_path: Path) -> None:
     fill(tmp_path / "r.jsonl.catalog", people(1, 3))
     (tmp_path / "r.jsonl").touch()
-    assert "3 faces in 1 group" in facepipe("cluster", "r.jsonl")[1]
+    assert "3 faces: 3 in 1 group;" in facepipe("cluster", "r.jsonl")[1]
     assert (tmp_path / "r.jsonl.groups").exists()
 
 

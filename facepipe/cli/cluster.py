@@ -67,29 +67,40 @@ def cluster(
     settle()
     with open_groups(path, gallery) as groups:
         counts = groups.refresh(all=everybody, threshold=threshold)
-        table = [group for group in groups.table() if group.size >= min_size]
+        everything = groups.table(state=None)
+        parts = _parts(len(groups.pile), counts, everything)
+        table = [group for group in everything if group.state == "open" and group.size >= min_size]
         if page is not None:
             write_page(page, groups, table)
         if crops is not None:
             write_crops(crops, groups, table)
         if as_json:
-            echo(json.dumps(_document(groups, counts, table), ensure_ascii=False))
+            echo(json.dumps(_document(groups, counts, parts, table), ensure_ascii=False))
         else:
-            _print(groups, counts, table, path, top)
+            _print(groups, counts, parts, table, path, top)
     for written in (page, crops):
         if written is not None and not quiet:
             note(f"facepipe: written: {printable(written)}")
     return ExitCode.OK
 
 
-def _document(groups: Groups, counts: Grouped, table: list[Group]) -> dict[str, Any]:
+def _parts(faces: int, counts: Grouped, groups: list[Group]) -> dict[str, int]:
+    """Return what the faces of a catalog are, each counted once: the parts add up to `faces`."""
+    open_ = [group.size for group in groups if group.state == "open"]
+    parts = {
+        "grouped": sum(size for size in open_ if size > 1),
+        "alone": open_.count(1),
+        "waiting": counts.waiting,
+        "aside": sum(group.size for group in groups if group.state in {"ignored", "skipped"}),
+    }
+    return {"faces": faces, **parts, "known": faces - sum(parts.values())}
+
+
+def _document(groups: Groups, counts: Grouped, parts: dict[str, int], table: list[Group]) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "threshold": None if groups.threshold is None else round(groups.threshold, 4),
-        "faces": counts.faces,
-        "alone": counts.alone,
-        "waiting": counts.waiting,
-        "known": counts.known,
+        **parts,
         "added": counts.added,
         "groups": [
             {
@@ -121,7 +132,7 @@ def _document(groups: Groups, counts: Grouped, table: list[Group]) -> dict[str, 
     }
 
 
-def _print(groups: Groups, counts: Grouped, table: list[Group], path: Path, top: int) -> None:
+def _print(groups: Groups, counts: Grouped, parts: dict[str, int], table: list[Group], path: Path, top: int) -> None:
     from rich.table import Table
 
     from facepipe.outputs.table import percent
@@ -146,12 +157,17 @@ def _print(groups: Groups, counts: Grouped, table: list[Group], path: Path, top:
         shown.add_row(*(cell(value) for value in row))
     if table:
         out_console().print(shown)
-    more = f" ({len(table) - top:,} more are not shown: --top)" if len(table) > top else ""
-    alone = f", {plural(counts.alone, 'face')} alone" if counts.alone else ""
-    waiting = f", {counts.waiting:,} doubtful" if counts.waiting else ""
-    known = f", {counts.known:,} known already" if counts.known else ""
-    found = f"{plural(counts.faces, 'face')} in {plural(counts.groups, 'group')}{more}"
-    echo(f"{found}{alone}{waiting}{known}; threshold {groups.threshold or 0.0:.2f}")
+    several = sum(group.size > 1 for group in groups.table())
+    told = (
+        (parts["grouped"], f" in {plural(several, 'group')}"),
+        (parts["alone"], " alone"),
+        (parts["waiting"], " doubtful"),
+        (parts["known"], " known"),
+        (parts["aside"], " put off or needed by nobody"),
+    )
+    found = ", ".join(f"{count:,}{what}" for count, what in told if count) or "none to group"
+    more = f"; the first {top:,} of {len(table):,} rows are shown: --top" if len(table) > top else ""
+    echo(f"{plural(parts['faces'], 'face')}: {found}; threshold {groups.threshold or 0.0:.2f}{more}")
     if counts.lost:
         note(f"facepipe: {plural(counts.lost, 'answer')} had to go: the face is not found in its photo any more")
     if table:

@@ -322,7 +322,7 @@ def _counted(pile: Pile, said: _Said, plan: _Plan) -> Grouped:
         groups=int((sizes > 1).sum()),
         alone=int((sizes == 1).sum()),
         added=int(((plan.groups != -1) & ~said.listed).sum()),
-        waiting=int((~pile.sure & (plan.groups == -1) & ~plan.left).sum()),
+        waiting=int((~pile.sure & (plan.groups == -1) & ~plan.left & (said.whose < 0)).sum()),
         known=int(plan.left.sum()),
         moved=len(said.moved),
         lost=said.answers_lost,
