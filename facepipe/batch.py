@@ -62,6 +62,7 @@ class Outputs:
     report: HTML page.
     csv_raw: text in CSV files as it is, formulas and control characters as well.
     sidecars: who is where goes into photo.jpg.xmp beside each photo.
+    catalog: what it goes on from, and keeps what it finds in; None: NAME.catalog beside the results.
     """
 
     results: Path
@@ -72,6 +73,11 @@ class Outputs:
     report: Path | None = None
     csv_raw: bool = False
     sidecars: bool = False
+    catalog: Path | None = None
+
+    def catalog_file(self) -> Path:
+        """Where the catalog lies."""
+        return self.catalog or catalog_path(self.results)
 
     def folders(self) -> list[Path]:
         """The folders that are written."""
@@ -127,8 +133,9 @@ def run(roots: Sequence[str], outputs: Outputs, opener: Opener, options: BatchOp
     device and gallery.
     """
     started = time.time()
-    catalog_file, folders = catalog_path(outputs.results), outputs.folders()
-    check_files(outputs.results, catalog_file, outputs.report, roots)
+    catalog_file, folders = outputs.catalog_file(), outputs.folders()
+    ours = catalog_path(outputs.results).exists() or _wrote(catalog_file, outputs.results)
+    check_files(outputs.results, catalog_file, outputs.report, roots, ours=ours)
     if none_exists(roots):
         _say_none_exists(roots, options.tell)
     check_folders(folders, roots)
@@ -139,6 +146,7 @@ def run(roots: Sequence[str], outputs: Outputs, opener: Opener, options: BatchOp
         batch = _Batch(catalog, list(roots), outputs, options)
         if (problem := batch.all_gone()) is not None:
             raise UsageError(problem)
+        catalog.note_results(outputs.results)
         batch.begin(*opened)
         sweep(outputs.results, outputs.report, folders, started)
         counts = batch.first()
@@ -160,6 +168,14 @@ def run(roots: Sequence[str], outputs: Outputs, opener: Opener, options: BatchOp
             counts = batch.update(first=False)
             if is_new(counts):
                 yield counts
+
+
+def _wrote(catalog_file: Path, results: Path) -> bool:
+    """Say whether a batch that went on from this catalog wrote these results."""
+    if not results.is_file() or not catalog_file.is_file() or not catalog_file.stat().st_size:
+        return False
+    with Catalog(catalog_file) as catalog:
+        return catalog.wrote(results)
 
 
 def is_new(counts: Counts) -> bool:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -175,6 +175,33 @@ def test_results_stand_for_the_catalog_beside_them(facepipe: Run, tmp_path: Path
     assert (tmp_path / "r.jsonl.groups").exists()
 
 
+def test_every_command_takes_the_catalog_as_an_option(
+    facepipe: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("facepipe.review.running.run", lambda *_, **__: None)
+    for name in ("one", "two"):
+        fill(tmp_path / f"{name}.catalog", people(2, 3))
+    assert facepipe("cluster", "--catalog", "one.catalog")[0] == 0
+    assert facepipe("name", "1", "Anna", "--catalog", "one.catalog")[0] == 0
+    found = facepipe("find", "--catalog", "one.catalog", "--with", "Anna")
+    assert found == facepipe("find", "one.catalog", "--with", "Anna") and found[0] == 0 and found[1]
+    assert facepipe("review", "--catalog", "one.catalog")[0] == 0
+    code, _, err = facepipe("find", "two.catalog", "--catalog", "one.catalog", "--with", "Anna")
+    assert code == 2 and "give the catalog once" in err
+    monkeypatch.setenv("FACEPIPE_CATALOG", "one.catalog")
+    assert facepipe("find", "--with", "Anna") == found
+    assert facepipe("find", "--group", "1")[0] == 0
+    assert facepipe("find", "two.catalog", "--group", "1")[0] == 2  # the one that is named, which is not grouped yet
+
+
+@pytest.mark.usefixtures("pile")
+@pytest.mark.parametrize("command", [("cluster",), ("find", "--unknown"), ("review",)])
+def test_a_wrong_catalog_is_answered_with_the_right_one(facepipe: Run, command: Sequence[str]) -> None:
+    code, _, err = facepipe(*command, "pil.catalog")
+    assert code == 3 and err == "facepipe: pil.catalog: no such catalog; here is pile.catalog\n"
+    assert "here is pile.catalog" in facepipe("name", "1", "Anna", "--catalog", "pil.catalog")[2]
+
+
 # With the networks
 
 
@@ -201,6 +228,25 @@ def test_a_scan_alone(facepipe: Run, photos: Path, tmp_path: Path) -> None:
             assert (catalog.thumbnail(content, 0) or b"").startswith(b"\xff\xd8")
     assert facepipe("scan", "nowhere", "--catalog", "pile.catalog")[0] == 3
     assert facepipe("scan", "--catalog", "pile.catalog")[0] == 2
+
+
+@pytest.mark.models
+@pytest.mark.usefixtures("photos")
+def test_a_batch_goes_on_from_the_catalog_of_a_scan(facepipe: Run, tmp_path: Path) -> None:
+    assert facepipe("scan", "photos", "--catalog", "pile.catalog")[0] == 0
+    assert facepipe("cluster", "--min-size", "1")[0] == facepipe("name", "1", "Anna")[0] == 0
+    code, out, err = facepipe("batch", "photos", "--out", "r.jsonl", "--catalog", "pile.catalog")
+    assert code == 0 and "2 faces: 1 known" in out and "has these photos already" not in err
+    assert not (tmp_path / "r.jsonl.catalog").exists()
+    with Catalog("pile.catalog") as catalog:
+        assert "".join(f"{line}\n" for line in catalog.lines()) == (tmp_path / "r.jsonl").read_text()
+    assert facepipe("batch", "photos", "--out", "r.jsonl", "--catalog", "pile.catalog")[0] == 0
+    (tmp_path / "mine.csv").write_text("mine")
+    code, _, err = facepipe("batch", "photos", "--out", "mine.csv", "--catalog", "pile.catalog")
+    assert code == 2 and "was not written by a batch" in err and (tmp_path / "mine.csv").read_text() == "mine"
+    err = facepipe("batch", "photos", "--out", "other.jsonl")[2]
+    assert "pile.catalog has these photos already: --catalog pile.catalog goes on from it" in err
+    assert "has these photos" not in facepipe("batch", "photos", "--out", "other.jsonl")[2]
 
 
 @pytest.mark.models

@@ -133,13 +133,13 @@ def test_a_list_of_failures_is_ours_by_its_columns(tmp_path: Path) -> None:
     write_failures(out, [("a.jpg", "is empty")])
     assert is_ours(failures_path(out))
     catalog = tmp_path / "r.jsonl.catalog"
-    check_files(out, catalog, None, [])
+    check_files(out, catalog, None, [], ours=False)
     for report in (out, failures_path(out), tmp_path / "." / catalog.name):
         with pytest.raises(UsageError, match="two outputs"):
-            check_files(out, catalog, report, [])
+            check_files(out, catalog, report, [], ours=False)
     failures_path(out).write_text("my notes")
     with pytest.raises(UsageError, match="did not write"):
-        check_files(out, catalog, None, [])
+        check_files(out, catalog, None, [], ours=False)
 
 
 @pytest.mark.models

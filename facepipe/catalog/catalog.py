@@ -285,6 +285,15 @@ class Catalog(Store):
                 db.execute("DELETE FROM state WHERE name = 'scrub'")
         return int(count)
 
+    def note_results(self, path: Path) -> None:
+        """Note that a batch writes results there, which another one that goes on from this catalog may write over."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO state VALUES (?, '')", (_results_key(path),))
+
+    def wrote(self, path: Path) -> bool:
+        """Say whether `note_results` noted this path."""
+        return self._state(_results_key(path)) is not None
+
     def vanished(self) -> Iterator[str]:
         """Yield the names of photos of earlier runs that are gone."""
         return (os.fsdecode(name) for (name,) in self._rows("SELECT name FROM photo WHERE vanished"))
@@ -329,6 +338,10 @@ class Catalog(Store):
         (counts.maybe,) = self._first(_MAYBE, self._pass) or (0,)
         (counts.vanished,) = self._first("SELECT count(*) FROM photo WHERE vanished") or (0,)
         counts.at(counts.stage, counts.done)
+
+
+def _results_key(path: Path) -> str:
+    return f"results {key_of({'path': os.path.realpath(path)})}"
 
 
 _DONE = """

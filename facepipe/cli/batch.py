@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 #: A batch of few photos uses the engines for many as well: results do not change in their last digit as a folder grows.
 _MANY = 1_000_000
+#: Photos that are looked for in another catalog.
+_LOOKED_FOR = 20
 
 
 @click.command()
@@ -41,7 +45,13 @@ _MANY = 1_000_000
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
     envvar="FACEPIPE_OUT",
-    help="Results: .jsonl, .csv or .parquet. Its catalog, NAME.catalog, lies beside it.",
+    help="Results: .jsonl, .csv or .parquet. Its catalog, NAME.catalog, lies beside it unless --catalog names another.",
+)
+@click.option(
+    "--catalog",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="FACEPIPE_CATALOG",
+    help="Catalog of a scan or batch to go on from, and to keep what is found in.",
 )
 @list_options
 @exclude_option
@@ -89,6 +99,7 @@ _MANY = 1_000_000
 def batch(
     photos: tuple[str, ...],
     out: Path,
+    catalog: Path | None,
     files_from: IO[bytes] | None,
     separated_by_null: bool,
     exclude: tuple[str, ...],
@@ -114,7 +125,6 @@ def batch(
     continues where it was. Exit code 7 when some photos failed; they are in the results, and in NAME.failures.csv, with the reason.
     """
     from facepipe import batch as library
-    from facepipe.catalog.store import catalog_path
     from facepipe.cli import allocator, process
     from facepipe.errors import ExitCode, UsageError
     from facepipe.files.guard import require_outside
@@ -140,8 +150,11 @@ def batch(
         tell=lambda line: note(f"facepipe: {line}"),
         progress=partial(progress, quiet=quiet),
     )
-    opener = _Opener(looking, deciding, keep_embeddings, out)
-    outputs = library.Outputs(out, annotate, crops, sort_into, sort_how, report, csv_raw, regions is not None)
+    sidecars = regions is not None
+    outputs = library.Outputs(out, annotate, crops, sort_into, sort_how, report, csv_raw, sidecars, catalog)
+    opener = _Opener(looking, deciding, keep_embeddings, outputs.catalog_file())
+    if not outputs.catalog_file().exists():
+        _tell_of_catalog(roots, exclude)
     failed = 0
     try:
         with closing(library.run(roots, outputs, opener, options)) as passes:
@@ -149,9 +162,9 @@ def batch(
                 failed = counts.failed + counts.unwritten
                 _report(counts, out, quiet)
                 if opener.nobody:
-                    note(f"facepipe: {_next_step(deciding.gallery, out)}")
+                    note(f"facepipe: {_next_step(deciding.gallery, outputs.catalog_file())}")
     except KeyboardInterrupt:
-        note(f"facepipe: stopped; what was done is in {catalog_path(out)}: run the same command again to continue")
+        note(f"facepipe: stopped; what was done is in {outputs.catalog_file()}: run the same command again to continue")
         raise
     return ExitCode.PARTIAL if failed else ExitCode.OK
 
@@ -162,8 +175,8 @@ class _Opener:
     nobody: there is no gallery yet, and every face is unknown. One that was named is missed, and so is one that named people before.
     """
 
-    def __init__(self, looking: Looking, deciding: Deciding, keep: bool | None, out: Path) -> None:
-        self._looking, self._deciding, self._keep, self._out = looking, deciding, keep, out
+    def __init__(self, looking: Looking, deciding: Deciding, keep: bool | None, catalog: Path) -> None:
+        self._looking, self._deciding, self._keep, self._catalog = looking, deciding, keep, catalog
         self._generation = -1
         self.nobody = False
 
@@ -197,24 +210,39 @@ class _Opener:
     def _must_be_there(self) -> bool:
         """Say whether the missing gallery was named on the command line, or is that of an earlier run."""
         from facepipe.catalog.catalog import Catalog
-        from facepipe.catalog.store import catalog_path
 
         source = click.get_current_context().get_parameter_source("gallery")
         if source is click.core.ParameterSource.COMMANDLINE:
             return True
-        path = catalog_path(self._out)
+        path = self._catalog
         if self.nobody or not path.is_file() or not path.stat().st_size:
             return False
         with Catalog(path) as catalog:
             return bool(catalog.gallery)
 
 
-def _next_step(gallery: Path, out: Path) -> str:
-    from facepipe.catalog.store import catalog_path
+def _tell_of_catalog(roots: Sequence[str], exclude: tuple[str, ...]) -> None:
+    """Say so when the only catalog here has these photos: without it they are scanned again."""
+    from facepipe.catalog.catalog import Catalog
+    from facepipe.catalog.sources import find_sources
+    from facepipe.cli.catalogs import catalogs_here
+    from facepipe.errors import InputError
+    from facepipe.images import Passing
 
-    catalog = shlex.quote(str(catalog_path(out)))
+    here = catalogs_here()
+    if len(here) != 1:
+        return
+    sources = islice(find_sources(roots, (), Passing(exclude)), _LOOKED_FOR)
+    with suppress(InputError), Catalog(here[0]) as catalog:  # one that cannot be read is not in the way
+        if any(catalog.earlier_has(source.name) for source in sources):
+            name = shlex.quote(str(here[0]))
+            note(f"facepipe: {name} has these photos already: --catalog {name} goes on from it")
+
+
+def _next_step(gallery: Path, catalog: Path) -> str:
+    name = shlex.quote(str(catalog))
     return (
-        f"nobody is enrolled yet (no gallery in {gallery}), so all faces are unknown; facepipe cluster {catalog} groups them by "
+        f"nobody is enrolled yet (no gallery in {gallery}), so all faces are unknown; facepipe cluster {name} groups them by "
         "person, facepipe enroll puts people into the gallery; then run the same command again"
     )
 

@@ -14,10 +14,10 @@ from facepipe.outputs.results import failures_path
 from facepipe.text import printable
 
 
-def check_files(out: Path, catalog: Path, report: Path | None, roots: Sequence[str]) -> None:
+def check_files(out: Path, catalog: Path, report: Path | None, roots: Sequence[str], *, ours: bool) -> None:
     """Raise UsageError when an output is one of the inputs, or `out` is a file that no batch wrote.
 
-    catalog: the catalog of this output, which tells of what a batch wrote.
+    catalog: the catalog of this output. ours: a catalog says that a batch wrote it.
     """
     if report is not None and os.path.realpath(report) in map(os.path.realpath, (out, catalog)):
         raise UsageError(f"{printable(report)}: is given for two outputs; choose another name for one of them")
@@ -28,9 +28,9 @@ def check_files(out: Path, catalog: Path, report: Path | None, roots: Sequence[s
         for path in (out, catalog):
             if os.path.exists(path) and os.path.exists(root) and os.path.samefile(path, root):  # noqa: PTH110, PTH121
                 raise UsageError(f"{printable(path)}: is one of the inputs; choose another name for what is written")
-    if out.is_file() and out.stat().st_size and not (catalog.exists() or out.with_name(f"{out.name}.ledger").exists()):
+    if out.is_file() and out.stat().st_size and not (ours or out.with_name(f"{out.name}.ledger").exists()):
         raise UsageError(
-            f"--out {printable(out)}: exists and was not written by a batch (no {catalog.name} beside it); "
+            f"--out {printable(out)}: exists and was not written by a batch (no {out.name}.catalog beside it); "
             "choose another name, or delete it"
         )
 
