@@ -181,7 +181,6 @@ class _Opener:
         self.nobody = False
 
     def __call__(self, before: tuple[Recognizer, bool] | None, late: bool) -> tuple[Recognizer, bool]:
-        from facepipe.catalog.store import catalog_path
         from facepipe.cli.options import load_recognizer, load_without_gallery
         from facepipe.errors import GalleryMissingError
         from facepipe.gallery.storage.codec import Secret
@@ -191,7 +190,7 @@ class _Opener:
         try:
             with GalleryStore.open(self._deciding.gallery, Secret.from_environment()) as gallery:
                 generation, sealed = gallery.generation(), gallery.database.codec.sealed
-                call_people_as(catalog_path(self._out), gallery)
+                call_people_as(self._catalog, gallery)
         except GalleryMissingError:
             if self._must_be_there():
                 raise
