@@ -33,7 +33,7 @@ class Truth:
         found = [path for part in ("people", "strangers", "scenes") for path in (faces / part).rglob("*")]
         rest = sorted((faces / "lfw").rglob("*.jpg"))
         rng = random.Random(16)
-        found = [path for path in found if path.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"}]
+        found = [path for path in sorted(found) if path.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"}]
         found += rng.sample(rest, max(0, min(len(rest), count - len(found))))
         rng.shuffle(found)
         pile.mkdir()
@@ -155,9 +155,11 @@ def judge(out: Path, truth: Truth, named: set[str]) -> None:
         kind = "named" if who in named else "other"
         counts[f"{kind} {'right' if found == who else 'unknown' if found is None else 'wrong'}"] += 1
     total = sum(counts[f"named {how}"] for how in ("right", "unknown", "wrong"))
-    right, wrong = counts["named right"], counts["named wrong"] + counts["other wrong"]
-    print(f"of {total} photos of the {len(named)} people {right} have the right name ({right / max(total, 1):.1%})")
-    print(f"wrong names: {wrong}, among {counts['other unknown'] + counts['other wrong']} photos of other people too")
+    right, wrong, others = counts["named right"], counts["named wrong"], counts["other unknown"] + counts["other wrong"]
+    print(
+        f"of {total} photos of the {len(named)} people {right} have the right name ({right / max(total, 1):.1%}), {wrong} a wrong one"
+    )
+    print(f"of {others} photos of other people {counts['other wrong']} have a name, which is wrong")
 
 
 if __name__ == "__main__":
