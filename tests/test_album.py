@@ -123,7 +123,7 @@ def test_a_rename_is_the_gallerys_too_and_is_taken_back(album: Album) -> None:
     assert in_gallery(album) == {"Anne": 4, "Bob": 4}
     assert counts(album) == {"Anne": (6, 4, 2, 0), "Bob": (6, 4, 2, 0)}
     assert album.answers()[0].text == "Anna is now Anne"
-    assert album.undo() == "Anna is now Anne"
+    assert album.undo().startswith("Anna is now Anne")
     assert in_gallery(album) == {"Anna": 4, "Bob": 4}
     assert [(answer.text, answer.undone) for answer in album.answers()[1:2]] == [("Anna is now Anne", True)]
     album.undo(album.answers()[0].number)
@@ -152,7 +152,7 @@ def test_two_people_become_one_and_two_again(album: Album) -> None:
     assert in_gallery(album) == {"Bob": 8}
     assert counts(album) == {"Bob": (12, 8, 4, 0)}
     assert {group.person for group in album.table(state="named")} == {"Bob"}
-    assert album.undo() == "the same person: Anna, Bob"
+    assert album.undo().startswith("the same person: Anna, Bob")
     assert in_gallery(album) == {"Anna": 4, "Bob": 4}
     assert album.table(state="named") == before
     album.merge(["Anna", "Bob"], "Carl")
