@@ -380,6 +380,15 @@ def test_a_face_put_out_of_a_person_leaves_the_gallery(groups: Groups) -> None:
     assert "1-2.jpg" in [face.path for face in groups.person("Anna")]
 
 
+def test_a_face_that_was_put_out_and_came_back_goes_with_its_name(groups: Groups) -> None:
+    number = group_of(groups, "1-0.jpg")
+    groups.name(number, "Anna")
+    groups.put_out(number, [FaceKey(content_of("1-2.jpg"), 0)])
+    groups.undo()
+    groups.undo()
+    assert in_gallery(groups) == {} and groups.group(number).person is None
+
+
 def test_joined_groups_are_one_and_come_apart_again(groups: Groups) -> None:
     first, second = group_of(groups, "1-0.jpg"), group_of(groups, "2-0.jpg")
     groups.join([first, second])

@@ -62,7 +62,7 @@ def _in_gallery(gallery: GalleryStore, pile: Pile, name: str, wanted: dict[str, 
     """Do in the gallery what is wanted; return what was done, for whoever takes it back."""
     did: dict[str, Any] = {}
     if wanted.get("withdraw"):
-        withdraw(gallery, wanted["withdraw"])
+        withdraw(gallery, wanted["withdraw"], name)
         did["withdrawn"] = wanted["withdraw"]
     if wanted.get("enrol"):
         did["enrolled"] = enrol(gallery, pile, _keys(wanted["enrol"]), name, wanted.get("before", []))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -108,21 +109,26 @@ def _id_of(gallery: GalleryStore, person: str, key: FaceKey) -> int | None:
     return None if row is None else int(row[0])
 
 
-def withdraw(gallery: GalleryStore, faces: Sequence[Sequence[Any]]) -> int:
-    """Take faces out of the gallery, whoever they belong to by now; a person without any face left goes. Return how many went."""
+def withdraw(gallery: GalleryStore, faces: Sequence[Sequence[Any]], person: str) -> int:
+    """Take faces out of the gallery, whoever they belong to by now; a person without any face left goes. Return how many went.
+
+    person: whose a face is that was put out and came back since, so that it has another id.
+    """
     database = gallery.database
+    find = "SELECT id, person_id FROM face WHERE id IN (SELECT value FROM json_each(?))"
+    with database.read() as connection:
+        ids = dict(connection.execute(find, (json.dumps([face_id for *_, face_id in faces]),)).fetchall())
+    again = [_id_of(gallery, person, FaceKey(*key)) for *key, face_id in faces if face_id not in ids]
     with database.write("undo") as generation:
-        marks = ",".join("?" * len(faces))
-        query = f"SELECT id, person_id FROM face WHERE id IN ({marks})"
-        there = database.connection.execute(query, [face_id for _, _, face_id in faces]).fetchall()
+        there = database.connection.execute(find, (json.dumps([*ids, *again]),)).fetchall()
         drop_faces(database, [face_id for face_id, _ in there], generation)
-        for person in sorted({person for _, person in there}):
-            whole = not face_ids_of(database, person)
+        for owner in sorted({owner for _, owner in there}):
+            whole = not face_ids_of(database, owner)
             if whole:
-                database.connection.execute("DELETE FROM person WHERE id = ?", (person,))
+                database.connection.execute("DELETE FROM person WHERE id = ?", (owner,))
             else:
-                touch(database, [person], generation)
-            database.log("remove", person, faces=sum(who == person for _, who in there), whole=whole)
+                touch(database, [owner], generation)
+            database.log("remove", owner, faces=sum(who == owner for _, who in there), whole=whole)
     return len(there)
 
 
