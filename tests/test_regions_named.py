@@ -28,6 +28,7 @@ from facepipe.groups.store import groups_path
 from facepipe.groups.values import FaceKey
 from facepipe.images import write_image
 from facepipe.records import Record
+from facepipe.types import Image
 from tests.batch_fixtures import paint, recognizer, run
 from tests.piles import Photo, content_of, face, fill, people, photo
 from tests.xmp_samples import digikam
@@ -210,3 +211,46 @@ def test_what_was_said_follows_a_face_to_another_place(order: list[int], seed: i
     }
     assert all(face["person"] == "Bob" for face in record["faces"])  # what was given stays as it is
     assert said.told("other", record) is record
+
+
+@pytest.mark.models
+def test_sidecars_among_photos_that_a_shell_lists_are_passed_over(command: Run, astronaut: Image) -> None:
+    """As `photos/*` names them once regions were written; alone they are refused."""
+    write_image(Path("photo.jpg"), astronaut.rgb)
+    assert command("enroll", "photo.jpg", "--name", "Ann")[0] == 0
+    assert command("regions", "write", "photo.jpg")[1] == "sidecars: 1 written\n"
+    both = ("photo.jpg", "photo.jpg.xmp")
+    for arguments in (
+        ("identify", *both),
+        ("detect", *both),
+        ("enroll", *both, "--name", "Ann"),
+        ("batch", *both, "--out", "r.jsonl"),
+        ("scan", *both, "--catalog", "s.catalog"),
+        ("regions", "read", *both),
+        ("regions", "write", *both),
+        ("regions", "remove", *both),
+    ):
+        code, out, err = command(*arguments)
+        assert code == 0 and "failed" not in out.replace("0 failed", "") and "xmp" not in err, arguments
+    assert command("regions", "read", "photo.jpg.xmp")[0] == 3
+    assert command("identify", "photo.jpg.xmp")[0] == 3
+
+
+def test_the_table_shows_the_end_of_long_paths(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal of 80 columns photos are told from each other, and each has a line."""
+    from rich.console import Console
+
+    from facepipe.cli import regions
+    from facepipe.regions.tags import TaggedFace
+
+    monkeypatch.setattr(regions, "out_console", lambda: Console(width=80))
+    paths = [f"a/long/way/to/holiday-2019/evening/photo-{number:04}.jpg" for number in range(9)]
+    regions._print_table(
+        [(path, TaggedFace("Ann Berg", (1, 2, 3, 4), "mwg-rs", f"{path}.xmp", True)) for path in paths]
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert all(line.startswith("…") and f"photo-{n:04}.jpg" in line for n, line in enumerate(lines[1:]))
+    assert all("its sidecar, by facepipe" in line for line in lines[1:])

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Literal
 import click
 
 from facepipe.cli.batch_progress import progress, summary
-from facepipe.cli.common import echo, note, quiet_option
+from facepipe.cli.common import echo, note, quiet_option, without_sidecars
 from facepipe.cli.options import (
     FOLDER,
     Deciding,
@@ -39,7 +39,7 @@ _LOOKED_FOR = 20
 
 
 @click.command()
-@click.argument("photos", nargs=-1, metavar="FOLDER|PHOTO|ARCHIVE|PATTERN...")
+@click.argument("photos", nargs=-1, callback=without_sidecars, metavar="FOLDER|PHOTO|ARCHIVE|PATTERN...")
 @click.option(
     "--out",
     required=True,

@@ -164,6 +164,12 @@ def note(text: str) -> None:
         click.echo(printable(text), err=True)
 
 
+def without_sidecars(context: click.Context, parameter: click.Parameter, paths: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Leave the sidecars out that `photos/*` brings along; where nothing else was named they stay, and are refused."""
+    photos = tuple(path for path in paths if not str(path).lower().endswith(".xmp") or os.path.isdir(path))  # noqa: PTH112
+    return photos or paths
+
+
 def cell(text: object, style: str = "") -> Text:
     """Return a table's cell that shows a text as it is: no markup, nothing that a terminal would act on."""
     from rich.text import Text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import cell, echo, json_option, note, out_console
+from facepipe.cli.common import cell, echo, json_option, note, out_console, without_sidecars
 from facepipe.cli.options import FEW, Looking, detect_options
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMG...")
+@click.argument("images", nargs=-1, callback=without_sidecars, required=True, metavar="IMG...")
 @click.option("--edges", type=click.Path(path_type=Path), help="Write the edge map of the (only) picture to this file.")
 @click.option(
     "--annotate",

@@ -23,6 +23,7 @@ from facepipe.cli.common import (
     out_console,
     progress_bar,
     quiet_option,
+    without_sidecars,
 )
 from facepipe.cli.options import FEW, Looking, detect_options, exclude_option, face_option
 from facepipe.text import plural
@@ -38,7 +39,9 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 
 
 @click.command()
-@click.argument("photos", nargs=-1, type=click.Path(path_type=Path), metavar="FOLDER|IMG|CSV...")
+@click.argument(
+    "photos", nargs=-1, callback=without_sidecars, type=click.Path(path_type=Path), metavar="FOLDER|IMG|CSV..."
+)
 @click.option("--name", help="Name of the person, for photos that are not in a folder with the person's name.")
 @click.option(
     "--from-regions",

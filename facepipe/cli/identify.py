@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from facepipe.cli.common import echo, no_lock_option, note, out_console, progress_bar, quiet_option
+from facepipe.cli.common import echo, no_lock_option, note, out_console, progress_bar, quiet_option, without_sidecars
 from facepipe.cli.options import (
     FEW,
     Deciding,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("images", nargs=-1, metavar="IMG...|-")
+@click.argument("images", nargs=-1, callback=without_sidecars, metavar="IMG...|-")
 @list_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: a list, a record for each picture.")
 @click.option("--jsonl", is_flag=True, help="Print one JSON record per line, as each picture is done.")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facepipe.cli.catalogs import open_groups
-from facepipe.cli.common import cell, echo, json_option, note, out_console, quiet_option
+from facepipe.cli.common import cell, echo, json_option, note, out_console, quiet_option, without_sidecars
 from facepipe.cli.options import Deciding, Looking, exclude_option, recognition_options
-from facepipe.text import plural
+from facepipe.text import plural, printable
 
 if TYPE_CHECKING:
     from facepipe.errors import InputError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: So many sidecars that cannot be written are named.
 _NAMED = 20
+#: Columns of the terminal for a box, and for a path at least.
+_BOX, _LEAST_PATH = 19, 16
 
 
 @click.group()
@@ -33,7 +35,7 @@ def regions() -> None:
 
 
 @regions.command()
-@click.argument("photos", nargs=-1, required=True, metavar="PHOTO|FOLDER...")
+@click.argument("photos", nargs=-1, required=True, callback=without_sidecars, metavar="PHOTO|FOLDER...")
 @exclude_option
 @json_option
 def read(photos: tuple[str, ...], exclude: tuple[str, ...], as_json: bool) -> int:
@@ -99,21 +101,33 @@ def _as_record(face: TaggedFace) -> dict[str, Any]:
 
 
 def _print_table(rows: list[tuple[str, TaggedFace]]) -> None:
+    from rich.cells import cell_len
     from rich.table import Table
+
+    from facepipe.outputs.table import shortened
 
     table = Table(box=None, pad_edge=False)
     for heading in ("photo", "who", "box (x1 y1 x2 y2)", "form", "from"):
-        table.add_column(heading, justify="right" if heading.startswith("box") else "left")
-    for path, face in rows:
-        box = " ".join(f"{value:.0f}" for value in face.box)
-        where = ("the photo" if face.file == path else Path(face.file).name) + ", by facepipe" * face.own
-        table.add_row(cell(path), cell(face.name or "(nobody named)"), box, face.form, cell(where))
+        table.add_column(heading, justify="right" if heading.startswith("box") else "left", overflow="fold")
+    cells = [
+        (face.name or "(nobody named)", " ".join(f"{value:.0f}" for value in face.box), face.form, _where(path, face))
+        for path, face in rows
+    ]
+    others = sum(max((cell_len(row[place]) for row in cells), default=0) for place in (0, 2, 3)) + _BOX + 2 * 4
+    for (path, _), row in zip(rows, cells, strict=True):
+        table.add_row(cell(shortened(printable(path), max(out_console().width - others, _LEAST_PATH))), *map(cell, row))
     if rows:
         out_console().print(table)
 
 
+def _where(path: str, face: TaggedFace) -> str:
+    """Return in which file a region is, in short: most often it is the sidecar that is called as the photo is."""
+    file = "the photo" if face.file == path else "its sidecar" if face.file == f"{path}.xmp" else Path(face.file).name
+    return file + ", by facepipe" * face.own
+
+
 @regions.command()
-@click.argument("results", nargs=-1, required=True, metavar="CATALOG|RESULTS.jsonl|PHOTO...")
+@click.argument("results", nargs=-1, required=True, callback=without_sidecars, metavar="CATALOG|RESULTS.jsonl|PHOTO...")
 @recognition_options
 @quiet_option
 def write(results: tuple[str, ...], looking: Looking, deciding: Deciding, quiet: bool) -> int:
@@ -153,7 +167,7 @@ def write(results: tuple[str, ...], looking: Looking, deciding: Deciding, quiet:
 
 
 @regions.command()
-@click.argument("photos", nargs=-1, required=True, metavar="PHOTO|FOLDER...")
+@click.argument("photos", nargs=-1, required=True, callback=without_sidecars, metavar="PHOTO|FOLDER...")
 @exclude_option
 @quiet_option
 def remove(photos: tuple[str, ...], exclude: tuple[str, ...], quiet: bool) -> int:

@@ -9,13 +9,13 @@ from typing import IO
 import click
 
 from facepipe.cli.batch_progress import progress
-from facepipe.cli.common import echo, model_option, note, quiet_option
+from facepipe.cli.common import echo, model_option, note, quiet_option, without_sidecars
 from facepipe.cli.options import Looking, detect_options, exclude_option, list_options, listed
 from facepipe.text import duration, plural, printable
 
 
 @click.command()
-@click.argument("photos", nargs=-1, metavar="FOLDER|PHOTO|ARCHIVE|PATTERN...")
+@click.argument("photos", nargs=-1, callback=without_sidecars, metavar="FOLDER|PHOTO|ARCHIVE|PATTERN...")
 @click.option(
     "--catalog",
     required=True,

@@ -79,7 +79,7 @@ def photo_table(records: Iterable[Record], width: int) -> Table:
     room = width - taken - max(path, len(_TITLES[0]))
     titles = _TITLES if room >= first else _TITLES[:6]
     for row in rows:
-        row[0] = Text(_shortened(str(row[0]), path))
+        row[0] = Text(shortened(str(row[0]), path))
         if titles is _TITLES:
             row[6] = Text(_fitting(row[6], room))
         elif row[6] and str(row[3]) == "–":
@@ -108,7 +108,7 @@ def photo_table(records: Iterable[Record], width: int) -> Table:
 _TITLES = ("photo", "face", "answer", "who", "sure", "similarity", "nearest people")
 
 
-def _shortened(path: str, width: int) -> str:
+def shortened(path: str, width: int) -> str:
     """Return a path in so many columns: its end, which tells it from others."""
     from rich.cells import cell_len
 
