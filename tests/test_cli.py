@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from facepipe.cli import main
-from facepipe.images import encode_image, read_image, write_image
+from facepipe.images import encode_image, is_output, read_image, write_image
 from facepipe.types import Image
 
 pytestmark = pytest.mark.models
@@ -110,10 +110,13 @@ def test_stdin_is_a_picture_too(
 def test_pictures_are_written_where_they_were_asked_for(run: Run, photos: Path, gallery: Path, tmp_path: Path) -> None:
     drawn, cut = tmp_path / "drawn", tmp_path / "cut"
     run("identify", photos / "both.jpg", "--gallery", gallery, "--annotate", drawn, "--crops", cut)
-    (picture,) = drawn.iterdir()
+    (picture,) = drawn.glob("*.jpg")
     assert read_image(picture).width == 1024
     assert not np.array_equal(read_image(picture).rgb, read_image(photos / "both.jpg").rgb)
     assert len(list(cut.rglob("*.jpg"))) == 2
+    assert is_output(str(drawn)) and is_output(str(cut))  # a batch of the folder above does not take them for photos
+    run("identify", photos / "both.jpg", "--gallery", gallery, "--annotate", photos)
+    assert not is_output(str(photos))  # a folder with somebody's photos goes on being one
 
 
 def test_a_threshold_of_ones_own_decides(run: Run, photos: Path, gallery: Path) -> None:

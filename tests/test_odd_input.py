@@ -156,6 +156,20 @@ def test_odd_words_end_in_a_code_and_a_line(
         )
 
 
+def test_no_command_takes_empty_text_for_this_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As `facepipe enroll "$PHOTOS"` has it where the variable is not set."""
+    for _, command in leaves(cli):
+        assert all(type(parameter.type) is not click.Path for parameter in command.params), command.name
+    monkeypatch.chdir(tmp_path)
+    for words in (("enroll", ""), ("identify", "a.jpg", "--annotate", ""), ("batch", "a.jpg", "--out", "")):
+        with pytest.raises(SystemExit) as stop:
+            main(list(words))
+        assert stop.value.code == 2 and "is empty; name a file or folder" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def run(shell: str, folder: Path, **environment: str) -> tuple[int, str]:
     """Run a line of shell in which $F is facepipe; return its exit code and what it said on both streams."""
     full = {

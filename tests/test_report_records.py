@@ -293,6 +293,8 @@ def test_harmful_names_are_changed(name: str) -> None:
 def test_photos_of_the_same_name_in_two_folders_have_two_stems() -> None:
     assert output_stem("a/1.jpg") != output_stem("b/1.jpg")
     assert output_stem("a/1.jpg").startswith("1-")
+    assert output_stem("-").startswith("stdin-")
+    assert output_stem("a/--rf.jpg").startswith("rf-") and output_stem("---").startswith("_-")  # no option of a command
 
 
 def test_boxes_are_rounded_from_their_float32(tmp_path: Path) -> None:

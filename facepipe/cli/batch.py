@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Literal
 import click
 
 from facepipe.cli.batch_progress import progress, summary
-from facepipe.cli.common import echo, note, quiet_option, without_sidecars
+from facepipe.cli.common import PlacePath, echo, note, quiet_option, without_sidecars
 from facepipe.cli.options import (
     FOLDER,
     Deciding,
@@ -43,7 +43,7 @@ _LOOKED_FOR = 20
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PlacePath(dir_okay=False),
     envvar="FACEPIPE_OUT",
     help="Results: .jsonl, .csv or .parquet. Its catalog, NAME.catalog, lies beside it unless --catalog names another.",
 )
@@ -67,7 +67,7 @@ _LOOKED_FOR = 20
 )
 @click.option(
     "--report",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PlacePath(dir_okay=False),
     help="Write one HTML page: people with their faces, unknown ones, doubtful first, failures.",
 )
 @click.option(

@@ -8,12 +8,21 @@ from typing import Any
 
 import click
 
-from facepipe.cli.common import FiniteRange, device_option, echo, gallery_option, json_option, note, quiet_option
+from facepipe.cli.common import (
+    FiniteRange,
+    PlacePath,
+    device_option,
+    echo,
+    gallery_option,
+    json_option,
+    note,
+    quiet_option,
+)
 
 
 @click.command()
 @gallery_option
-@click.option("--strangers", type=click.Path(path_type=Path, file_okay=False), multiple=True,
+@click.option("--strangers", type=PlacePath(file_okay=False), multiple=True,
               help="Photos of people who are not in the gallery: a folder each, or a photo each; repeatable.")  # fmt: skip
 @click.option("--fpir", type=FiniteRange(0.0, 1.0, min_open=True, max_open=True), default=0.01, show_default=True,
               help="Wanted share of strangers' faces that get a name.")  # fmt: skip
@@ -32,9 +41,7 @@ from facepipe.cli.common import FiniteRange, device_option, echo, gallery_option
 @click.option("--min-face", type=click.IntRange(min=12), default=40, show_default=True, envvar="FACEPIPE_MIN_FACE",
               help="Smallest face in pixels.")  # fmt: skip
 @device_option
-@click.option(
-    "--cache", type=click.Path(path_type=Path, dir_okay=False), help="Keep the strangers' embeddings in this .npz."
-)
+@click.option("--cache", type=PlacePath(dir_okay=False), help="Keep the strangers' embeddings in this .npz.")
 @click.option("--dry-run", is_flag=True, help="Measure and print, store nothing.")
 @click.option(
     "--clear", is_flag=True, help="Remove the gallery's calibration; the thresholds of the model's record apply again."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from facepipe.cli.common import PlacePath
 from facepipe.errors import InputError, UsageError
 from facepipe.text import printable
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from facepipe.groups.groups import Groups
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_PATH = click.Path(path_type=Path)
+_PATH = PlacePath()
 
 
 def catalog_option(command: _F) -> _F:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facepipe.cli.catalogs import catalog_argument, open_groups, the_catalog
-from facepipe.cli.common import FiniteRange, cell, echo, gallery_option, json_option, note, out_console, quiet_option
+from facepipe.cli.common import (
+    FiniteRange,
+    PlacePath,
+    cell,
+    echo,
+    gallery_option,
+    json_option,
+    note,
+    out_console,
+    quiet_option,
+)
 from facepipe.cli.options import FOLDER
 from facepipe.cli.process import settle
 from facepipe.text import plural, printable
@@ -35,7 +45,7 @@ _ROWS = 50
     "--min-size", type=click.IntRange(min=1), default=2, show_default=True, help="Smallest group that is shown."
 )
 @click.option("--top", type=click.IntRange(min=1), default=_ROWS, show_default=True, help="Rows of the table.")
-@click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML page with the faces.")
+@click.option("--page", type=PlacePath(dir_okay=False), help="Write one HTML page with the faces.")
 @click.option("--crops", type=FOLDER, help="Write the faces as pictures into this folder, a folder for each group.")
 @gallery_option
 @json_option

@@ -164,6 +164,19 @@ def note(text: str) -> None:
         click.echo(printable(text), err=True)
 
 
+class PlacePath(click.Path):
+    """A file or folder as `Path`; empty text is refused: it would be this folder, where a variable of the shell was not set."""
+
+    def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(path_type=Path, file_okay=file_okay, dir_okay=dir_okay)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType.convert`."""
+        if value == "":
+            self.fail("is empty; name a file or folder, . for this one", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def without_sidecars(context: click.Context, parameter: click.Parameter, paths: tuple[Any, ...]) -> tuple[Any, ...]:
     """Leave the sidecars out that `photos/*` brings along; where nothing else was named they stay, and are refused."""
     photos = tuple(path for path in paths if not str(path).lower().endswith(".xmp") or os.path.isdir(path))  # noqa: PTH112
@@ -271,7 +284,7 @@ def gallery_option(command: _F) -> _F:
     """`--gallery DIR`: the gallery's folder."""
     return click.option(
         "--gallery",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=PlacePath(file_okay=False),
         default=Path("gallery"),
         show_default=True,
         envvar="FACEPIPE_GALLERY",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import device_option, echo, json_option, note, out_console
+from facepipe.cli.common import PlacePath, device_option, echo, json_option, note, out_console
 
 if TYPE_CHECKING:
     from facepipe.embed.describer import Describer
@@ -28,7 +28,7 @@ _SHOWN = {2: ("Collins turned", "Hopper dark", "flower"), 1: ("Hopper blurred",)
 @click.command()
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PlacePath(dir_okay=False),
     default=Path("facepipe-demo.png"),
     show_default=True,
     help="Where the picture of the four steps goes.",

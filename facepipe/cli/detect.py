@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import cell, echo, json_option, note, out_console, without_sidecars
+from facepipe.cli.common import PlacePath, cell, echo, json_option, note, out_console, without_sidecars
 from facepipe.cli.options import FEW, Looking, detect_options
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("images", nargs=-1, callback=without_sidecars, required=True, metavar="IMG...")
-@click.option("--edges", type=click.Path(path_type=Path), help="Write the edge map of the (only) picture to this file.")
+@click.option("--edges", type=PlacePath(), help="Write the edge map of the (only) picture to this file.")
 @click.option(
     "--annotate",
-    type=click.Path(path_type=Path),
+    type=PlacePath(),
     help="Write the picture with its faces drawn: a file, or a folder for several.",
 )
 @json_option

@@ -15,6 +15,7 @@ import click
 
 from facepipe.cli.catalogs import catalog_option
 from facepipe.cli.common import (
+    PlacePath,
     cell,
     echo,
     gallery_option,
@@ -39,9 +40,7 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 
 
 @click.command()
-@click.argument(
-    "photos", nargs=-1, callback=without_sidecars, type=click.Path(path_type=Path), metavar="FOLDER|IMG|CSV..."
-)
+@click.argument("photos", nargs=-1, callback=without_sidecars, type=PlacePath(), metavar="FOLDER|IMG|CSV...")
 @click.option("--name", help="Name of the person, for photos that are not in a folder with the person's name.")
 @click.option(
     "--from-regions",

@@ -14,6 +14,7 @@ import click
 
 from facepipe.cli.common import (
     FiniteRange,
+    PlacePath,
     device_option,
     echo,
     err_console,
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from facepipe.evaluate.verify import VerificationReport
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = PlacePath(dir_okay=False)
+_FOLDER = PlacePath(file_okay=False)
 
 
 @click.group()

@@ -10,6 +10,7 @@ import click
 
 from facepipe.cli.common import (
     FiniteRange,
+    PlacePath,
     device_option,
     echo,
     err_console,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @click.command()
 @gallery_option
 @click.option("--threshold", type=FiniteRange(-1, 1), help="Cosine that counts as one person; default: the model's.")
-@click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Write an HTML page with the faces.")
+@click.option("--page", type=PlacePath(dir_okay=False), help="Write an HTML page with the faces.")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Rows shown of each list.")
 @click.option(
     "--keep",
@@ -127,7 +128,7 @@ def check(gallery: Path, mend: bool, sources: bool, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("into", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("into", type=PlacePath(file_okay=False))
 @gallery_option
 @json_option
 def salvage(into: Path, gallery: Path, as_json: bool) -> int:
@@ -199,7 +200,7 @@ def index(kind: str, min_recall: float, gallery: Path, as_json: bool) -> None:
 
 @click.command("not")
 @click.argument("name")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=PlacePath())
 @click.option(
     "--faces",
     "rule",

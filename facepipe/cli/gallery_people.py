@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facepipe.cli.common import (
+    PlacePath,
     cell,
     echo,
     gallery_option,
@@ -88,7 +89,7 @@ def list_people(gallery: Path, as_json: bool) -> None:
 @click.argument("name", required=False)
 @click.option(
     "--sheet",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PlacePath(dir_okay=False),
     help="Write a contact sheet of the faces (PNG or JPEG): from stored chips, else from the photos.",
 )
 @gallery_option

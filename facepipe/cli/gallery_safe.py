@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import echo, gallery_option, json_option, no_lock_option, note, quiet_option
+from facepipe.cli.common import PlacePath, echo, gallery_option, json_option, no_lock_option, note, quiet_option
 from facepipe.cli.gallery_people import echo_json, open_database, table
 from facepipe.text import plural, printable
 
@@ -57,7 +57,7 @@ def erase(name: str, yes: bool, gallery: Path, as_json: bool) -> int:
 @click.command()
 @click.option(
     "--key-file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PlacePath(dir_okay=False),
     help="Seal with this key file (64 hexadecimal digits); default: a passphrase, asked or from FACEPIPE_NEW_PASSPHRASE.",
 )
 @gallery_option
@@ -153,7 +153,7 @@ def _details(entry: dict[str, Any]) -> str:
 
 
 @click.command("export")
-@click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("path", type=PlacePath(dir_okay=False))
 @click.option("--chips", is_flag=True, help="Include the stored chips.")
 @gallery_option
 @no_lock_option
@@ -177,7 +177,7 @@ def export_file(path: Path, chips: bool, gallery: Path, as_json: bool, quiet: bo
 
 
 @click.command("import")
-@click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("path", type=PlacePath(dir_okay=False))
 @gallery_option
 @json_option
 def import_file(path: Path, gallery: Path, as_json: bool) -> None:

@@ -129,13 +129,14 @@ class _Stdin:
 
 
 def _write_pictures(image: Image, record: Record, annotate: Path | None, crops: Path | None) -> None:
-    from facepipe.files.atomic import make_folder
     from facepipe.images import write_image
     from facepipe.outputs.draw import draw_predictions, save_crops
     from facepipe.outputs.names import output_stem
+    from facepipe.outputs.owned import claim_folder
 
+    for folder in filter(None, (annotate, crops)):
+        claim_folder(folder)
     if annotate:
-        make_folder(annotate)
         write_image(annotate / f"{output_stem(image.path)}.jpg", draw_predictions(image, record))
     if crops:
         save_crops(crops, image, record)

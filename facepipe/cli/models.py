@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facepipe.cli.common import FiniteRange, cell, echo, err_console, json_option, note, out_console, quiet_option
+from facepipe.cli.common import (
+    FiniteRange,
+    PlacePath,
+    cell,
+    echo,
+    err_console,
+    json_option,
+    note,
+    out_console,
+    quiet_option,
+)
 from facepipe.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -258,7 +268,7 @@ def _three(text: str, option: str) -> tuple[float, float, float]:
 
 
 @models.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=PlacePath(dir_okay=False))
 @click.option("--name", required=True, help="What to call it.")
 @click.option(
     "--template",

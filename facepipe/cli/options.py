@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from facepipe.cli.common import FiniteRange, device_option, gallery_option, model_option, note
+from facepipe.cli.common import FiniteRange, PlacePath, device_option, gallery_option, model_option, note
 from facepipe.cli.process import settle
 from facepipe.errors import InputError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from facepipe.pipeline import Recognizer
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-FOLDER = click.Path(path_type=Path, file_okay=False)
+FOLDER = PlacePath(file_okay=False)
 
 
 def _stack(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:

@@ -9,7 +9,7 @@ from typing import IO
 import click
 
 from facepipe.cli.batch_progress import progress
-from facepipe.cli.common import echo, model_option, note, quiet_option, without_sidecars
+from facepipe.cli.common import PlacePath, echo, model_option, note, quiet_option, without_sidecars
 from facepipe.cli.options import Looking, detect_options, exclude_option, list_options, listed
 from facepipe.text import duration, plural, printable
 
@@ -19,7 +19,7 @@ from facepipe.text import duration, plural, printable
 @click.option(
     "--catalog",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PlacePath(dir_okay=False),
     envvar="FACEPIPE_CATALOG",
     help="What is found is kept here; results.jsonl.catalog is what batch --out results.jsonl goes on from.",
 )

@@ -43,7 +43,8 @@ def output_stem(path: str | os.PathLike[str]) -> str:
     The same photo has the same stem in every run, and `a/1.jpg` another than `b/1.jpg`.
     """
     text = os.fspath(path)
-    stem = os.path.splitext(os.path.basename(text))[0]  # noqa: PTH119, PTH122 - `-` and archive members are not paths
+    name = "stdin" if text == "-" else os.path.basename(text)  # noqa: PTH119 - archive members are not paths
+    stem = os.path.splitext(name)[0].lstrip("-")  # noqa: PTH122 - a command would take the file for an option
     return f"{safe_name(stem or '_')}-{short_hash(text)}"
 
 

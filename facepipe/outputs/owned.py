@@ -65,7 +65,13 @@ def mark_folders(folders: Iterable[Path]) -> None:
     for folder in folders:
         if not is_output(os.fspath(folder)):
             with atomic_file(folder / OUTPUT_MARK) as file:
-                file.write(b"Written by facepipe batch, which does not search this folder for photos.\n")
+                file.write(b"Written by facepipe, which does not search this folder for photos.\n")
+
+
+def claim_folder(folder: Path) -> None:
+    """Mark a folder that pictures are to be written into, unless it holds somebody's photos."""
+    if not (folder.is_dir() and next(find_images([folder], skip=is_output), None) is not None):
+        mark_folders([folder])
 
 
 def sweep(out: Path, report: Path | None, folders: Collection[Path], started: float) -> None:
