@@ -16,6 +16,7 @@ from facepipe.outputs.kinds import How, Sorted, folders_of
 from facepipe.outputs.sync import Decided, Fate, synchronise
 from facepipe.records import Record, to_record
 from facepipe.types import Candidate, Failed, Prediction, Recognized, Status
+from tests.batch_fixtures import paint, recognizer, run
 from tests.fakes import face_at
 
 
@@ -100,6 +101,22 @@ def test_people_who_are_called_like_a_folder_are_kept_apart() -> None:
     assert [str(f) for f in folders_of(photo("x", "unknown", "?", "no-face"))] == [
         *("people/unknown", "people/no-face", "unknown"),
     ]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_photo_whose_name_is_no_utf8_is_sorted_as_any_other(tmp_path: Path, how: How) -> None:
+    """The list of what was written holds names, of links and batches too, as text."""
+    bad = paint(tmp_path / os.fsdecode(b"in\xfe/bad\xff.png"), "red")
+    folder, out = tmp_path / os.fsdecode(b"out\xfd"), tmp_path / os.fsdecode(b"r\xfc.jsonl")
+    before = 0
+    for _ in range(2):
+        run(out, bad.parent, sort_into=folder, sort_how=how)
+        (name,) = tree(folder)
+        assert name.startswith("people/red/bad_udcff-") and name.endswith(".png")
+        assert (folder / name).read_bytes() == bad.read_bytes()
+        assert before in (0, before := (folder / name).lstat().st_mtime_ns)
+    run(out, bad.parent, who=recognizer(people=("green",)), sort_into=folder, sort_how=how)
+    assert [str(Path(name).parent) for name in tree(folder)] == ["unknown"]
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "..", ".hidden", "", "con", "x" * 300])

@@ -17,7 +17,7 @@ from facepipe.outputs.draw import crop_face, crop_names, draw_predictions, drawi
 from facepipe.outputs.names import output_stem, safe_name
 from facepipe.outputs.sync import Decided, Folder, Pixels, digest
 from facepipe.outputs.table import maybe
-from facepipe.records import Record
+from facepipe.records import Record, readable
 from facepipe.text import printable
 
 How = Literal["link", "hardlink", "copy"]
@@ -118,12 +118,14 @@ class Sorted(Folder):
 
     def _key(self, photo: Decided) -> str:
         how = "copy" if photo.path is None else self._how
-        return f"{how}:{os.path.realpath(photo.path) if photo.path and how == 'link' else photo.content}"
+        return f"{how}:{readable(os.path.realpath(photo.path)) if photo.path and how == 'link' else photo.content}"
 
     def _free(self, folder: str, photo: Decided, key: str) -> str | None:
         """Return a name for a photo in a folder that nothing has; None when the photo lies there already."""
         path = PurePosixPath(photo.name)
-        stem, suffix = (path.stem if photo.path else safe_name(path.stem)), path.suffix
+        # A name whose bytes are no UTF-8 cannot be listed.
+        as_it_is = photo.path is not None and readable(path.name) == path.name
+        stem, suffix = path.stem if as_it_is else safe_name(path.stem), readable(path.suffix)
         number = 1
         while self.taken(name := f"{folder}/{stem}{suffix}" if number == 1 else f"{folder}/{stem}-{number}{suffix}"):
             place = self.folder / name
@@ -137,7 +139,7 @@ class Sorted(Folder):
         """See `Folder.shows`."""
         how, _, what = key.partition(":")
         if how == "link" or place.is_symlink():
-            return how == "link" and place.is_symlink() and os.path.realpath(place) == what
+            return how == "link" and place.is_symlink() and readable(os.path.realpath(place)) == what
         return place.is_file() and content_hash(place.read_bytes()) == what
 
     def stays(self, key: str) -> bool:

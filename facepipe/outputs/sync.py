@@ -20,7 +20,7 @@ from typing import Literal
 from facepipe.errors import InputError, OutputError
 from facepipe.files.atomic import is_file, make_private_file
 from facepipe.images import content_hash, read_image_bytes
-from facepipe.records import Record
+from facepipe.records import Record, readable
 from facepipe.text import printable
 from facepipe.types import Image
 
@@ -182,7 +182,7 @@ class Folder(Output):
     def __init__(self, folder: str | os.PathLike[str], batch: str | os.PathLike[str] = "") -> None:
         """batch: the results that are written with it; other batches may write to the same folder. Errors: OutputError."""
         self.folder = Path(folder)
-        self._batch = os.path.relpath(os.path.realpath(batch), os.path.realpath(folder))
+        self._batch = readable(os.path.relpath(os.path.realpath(batch), os.path.realpath(folder)))
         with self._as_output_error():
             make_private_file(self.folder / _LIST)
             self._db = sqlite3.connect(self.folder / _LIST, timeout=30.0, isolation_level=None)
@@ -333,7 +333,7 @@ def _what(place: Path, key: str) -> str:
     """Say what lies at a place, so that a change is noticed; empty when nothing does. A hard link changes with its photo."""
     try:
         if place.is_symlink():
-            return f"link:{os.fspath(place.readlink())}"
+            return f"link:{readable(os.fspath(place.readlink()))}"
         info = place.stat()
     except OSError:
         return ""
