@@ -206,6 +206,9 @@ def test_files_and_folders_of_others_are_not_replaced(tmp_path: Path, facepipe: 
         assert facepipe("photos", "--out", "r.csv", "--crops", folder)[0] == 2
     assert facepipe("mine.csv", "--out", "r.csv", "--annotate", "photos")[0] == 2
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a.png"]
+    for one, other in (("--annotate", "--crops"), ("--crops", "--sort-into")):
+        code, _, err = facepipe("photos", "--out", "r.csv", one, "same", other, "photos/../same")
+        assert code == 2 and "is given for two outputs" in err and not (tmp_path / "same").exists()
 
 
 def test_no_photos_at_all(tmp_path: Path, facepipe: Run) -> None:

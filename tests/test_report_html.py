@@ -102,6 +102,14 @@ def test_everything_is_counted_and_shown(tmp_path: Path) -> None:
     assert len(pictures_of(tmp_path / "r.html")) == 4
 
 
+def test_one_is_not_many(tmp_path: Path) -> None:
+    write(tmp_path / "r.html", photo("a.jpg", answer("Ada")))
+    assert "1 photo, 1 face: 1 known" in (tmp_path / "r.html").read_text()
+    dom = browse(tmp_path / "r.html", tmp_path / "profile", "--dump-dom")
+    for word in ("photo", "face", "person"):
+        assert f"<b>1</b><span>{word}</span>" in dom
+
+
 def test_each_face_has_its_own_picture(tmp_path: Path) -> None:
     photos = [photo(f"{n}.jpg", answer("Ada", 0.5 + n / 1000)) for n in range(450)]
     report = HtmlReport(tmp_path / "r.html", limits=Limits(person_faces=450))

@@ -338,9 +338,10 @@ class HtmlReport:
     def _summary(self) -> str:
         counts = self._counts
         return (
-            f"{counts['photos']} photos, {counts['faces']} faces: {counts['known']} known, {counts['ambiguous']} ambiguous, "
+            f"{plural(counts['photos'], 'photo')}, {plural(counts['faces'], 'face')}: "
+            f"{counts['known']} known, {counts['ambiguous']} ambiguous, "
             f"{counts['unknown']} unknown{of_them_maybe(counts['maybe'])}; "
-            f"{counts['no_face']} photos without a face, {counts['failed']} failed"
+            f"{plural(counts['no_face'], 'photo')} without a face, {counts['failed']} failed"
         )
 
 

@@ -43,15 +43,19 @@ def _check_writable(path: Path) -> None:
 
 
 def check_folders(folders: Collection[Path], roots: Iterable[str]) -> None:
-    """Raise UsageError when a folder that is to be written is searched as well, or holds photos of somebody else."""
-    real = {os.path.realpath(folder): folder for folder in folders}
+    """Raise UsageError when a folder is given twice, is searched for photos as well, or holds photos of somebody else."""
+    real: dict[str, Path] = {}
+    for folder in folders:
+        if (name := os.path.realpath(folder)) in real:
+            raise UsageError(f"{printable(folder)}: is given for two outputs; choose another folder for one of them")
+        real[name] = folder
     for root in roots if real else ():
         if os.path.isdir(root):  # noqa: PTH112
             here = Path(os.path.realpath(root))
             for place in (here, *here.parents):
-                if (folder := real.get(str(place))) is not None:
+                if (searched := real.get(str(place))) is not None:
                     raise UsageError(
-                        f"{printable(folder)}: is itself searched for photos; choose another folder to write"
+                        f"{printable(searched)}: is itself searched for photos; choose another folder to write"
                     )
     for folder in folders:
         if is_output(os.fspath(folder)):
@@ -69,8 +73,8 @@ def mark_folders(folders: Iterable[Path]) -> None:
 
 
 def claim_folder(folder: Path) -> None:
-    """Mark a folder that pictures are to be written into, unless it holds somebody's photos."""
-    if not (folder.is_dir() and next(find_images([folder], skip=is_output), None) is not None):
+    """Mark a folder that pictures are to be written into, when it is new or empty: another may hold somebody's photos."""
+    if not (folder.is_dir() and any(folder.iterdir())):
         mark_folders([folder])
 
 

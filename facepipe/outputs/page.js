@@ -199,13 +199,13 @@
   const counts = data.counts;
   document.getElementById("meta").append(...data.meta.map((text) => el("span", "", text)));
   const numbers = [
-    ["photos", counts.photos, null], ["faces", counts.faces, null], ["people", data.people_total, null],
+    ["photo", counts.photos, null], ["face", counts.faces, null], ["person", data.people_total, null],
     ["known", counts.known, "known"], ["ambiguous", counts.ambiguous, "ambiguous"], ["unknown", counts.unknown, "unknown"],
     ...(counts.maybe ? [["of them maybe", counts.maybe, "maybe"]] : []),
     ["without a face", counts.no_face, "none"], ["failed", counts.failed, "failed"],
   ];
   document.getElementById("numbers").append(...numbers.map(([name, value, colour]) =>
-    el("div", "number", el("b", "", format.format(value)), el("span", "", colour && el("i", `dot c-${colour}`), name))));
+    el("div", "number", el("b", "", format.format(value)), el("span", "", colour && el("i", `dot c-${colour}`), colour ? name : plural(value, name).split(" ")[1]))));
   for (const [status, count] of [["known", counts.known], ["ambiguous", counts.ambiguous], ["maybe", counts.maybe], ["unknown", counts.unknown - counts.maybe]]) {
     if (!count) continue;
     const slice = el("i", `c-${status}`);
