@@ -93,7 +93,7 @@ def test_everybody_who_is_named_is_written_and_nobody_who_was_denied(command: Ru
     assert command("regions", "write", CATALOG)[0] == 0 and not named()  # nobody has a name yet
     assert command("name", group_of("0-0.jpg"), "Anna", "--most", "2", "--catalog", CATALOG)[0] == 0
     anna = {f"0-{number}.jpg": ["Anna"] for number in range(4)}
-    assert command("regions", "write", CATALOG)[0] == 0
+    assert command("regions", "write", "--catalog", CATALOG)[0] == 0
     assert named() == {**anna, "both.jpg": ["Anna"]}
     before = {place: place.read_bytes() for place in Path().glob("*.xmp")}
     assert command("regions", "write", CATALOG)[0] == 0
@@ -126,6 +126,7 @@ def test_what_a_catalog_cannot_be_asked_for(command: Run) -> None:
     for arguments, code, why in (
         ((CATALOG, "--threshold", "0.9"), 2, "--threshold, --margin and --repeat are for photos"),
         (("none.catalog",), 3, "none.catalog: no such catalog"),
+        ((), 2, "of what? Name a CATALOG"),
     ):
         found, _, err = command("regions", "write", *arguments)
         assert found == code and why in err and "Traceback" not in err

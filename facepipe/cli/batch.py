@@ -49,7 +49,7 @@ _LOOKED_FOR = 20
 )
 @click.option(
     "--catalog",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PlacePath(dir_okay=False),
     envvar="FACEPIPE_CATALOG",
     help="Catalog of a scan or batch to go on from, and to keep what is found in.",
 )

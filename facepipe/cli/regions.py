@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.catalogs import open_groups
-from facepipe.cli.common import cell, echo, json_option, note, out_console, quiet_option, without_sidecars
+from facepipe.cli.catalogs import open_groups, the_catalog
+from facepipe.cli.common import PlacePath, cell, echo, json_option, note, out_console, quiet_option, without_sidecars
 from facepipe.cli.options import Deciding, Looking, exclude_option, recognition_options
 from facepipe.text import plural, printable
 
@@ -127,10 +127,13 @@ def _where(path: str, face: TaggedFace) -> str:
 
 
 @regions.command()
-@click.argument("results", nargs=-1, required=True, callback=without_sidecars, metavar="CATALOG|RESULTS.jsonl|PHOTO...")
+@click.argument("results", nargs=-1, callback=without_sidecars, metavar="CATALOG|RESULTS.jsonl|PHOTO...")
+@click.option(
+    "--catalog", type=PlacePath(dir_okay=False), help="The catalog of a scan or batch, as other commands take it."
+)
 @recognition_options
 @quiet_option
-def write(results: tuple[str, ...], looking: Looking, deciding: Deciding, quiet: bool) -> int:
+def write(results: tuple[str, ...], catalog: Path | None, looking: Looking, deciding: Deciding, quiet: bool) -> int:
     """Write who is in photos into photo.jpg.xmp beside each: of the CATALOG of a scan or batch, of its results, or looked up now.
 
     What is in a sidecar already stays. Written are people who are known, and those whom you named or confirmed in a catalog.
@@ -139,6 +142,10 @@ def write(results: tuple[str, ...], looking: Looking, deciding: Deciding, quiet:
     from facepipe.files.atomic import is_folder
     from facepipe.images.finding import is_archive
 
+    if catalog is not None:
+        results = (*results, str(the_catalog(catalog)))
+    if not results:
+        raise UsageError("regions write: of what? Name a CATALOG, RESULTS.jsonl, or photos")
     for path in results:
         kind = "a folder" if is_folder(path) else "an archive" if is_archive(path) else None
         if kind is not None:
