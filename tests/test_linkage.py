@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facepipe.groups.linkage import link, link_down, mean_cosine
-from facepipe.groups.neighbours import CellIndex
+from facepipe.groups.neighbours import EXACT_COMPARISONS, CellIndex, neighbours_of
+from facepipe.match.exact import ExactIndex
 from facepipe.types import Float32
 
 
@@ -115,9 +116,21 @@ def test_neighbours_in_cells_are_found_as_often_as_is_promised(monkeypatch: pyte
     assert CellIndex(vectors).recall >= 0.99
     exact = link(vectors, 0.5)
     monkeypatch.setattr("facepipe.groups.neighbours.EXACT_COMPARISONS", 0)
+    monkeypatch.setattr("facepipe.groups.neighbours.SHARE", 1.0)
     found = link(vectors, 0.5)
     pairs = [(labels[:, None] == labels[None]).ravel() for labels in (exact, found)]
     assert np.mean(pairs[0] == pairs[1]) > 0.99
+
+
+def test_cells_are_used_where_few_of_them_are_enough() -> None:
+    """Else comparing all with all is faster: among people who are not far from each other most cells would be looked into."""
+    tight, loose = crowd(6, 4000, 32, 60), np.random.default_rng(6).normal(size=(4000, 64)).astype(np.float32)
+    tight = np.asarray(np.repeat(tight[:200], 20, axis=0) + 0.01 * loose[:, :32], np.float32)
+    loose /= np.linalg.norm(loose, axis=1, keepdims=True)
+    most = EXACT_COMPARISONS // 4000 + 1
+    assert isinstance(neighbours_of(tight, most), CellIndex)
+    assert isinstance(neighbours_of(loose, most), ExactIndex)
+    assert isinstance(neighbours_of(tight, 4000), ExactIndex)
 
 
 def test_the_mean_cosine_of_a_cluster() -> None:

@@ -5,7 +5,7 @@ from one search through FAISS, and pairs that are each other's nearest are joine
 (Bruynooghe 1977): a joined cluster is to a third one no nearer than its nearer part was. So the order in which such pairs are joined
 does not matter; whoever has nobody within the threshold never will, and leaves the search; and all that a search did not return
 stays below the least that it did, so that most of what follows needs no other search. Memory: O(n). Beyond some 150,000 faces the
-first search is approximate, with a measured recall.
+first search is approximate where that is faster, with a measured recall.
 """
 
 from __future__ import annotations

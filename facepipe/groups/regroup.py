@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from facepipe.groups.attach import attach, means_of, stay
 from facepipe.groups.linkage import link, link_down, mean_cosine
 from facepipe.groups.pile import SAME_BOX, Pile, overlap
 from facepipe.groups.store import GroupsFile
@@ -32,11 +33,6 @@ _ROUND = 1800.0
 _ALIKE, _ALIKE_MOST, _ALIKE_PEOPLE = 0.1, 3, 10
 #: After so many plans that an answer overtook, answers wait for the next one. So many seconds a half done answer is waited for.
 _TRIES, _PATIENCE = 2, 10.0
-#: A known face stays with a group that it is so much more like than the person. Of faces that were taken for the first few people who
-#: had names, though they were in a group of somebody else, 85 % stay; of those who were the person 1 %.
-_MUCH = 0.2
-#: Groups that a doubtful face is compared with.
-_NEAR = 4
 
 
 @dataclass(slots=True)
@@ -138,10 +134,10 @@ def _plan(
         labels, threshold = link(pile.vectors[part], limit, tokens, start), limit
     groups = np.full(len(pile), -1, np.int64)
     groups[part] = _numbers(labels, said.group[part], said.fixed)
-    _stay(pile, groups, np.flatnonzero(left), known, barred, threshold)
+    stay(pile, groups, np.flatnonzero(left), known, barred, threshold)
     left &= groups == -1
     waiting = ~pile.sure & ~left & ~said.confirmed & (said.whose < 0) & (groups == -1)
-    _attach(pile, groups, np.flatnonzero(waiting), barred, threshold)
+    attach(pile, groups, np.flatnonzero(waiting), barred, threshold)
     alike = max(threshold - _ALIKE, limit(_ALIKE_PEOPLE)) if callable(limit) else threshold - _ALIKE
     return said, _Plan(groups, threshold, left, alike)
 
@@ -254,55 +250,6 @@ def _numbers(labels: Int64, before: Int64, fixed: set[int]) -> Int64:
     return np.array([number.get(label, -2 - label) for label in labels.tolist()], np.int64)
 
 
-def _means(pile: Pile, groups: Int64) -> tuple[Int64, Float32, Int64]:
-    """Return the groups, their mean vectors, and how many faces each has."""
-    rows = np.flatnonzero(groups != -1)
-    if not len(rows):
-        return np.zeros(0, np.int64), pile.vectors[:0], np.zeros(0, np.int64)
-    rows = rows[np.argsort(groups[rows], kind="stable")]
-    ids, starts, sizes = np.unique(groups[rows], return_index=True, return_counts=True)
-    sums = np.add.reduceat(pile.vectors[rows], starts, axis=0, dtype=np.float32)
-    return ids.astype(np.int64), np.asarray(sums / sizes[:, None], np.float32), sizes.astype(np.int64)
-
-
-def _attach(pile: Pile, groups: Int64, waiting: Int64, barred: dict[int, set[Hashable]], threshold: float) -> None:
-    """Put the faces that waited into the groups that they are most like."""
-    ids, means, _ = _means(pile, groups)
-    if not len(ids) or not len(waiting):
-        return
-    cosines, near = ExactIndex(means).search(pile.vectors[waiting], min(_NEAR, len(ids)))
-    carried: dict[int, set[Hashable]] = {}
-    for row in np.flatnonzero(groups != -1).tolist():
-        carried.setdefault(int(groups[row]), set()).update(barred.get(row, ()))
-    order = np.argsort(-cosines, axis=None, kind="stable")
-    for face, place in zip(*np.unravel_index(order, cosines.shape), strict=True):
-        row, group = int(waiting[face]), int(ids[near[face, place]])
-        if cosines[face, place] < threshold:
-            break
-        mine = barred.get(row, set())
-        if groups[row] == -1 and mine.isdisjoint(carried[group]):
-            groups[row] = group
-            carried[group] |= mine
-
-
-def _stay(
-    pile: Pile, groups: Int64, left: Int64, known: Float32, barred: dict[int, set[Hashable]], threshold: float
-) -> None:
-    """Let faces stay with groups of several that they are much more like than the person they are taken for."""
-    ids, means, sizes = _means(pile, groups)
-    several = sizes > 1
-    if not several.any() or not len(left):
-        return
-    unit = np.ascontiguousarray(means[several] / np.linalg.norm(means[several], axis=1, keepdims=True))
-    cosines = ExactIndex(unit).search(pile.vectors[left], 1)[0]
-    stay = cosines[:, 0] >= known[left] + _MUCH
-    among = np.where(np.isin(groups, ids[several]), groups, -1)
-    before = among.copy()
-    _attach(pile, among, left[stay], barred, threshold)
-    joined = among != before
-    groups[joined] = among[joined]
-
-
 def _changes(file: GroupsFile, pile: Pile, said: _Said, plan: _Plan) -> bool:
     """Say whether there is anything to write."""
     return bool(
@@ -316,7 +263,7 @@ def _changes(file: GroupsFile, pile: Pile, said: _Said, plan: _Plan) -> bool:
 
 
 def _counted(pile: Pile, said: _Said, plan: _Plan) -> Grouped:
-    _, _, sizes = _means(pile, plan.groups)
+    _, _, sizes = means_of(pile, plan.groups)
     return Grouped(
         faces=int(sizes.sum()),
         groups=int((sizes > 1).sum()),
@@ -398,7 +345,7 @@ def _write_faces(db: sqlite3.Connection, pile: Pile, said: _Said, groups: Int64)
 def write_derived(db: sqlite3.Connection, pile: Pile, groups: Int64, some: Int64) -> None:
     """Write how alike the faces of some groups are. groups: int64 (n,), the group of each face, -1: none."""
     within = np.where(np.isin(groups, some), groups, -1)
-    ids, means, sizes = _means(pile, within)
+    ids, means, sizes = means_of(pile, within)
     db.executemany(
         "UPDATE grp SET cohesion = ? WHERE id = ?",
         ((mean_cosine(mean, int(size)), int(group)) for group, mean, size in zip(ids, means, sizes, strict=True)),
@@ -418,7 +365,7 @@ def write_derived(db: sqlite3.Connection, pile: Pile, groups: Int64, some: Int64
 
 def _write_alike(db: sqlite3.Connection, pile: Pile, groups: Int64, least: float) -> None:
     """Write which groups may be the same person: those that are nearly similar enough, and in no photo together."""
-    ids, means, sizes = _means(pile, groups)
+    ids, means, sizes = means_of(pile, groups)
     ids, means = ids[sizes > 1], np.ascontiguousarray(means[sizes > 1])
     db.execute("DELETE FROM alike")
     if len(ids) < 2:
