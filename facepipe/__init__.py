@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         NoFaceError,
         UsageError,
     )
+    from facepipe.explain.story import explain
+    from facepipe.explain.values import Explanation
     from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus
     from facepipe.groups.groups import Groups
     from facepipe.groups.values import Answer, FaceKey, Group, Grouped, GroupFace, PersonFace, Suggested
@@ -72,6 +74,7 @@ __all__ = [
     "Embeddings",
     "EnrollOutcome",
     "EnrollStatus",
+    "Explanation",
     "Face",
     "FaceKey",
     "FacepipeError",
@@ -104,6 +107,7 @@ __all__ = [
     "detect",
     "edges",
     "embed",
+    "explain",
     "read_regions",
     "verify",
     "write_regions",
@@ -114,6 +118,8 @@ _HOMES = {
     "facepipe.api": ("Gallery",),
     "facepipe.catalog.catalog": ("Catalog",),
     "facepipe.errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "facepipe.explain.story": ("explain",),
+    "facepipe.explain.values": ("Explanation",),
     "facepipe.gallery.enrolment.intake": ("EnrollOutcome", "EnrollStatus"),
     "facepipe.groups.groups": ("Groups",),
     "facepipe.groups.values": ("Answer", "FaceKey", "Group", "GroupFace", "Grouped", "PersonFace", "Suggested"),
@@ -144,12 +150,13 @@ class _Step(ModuleType):
     """The package of a step, which can be called: `facepipe.detect("a.jpg")` is `facepipe.single.detect("a.jpg")`."""
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        function = getattr(import_module("facepipe.single"), self.__name__.rpartition(".")[2])
+        name = self.__name__.rpartition(".")[2]
+        function = getattr(import_module(_HOME_OF.get(name, "facepipe.single")), name)
         return function(*arguments, **keywords)
 
 
 # Made here, before anything can import them: whatever is imported first, `facepipe.detect` is both. They hold nothing heavy.
-for _name in ("facepipe.detect", "facepipe.embed"):
+for _name in ("facepipe.detect", "facepipe.embed", "facepipe.explain"):
     import_module(_name).__class__ = _Step
 
 

@@ -19,7 +19,7 @@ from facepipe.match.matcher import Matcher
 from facepipe.models.registry import DEFAULT_EMBEDDER, ModelRecord, find_embedder, get_record
 from facepipe.predict import BEHAVIOUR as PREDICT_BEHAVIOUR
 from facepipe.predict.policy import policy_for
-from facepipe.predict.population import adapt
+from facepipe.predict.population import OwnTrials, adapt
 from facepipe.types import DecideOptions, Detector, Embedder, Index, Policy, Recognized
 
 if TYPE_CHECKING:
@@ -77,17 +77,16 @@ def load_steps(
     index: Index = gallery.index(snapshot, tell)
     if isinstance(index, ExactIndex) and not quick:
         index = exact_index_on(device, snapshot) or index
-    people, calibration = len(snapshot.persons), gallery.calibration()
-    if record is not None:
-        policy = policy_for(
-            record, people, calibration, threshold=threshold, margin=margin, exclusive=not repeat, top_k=top_k
-        )
-        if calibration is None:
-            policy = adapted(gallery, snapshot, policy, threshold=threshold is None, margin=margin is None)
-    elif threshold is not None:
-        policy = Policy(threshold, margin or 0.0, not repeat, top_k)
-    else:
-        raise UsageError(_NO_FIGURES)
+    policy = policy_of(
+        record,
+        snapshot,
+        gallery.calibration(),
+        gallery.own_trials,
+        threshold,
+        margin,
+        exclusive=not repeat,
+        top_k=top_k,
+    )
     describer = load_describer(
         "" if record is None else record.name,
         device,
@@ -133,12 +132,29 @@ def load_nobody(
     return Steps(describer, matcher, policy, None, facts)
 
 
-def adapted(
-    gallery: GalleryStore, snapshot: GallerySnapshot, policy: Policy, *, threshold: bool = True, margin: bool = True
+def policy_of(
+    record: ModelRecord | None,
+    snapshot: GallerySnapshot,
+    calibration: Mapping[str, Any] | None,
+    trials: Callable[[GallerySnapshot], OwnTrials | None],
+    threshold: float | None,
+    margin: float | None,
+    *,
+    exclusive: bool = True,
+    top_k: int = 3,
 ) -> Policy:
-    """Return the policy with what the gallery's own people need: threshold and margin rise as far as they may."""
-    trials = gallery.own_trials(snapshot)
-    return policy if trials is None else adapt(policy, trials, threshold=threshold, margin=margin)
+    """Return how step 4 decides in a gallery: by its calibration, else by the model's record and what its own people need.
+
+    trials: what searching a snapshot with its own photos gives. Errors: UsageError without a record and a threshold.
+    """
+    if record is None:
+        if threshold is None:
+            raise UsageError(_NO_FIGURES)
+        return Policy(threshold, margin or 0.0, exclusive, top_k)
+    limits = {"threshold": threshold, "margin": margin}
+    policy = policy_for(record, len(snapshot.persons), calibration, **limits, exclusive=exclusive, top_k=top_k)
+    own = None if calibration is not None else trials(snapshot)
+    return policy if own is None else adapt(policy, own, threshold=threshold is None, margin=margin is None)
 
 
 def record_of(gallery: GalleryStore, model: str | None = None) -> ModelRecord:

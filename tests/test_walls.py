@@ -28,7 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
             {"groups"},
             {"loading"},
             {"pipeline", "single"},
-            {"api", "batch", "review"},
+            {"api", "batch", "explain", "review"},
             {"cli", "__init__"},
             {"__main__"},
         ),

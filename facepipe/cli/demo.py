@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from facepipe.cli.common import PlacePath, device_option, echo, json_option, note, out_console
+from facepipe.cli.options import explain_option
 
 if TYPE_CHECKING:
     from facepipe.embed.describer import Describer
@@ -33,9 +34,10 @@ _SHOWN = {2: ("Collins turned", "Hopper dark", "flower"), 1: ("Hopper blurred",)
     show_default=True,
     help="Where the picture of the four steps goes.",
 )
+@explain_option
 @json_option
 @device_option
-def demo(out: Path, as_json: bool, device: str) -> int:
+def demo(out: Path, explain: Path | None, as_json: bool, device: str) -> int:
     """Enrol two public-domain portraits, recognise altered copies of them, and draw what each step does."""
     started = time.perf_counter()
     from facepipe.errors import ExitCode
@@ -45,7 +47,11 @@ def demo(out: Path, as_json: bool, device: str) -> int:
     from facepipe.loading import load_describer
     from facepipe.outputs.steps import draw_steps
 
-    check_outputs((out,))
+    if explain is not None:
+        from facepipe.explain.writing import check_suffix
+
+        check_suffix(explain)
+    check_outputs((out, explain))
     describer = load_describer("mini", device)
     pictures = list(probes())
     described = describer.describe([picture.image for picture in pictures])
@@ -55,6 +61,8 @@ def demo(out: Path, as_json: bool, device: str) -> int:
     for names in (PEOPLE, PEOPLE[:1]):
         with tempfile.TemporaryDirectory(prefix="facepipe-demo-") as folder:
             recognizer = _enrol(Path(folder), describer, {name: portraits()[name] for name in names})
+            if explain is not None and names == PEOPLE:
+                _explain(Path(folder), describer, next(p.image for p in pictures if p.image.path in _SHOWN[2]), explain)
         results = recognizer.decide(described)
         rows += [_row(names, picture, result) for picture, result in zip(pictures, results, strict=True)]
         wanted = _SHOWN[len(names)]
@@ -74,6 +82,8 @@ def demo(out: Path, as_json: bool, device: str) -> int:
     else:
         _print(rows)
         echo(f"{right} of {len(rows)} answers are right. {seconds:.1f} s. The four steps as a picture: {out}")
+        if explain is not None:
+            echo(f"Why one of the answers was given: {explain}")
     if right < len(rows):
         note("facepipe: the demo gave a wrong answer; please report it with the output of `facepipe doctor`")
         return ExitCode.UNPLANNED
@@ -86,8 +96,20 @@ def _enrol(folder: Path, describer: Describer, people: dict[str, Image]) -> Reco
 
     with Gallery(folder / "gallery") as gallery:
         for name, portrait in people.items():
-            list(gallery.enroll(portrait, name=name, detector=describer.detector, embedder=describer.embedder))
+            list(
+                gallery.enroll(
+                    portrait, name=name, detector=describer.detector, embedder=describer.embedder, keep_chips=True
+                )
+            )
         return Recognizer(gallery, detector=describer.detector, embedder=describer.embedder)
+
+
+def _explain(folder: Path, describer: Describer, image: Image, out: Path) -> None:
+    from facepipe.explain.story import explain
+    from facepipe.gallery.store import GalleryStore
+
+    with GalleryStore.open(folder / "gallery") as gallery:
+        explain(image, gallery, out=out, detector=describer.detector, embedder=describer.embedder)
 
 
 def _steps(title: str, describer: Describer, photo: Described, result: Recognized) -> StepRow:

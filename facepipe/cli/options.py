@@ -143,6 +143,18 @@ def face_option(command: _F) -> _F:
     )(command)
 
 
+def explain_option(command: _F) -> _F:
+    """`--explain [FILE]`: an explanation of the answer."""
+    return click.option(
+        "--explain",
+        type=click.Path(path_type=Path, dir_okay=False),
+        is_flag=False,
+        flag_value="explain.html",
+        metavar="[FILE]",
+        help="Write why: .html, .png or .json; explain.html where no file is named (then the option stands last).",
+    )(command)
+
+
 def list_options(command: _F) -> _F:
     """`--files-from` and `-0`: a list of photos; read it with `listed`."""
     command = click.option(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from facepipe.cli.common import FiniteRange, echo, json_option
-from facepipe.cli.options import Looking, detect_options
+from facepipe.cli.common import FiniteRange, echo, json_option, note
+from facepipe.cli.options import Looking, detect_options, explain_option
 
 if TYPE_CHECKING:
     from facepipe.detect.selection import FaceChoice, FaceRule
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     metavar="NUMBER",
     help="The face of this number, as facepipe detect shows it; given twice, for A and for B.",
 )
+@explain_option
 @json_option
 @detect_options
 def verify(
@@ -51,6 +53,7 @@ def verify(
     threshold: float | None,
     rule: FaceRule,
     numbers: tuple[int, ...],
+    explain: Path | None,
     as_json: bool,
     looking: Looking,
 ) -> int:
@@ -64,7 +67,18 @@ def verify(
     faces: FaceChoice | tuple[FaceChoice, FaceChoice] = rule
     if numbers:
         faces = numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
-    found = single.verify(first, second, model=model, threshold=threshold, faces=faces, quick=True, **asdict(looking))
+    if explain is not None:
+        from facepipe.explain.pair import explain_pair
+        from facepipe.explain.writing import check_suffix
+        from facepipe.files.guard import check_outputs
+
+        check_suffix(explain)
+        check_outputs((explain,), (first, second))
+    options = {"model": model, **asdict(looking)}
+    found = single.verify(first, second, threshold=threshold, faces=faces, quick=explain is None, **options)
+    if explain is not None:
+        explain_pair(first, second, found, out=explain, **options)
+        note(f"explanation: {explain}")
     if as_json:
         facts = {"schema_version": 1, "a": first, "b": second, "same": found.same}
         probability = None if found.probability is None else round(found.probability, 4)

@@ -77,14 +77,14 @@ def draw_steps(rows: Sequence[StepRow]) -> UInt8:
     """Draw one line of panels for each row; return uint8 RGB (H, W, 3). ValueError without rows."""
     if not rows:
         raise ValueError("draw_steps: expected at least one row")
-    board = _Board(_ENDS[-1] + _MARGIN, _HEAD + _ROW * len(rows) + _MARGIN // 2)
+    board = Board(_ENDS[-1] + _MARGIN, _HEAD + _ROW * len(rows) + _MARGIN // 2)
     _draw_head(board)
     for number, row in enumerate(rows):
         _draw_row(board, row, _HEAD + number * _ROW)
     return board.finished()
 
 
-class _Board:
+class Board:
     """A canvas in pixels of the finished picture, drawn finer."""
 
     def __init__(self, width: int, height: int) -> None:
@@ -92,6 +92,7 @@ class _Board:
         self.draw = PIL.ImageDraw.Draw(self._canvas)
 
     def finished(self) -> UInt8:
+        """Return the picture, uint8 RGB (H, W, 3)."""
         return np.asarray(self._canvas.reduce(_FINE))
 
     def text(
@@ -138,7 +139,7 @@ def _scaled(picture: PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:
     return picture.resize(size, PIL.Image.Resampling.BICUBIC if enlarged else PIL.Image.Resampling.BOX)
 
 
-def _draw_head(board: _Board) -> None:
+def _draw_head(board: Board) -> None:
     steps = (
         ("Detect", "edges say where a face can be; networks find it", 1, 2),
         ("Embed", "aligned by its landmarks, described by a deep network", 3, 4),
@@ -151,12 +152,13 @@ def _draw_head(board: _Board) -> None:
         board.plate(left, 40, 28, 28, colour, 14)
         board.text((left + 14, 54), str(number), 16, WHITE, bold=True, anchor="mm")
         board.text((left + 38, 62), name, 21, bold=True)
-        lines = _wrapped(words, right - left, 14)
+        lines = wrapped(words, right - left, 14)
         for place, line in enumerate(lines[:2]):
             board.text((left, 90 + 19 * place), line, 14, _SOFT)
 
 
-def _wrapped(text: str, width: float, size: int) -> list[str]:
+def wrapped(text: str, width: float, size: int) -> list[str]:
+    """Return a text in lines of at most this width, in pixels of the finished picture."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -167,7 +169,7 @@ def _wrapped(text: str, width: float, size: int) -> list[str]:
     return lines
 
 
-def _draw_row(board: _Board, row: StepRow, top: int) -> None:
+def _draw_row(board: Board, row: StepRow, top: int) -> None:
     board.plate(_MARGIN, top, _ENDS[-1] - _MARGIN, 1, _LINE, 0)
     board.text((_MARGIN, top + 27), row.title, 15, _SOFT, width=_ENDS[2] - _MARGIN)
     top += 40
@@ -186,7 +188,7 @@ def _draw_row(board: _Board, row: StepRow, top: int) -> None:
         board.arrow(start - _GAP, middle)
     upper = middle - _CHIP / 2
     board.picture(PIL.Image.fromarray(row.chip), _STARTS[3], upper, _CHIP)
-    board.picture(_heat(row.embedding), _STARTS[4], upper, _CHIP)
+    board.picture(draw_vector(row.embedding, _CHIP * _FINE), _STARTS[4], upper, _CHIP)
     board.text((_STARTS[4] + _CHIP / 2, upper + _CHIP + 19), f"{len(row.embedding)} numbers", 13, _SOFT, anchor="ms")
     _draw_bars(board, row, _STARTS[5], middle)
     _draw_verdict(board, row, _STARTS[6], middle)
@@ -215,22 +217,22 @@ def _with_face(row: StepRow) -> PIL.Image.Image:
     return dim
 
 
-def _heat(vector: Float32) -> PIL.Image.Image:
-    """Return a vector as a square of cells, blue below zero, white at it, orange above."""
-    side = math.ceil(math.sqrt(len(vector)))
+def draw_vector(vector: Float32, side: int) -> PIL.Image.Image:
+    """Return a vector as a square of cells, blue below zero, white at it, orange above; at most `side` pixels large."""
+    cells = math.ceil(math.sqrt(len(vector)))
     # One strong number must not bleach the others.
     strong = max(float(np.quantile(np.abs(vector), 0.98)), 1e-9)
-    values = np.zeros(side * side, np.float32)
+    values = np.zeros(cells * cells, np.float32)
     values[: len(vector)] = np.clip(vector / strong, -1.0, 1.0)
     white, low, high = (np.array(colour, np.float32) for colour in ((250, 249, 246), (44, 92, 160), (214, 96, 28)))
     ends = np.where(values[:, None] < 0.0, low, high)
     colours = np.rint(white + np.abs(values)[:, None] * (ends - white)).astype(np.uint8)
-    cells = PIL.Image.fromarray(colours.reshape(side, side, 3))
-    zoom = max(1, _CHIP * _FINE // side)
-    return cells.resize((side * zoom, side * zoom), PIL.Image.Resampling.NEAREST)
+    zoom = max(1, side // cells)
+    picture = PIL.Image.fromarray(colours.reshape(cells, cells, 3))
+    return picture.resize((cells * zoom, cells * zoom), PIL.Image.Resampling.NEAREST)
 
 
-def _draw_bars(board: _Board, row: StepRow, left: float, middle: float) -> None:
+def _draw_bars(board: Board, row: StepRow, left: float, middle: float) -> None:
     """Draw the similarity of each candidate on a scale from 0 to 1, with the threshold across each bar."""
     candidates = row.candidates[:3]
     if not candidates:
@@ -253,10 +255,10 @@ def _draw_bars(board: _Board, row: StepRow, left: float, middle: float) -> None:
     board.text((mark, top + 52 * len(candidates) + 4), f"threshold {row.threshold:.2f}", 13, _SOFT, anchor="ms")
 
 
-def _draw_verdict(board: _Board, row: StepRow, left: float, middle: float) -> None:
+def _draw_verdict(board: Board, row: StepRow, left: float, middle: float) -> None:
     assert row.status is not None
     if row.person is not None:
-        lines = _wrapped(row.person, _VERDICT - 36, 21)[:2]
+        lines = wrapped(row.person, _VERDICT - 36, 21)[:2]
     elif row.status is Status.AMBIGUOUS:
         first, *others = [candidate.person for candidate in row.candidates[:2]]
         lines = [first, *(f"or {other}?" for other in others)]

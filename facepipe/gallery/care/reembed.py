@@ -158,7 +158,7 @@ _UNKNOWN = Quality(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 def _from_pictures(database: Database, embedder: Embedder, table: str, ids: Sequence[int]) -> list[Float32 | None]:
     """Return new vectors of faces or anchors, from chips or photos."""
-    aligned = {row_id: _aligned(database, embedder.template, table, row_id) for row_id in ids}
+    aligned = {row_id: aligned_chip(database, embedder.template, table, row_id) for row_id in ids}
     cut = {row_id: picture for row_id, picture in aligned.items() if picture is not None}
     if not cut:
         return [None] * len(ids)
@@ -167,8 +167,8 @@ def _from_pictures(database: Database, embedder: Embedder, table: str, ids: Sequ
     return [found.get(row_id) for row_id in ids]
 
 
-def _aligned(database: Database, template: str, table: str, row_id: int) -> UInt8 | None:
-    """Return the aligned chip of a face, (1, H, W, 3), None when there is neither a chip nor the photo."""
+def aligned_chip(database: Database, template: str, table: str, row_id: int) -> UInt8 | None:
+    """Return the aligned chip of a row of `face` or `anchor`, uint8 (1, H, W, 3), None when there is neither a chip nor the photo."""
     query = f"SELECT person_id, source, content, x1, y1, x2, y2, landmarks FROM {table} WHERE id = ?"
     row = database.connection.execute(query, (row_id,)).fetchone()
     if row is None or row[-1] is None:

@@ -336,6 +336,22 @@ def faults(face: Face) -> list[str]:
     return [text for failed, text in limits if failed]
 
 
+def headroom(face: Face) -> dict[str, float]:
+    """Return how far each figure of a face is from the limit of `faults`: 0 at it and beyond, 1 where more would hardly help."""
+    quality = face.quality
+    figures = {
+        "score": (face.score - SURE_SCORE) / (1.0 - SURE_SCORE),
+        "size": (quality.size - _SIZE) / (2.0 * _SIZE),
+        "sharpness": (quality.sharpness - _SHARPNESS) / (5.0 * _SHARPNESS),
+        "yaw": 1.0 - abs(quality.yaw) / _YAW,
+        "pitch": 1.0 - abs(quality.pitch) / _PITCH,
+        "roll": 1.0 - abs(face.lean) / MOST_LEAN,
+    }
+    if quality.usable is not None:
+        figures["usable"] = (quality.usable - _USABLE) / (1.0 - _USABLE)
+    return {name: float(min(1.0, max(0.0, value))) for name, value in figures.items()}
+
+
 def enrolled_faces(gallery: GalleryStore, person: str, content: str) -> list[int]:
     """Return the ids of this person's faces that come from this very file. content: SHA-256 of its bytes, hex."""
     database = gallery.database
