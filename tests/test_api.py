@@ -71,12 +71,22 @@ def test_the_public_names() -> None:
             "Embedder",
             "Embeddings",
         ),
-        *("EnrollOutcome", "EnrollStatus", "Face", "FaceKey", "FacepipeError", "Failed", "Gallery", "GalleryError"),
+        *(
+            "EnrollOutcome",
+            "EnrollStatus",
+            "Explanation",
+            "Face",
+            "FaceKey",
+            "FacepipeError",
+            "Failed",
+            "Gallery",
+            "GalleryError",
+        ),
         *("GalleryMissingError", "GalleryModelError", "Group", "GroupFace", "Grouped", "Groups"),
         *("Image", "ImageError", "InputError", "ModelError", "NoFaceError", "PersonFace"),
         *("Policy", "Prediction", "Quality", "Recognized", "Recognizer", "Status", "Suggested"),
         *("TaggedFace", "UsageError", "Verification"),
-        *("__version__", "detect", "edges", "embed", "read_regions", "verify", "write_regions"),
+        *("__version__", "detect", "edges", "embed", "explain", "read_regions", "verify", "write_regions"),
     ]
     assert dir(facepipe) == facepipe.__all__
     for name in facepipe.__all__:

@@ -66,7 +66,7 @@ def show(facts: Record) -> None:
         rows.append(("1 detect", text))
     limit = detect["limit"]
     said = "; ".join(detect["faults"]) or (
-        "nothing limits it" if limit is None else f"limited most by {limit['figure']}, {limit['value']:g}"
+        "nothing limits it" if limit is None else f"limited most by {limit['figure']}, {limit['value']:.3g}"
     )
     rows.append(("", f"score {facts['answer']['score']:.3f}; quality: {said.replace('_', ' ')}"))
     layers = facts["embed"]["layers"]

@@ -54,7 +54,8 @@ def page(made: Explanation) -> str:
 <p class="sentence">{_safe(made.sentence)}</p></section>
 {"".join(parts)}</main>
 <footer class="wrap"><p>Made by facepipe on this computer; this page loads nothing from anywhere. It holds pictures of faces:
-share it as you would share the photos. A map shows what the network's answer hangs on, not who somebody is.</p></footer></body></html>
+share it as you would share the photos. A map shows what the network's answer hangs on, not who somebody is.</p></footer>
+</body></html>
 """
 
 
@@ -130,7 +131,7 @@ def _detection(facts: Mapping[str, Any], pictures: Mapping[str, UInt8], face: Ma
     elif limit is None:
         lines.append("Nothing limits its quality.")
     else:
-        lines.append(f"What limits its quality most is {limit['figure'].replace('_', ' ')}: {limit['value']:g}.")
+        lines.append(f"What limits its quality most is {limit['figure'].replace('_', ' ')}: {limit['value']:.3g}.")
     quality = face["quality"]
     figures = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in quality.items() if value is not None)
     lines.append(f"Score {face['score']:.3f}; {figures}.")

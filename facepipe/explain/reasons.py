@@ -72,7 +72,8 @@ def why_not(answer: Mapping[str, Any], name: str, similarity: float, photos: int
     ahead = answer["candidates"][0] if answer["candidates"] else None
     before = f"; of all people {name} is number {rank}"
     if rank > 1 and ahead is not None:
-        before = f"{', and' if side == 'less similar' else ', but'} {ahead['person']} is {ahead['similarity'] - similarity:.2f} ahead{before}"
+        joint = "and" if side == "less similar" else "but"
+        before = f", {joint} {ahead['person']} is {ahead['similarity'] - similarity:.2f} ahead{before}"
     return f"Not {name} because the {those} {side} ({value}) than the threshold ({bound}){before}."
 
 

@@ -65,6 +65,7 @@ def _panels(made: Explanation) -> list[tuple[str, str]]:
     panels += [
         ("map-person", f"for {saliency['for']}"),
         ("map-rather", f"{saliency['for']} rather than {saliency['rather_than']}"),
-        ("photo-person", f"for {saliency['for']}, in the photo"),
     ]
+    if facts["embed"]["layers"] is None:  # there is room
+        panels.append(("photo-person", f"for {saliency['for']}, in the photo"))
     return [one for one in panels if one[0] in pictures]
