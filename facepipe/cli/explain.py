@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import echo, no_lock_option, note, out_console
+from facepipe.cli.common import PlacePath, cell, echo, no_lock_option, note, out_console
 from facepipe.cli.options import Deciding, Looking, face_option, recognition_options
 
 if TYPE_CHECKING:
     from facepipe.records import Record
-
-OUT = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
 @click.argument("photo")
 @face_option
 @click.option("--against", metavar="NAME", help="A person of the gallery: why is it not this one?")
-@click.option("--out", type=OUT, help="Write the explanation with its pictures: .html, .png or .json.")
+@click.option(
+    "--out", type=PlacePath(dir_okay=False), help="Write the explanation with its pictures: .html, .png or .json."
+)
 @no_lock_option
 @recognition_options
 def explain(
@@ -90,8 +90,6 @@ def show(facts: Record) -> None:
 def print_rows(rows: list[tuple[str, str]]) -> None:
     """Print headings and texts side by side."""
     from rich.table import Table
-
-    from facepipe.cli.common import cell
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)

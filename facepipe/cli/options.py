@@ -147,7 +147,7 @@ def explain_option(command: _F) -> _F:
     """`--explain [FILE]`: an explanation of the answer."""
     return click.option(
         "--explain",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=PlacePath(dir_okay=False),
         is_flag=False,
         flag_value="explain.html",
         metavar="[FILE]",
