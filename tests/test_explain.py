@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import facepipe
@@ -83,6 +83,7 @@ def unknown_of_nobody() -> dict[str, object]:
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1))
+@example(0.0, -0.00390625)
 def test_figures_show_which_is_greater(value: float, limit: float) -> None:
     shown = [float(text) for text in two_figures(value, limit)]
     if abs(value - limit) > 1e-4:

@@ -79,8 +79,8 @@ def why_not(answer: Mapping[str, Any], name: str, similarity: float, photos: int
 
 def two_figures(value: float, limit: float) -> tuple[str, str]:
     """Return two figures with as many digits as show which is greater."""
-    digits = next((n for n in (2, 3) if f"{value:.{n}f}" != f"{limit:.{n}f}"), 4)
-    return f"{value:.{digits}f}", f"{limit:.{digits}f}"
+    digits = next((n for n in (2, 3) if round(value, n) != round(limit, n)), 4)
+    return f"{round(value, digits) + 0.0:.{digits}f}", f"{round(limit, digits) + 0.0:.{digits}f}"  # no -0.00
 
 
 def left_out(
