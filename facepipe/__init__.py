@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from facepipe.single import Verification, detect, edges, embed, verify
     from facepipe.types import (
         Candidate,
+        Clip,
         Described,
         Detected,
         Detector,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         Prediction,
         Quality,
         Recognized,
+        Span,
         Status,
     )
 
@@ -66,6 +68,7 @@ __all__ = [
     "Answer",
     "Candidate",
     "Catalog",
+    "Clip",
     "Described",
     "Detected",
     "Detector",
@@ -98,6 +101,7 @@ __all__ = [
     "Quality",
     "Recognized",
     "Recognizer",
+    "Span",
     "Status",
     "Suggested",
     "TaggedFace",
@@ -130,6 +134,7 @@ _HOMES = {
     "facepipe.types": (
         *(
             "Candidate",
+            "Clip",
             "Described",
             "Detected",
             "Detector",
@@ -140,7 +145,7 @@ _HOMES = {
             "Image",
             "Policy",
         ),
-        *("Prediction", "Quality", "Recognized", "Status"),
+        *("Prediction", "Quality", "Recognized", "Span", "Status"),
     ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -112,14 +112,40 @@ class Quality:
     usable: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """When a face is seen in a video: seconds of its first, last and best frame; frames: in how many it was found."""
+
+    start: float
+    end: float
+    best: float
+    frames: int
+
+    def __post_init__(self) -> None:
+        if not (self.start <= self.best <= self.end and self.frames >= 1):
+            raise ValueError(f"Span: expected start <= best <= end and a frame or more, got {self}")
+
+    def overlaps(self, other: Span | None) -> bool:
+        """Say whether both are seen at one time; a face of a photo (None) is seen at any."""
+        return other is None or (self.start <= other.end and other.start <= self.end)
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What a video has besides faces. duration: seconds. damage: what could not be read, and from where on; None: all could be."""
+
+    duration: float
+    damage: str | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Face:
-    """A face found in a picture.
+    """A face found in a picture, or in the frames of a video: then everything is of its best frame.
 
     box: float32 (4,), x1 y1 x2 y2 in displayed pixels, may reach over the border. score: 0..1, doubtful below `SURE_SCORE`.
     landmarks: float32 (5, 2), x y of the eye on the left of the upright face, the eye on its right, nose, mouth corner left, right.
     turn: 0, 90, 180 or 270: degrees clockwise by which the picture had to be turned to find it. enhanced: it was found in a
-    picture that was brightened.
+    picture that was brightened. span: when it is seen in a video; None in a photo.
     """
 
     box: Float32
@@ -128,6 +154,7 @@ class Face:
     quality: Quality
     turn: int = 0
     enhanced: bool = False
+    span: Span | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "box", _frozen(self.box, np.float32, (4,), "Face.box"))
@@ -294,9 +321,10 @@ class Described:
 
     path: where it came from.
     size: displayed (width, height).
-    faces: best score first.
+    faces: best score first; those of a video in the order in which they appear.
     embeddings: a unit vector for each face, in their order.
     image: its pixels, None when they are not at hand.
+    clip: what a video has besides; None: it is a photo.
     """
 
     path: str
@@ -304,6 +332,7 @@ class Described:
     faces: tuple[Face, ...]
     embeddings: Embeddings
     image: Image | None = None
+    clip: Clip | None = None
 
     def __post_init__(self) -> None:
         if len(self.faces) != len(self.embeddings):
@@ -322,13 +351,17 @@ class Matched:
 
 @dataclass(frozen=True, slots=True)
 class Recognized:
-    """A photo after step 4. width, height: displayed pixels. predictions: one for each face. model: fingerprint of the embedder."""
+    """A photo after step 4.
+
+    width, height: displayed pixels. predictions: one for each face. model: fingerprint of the embedder. clip: see `Described`.
+    """
 
     path: str
     width: int
     height: int
     predictions: tuple[Prediction, ...]
     model: str
+    clip: Clip | None = None
 
     @property
     def rotate(self) -> int:

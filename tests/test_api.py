@@ -64,6 +64,7 @@ def test_the_public_names() -> None:
             "Answer",
             "Candidate",
             "Catalog",
+            "Clip",
             "Described",
             "Detected",
             "Detector",
@@ -84,7 +85,7 @@ def test_the_public_names() -> None:
         ),
         *("GalleryMissingError", "GalleryModelError", "Group", "GroupFace", "Grouped", "Groups"),
         *("Image", "ImageError", "InputError", "ModelError", "NoFaceError", "PersonFace"),
-        *("Policy", "Prediction", "Quality", "Recognized", "Recognizer", "Status", "Suggested"),
+        *("Policy", "Prediction", "Quality", "Recognized", "Recognizer", "Span", "Status", "Suggested"),
         *("TaggedFace", "UsageError", "Verification"),
         *("__version__", "detect", "edges", "embed", "explain", "read_regions", "verify", "write_regions"),
     ]

@@ -23,7 +23,7 @@ from facepipe.catalog.packing import pack, unpack
 from facepipe.catalog.store import catalog_path
 from facepipe.loading import load_describer
 from facepipe.outputs import kinds, sync
-from facepipe.types import Described, Detected, Embeddings, Face, Image, Policy, Quality, Recognized
+from facepipe.types import Clip, Described, Detected, Embeddings, Face, Image, Policy, Quality, Recognized, Span
 from tests.batch_fixtures import POLICY, SCAN, paint, paint_many, recognizer, run
 from tests.fakes import COLOURS, FakeDetector
 
@@ -34,20 +34,26 @@ figures = st.floats(allow_nan=True, allow_infinity=True)
 @st.composite
 def described(draw: st.DrawFn) -> Described:
     count, dim = draw(st.integers(0, 4)), draw(st.integers(1, 9))
+    damages = st.none() | st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+    clip = draw(st.none() | st.builds(Clip, st.floats(0, 1e6), damages))
     faces = []
     for _ in range(count):
         x, y = draw(numbers), draw(numbers)
         box = np.array([x, y, x + abs(x) + 1, y + abs(y) + 1], np.float32)
         landmarks = np.array(draw(st.lists(numbers, min_size=10, max_size=10)), np.float32).reshape(5, 2)
-        faces.append(Face(box, draw(st.floats(0, 1)), landmarks, Quality(*(draw(figures) for _ in range(6)))))
+        start, best, end = sorted(draw(st.lists(st.floats(0, 1e6), min_size=3, max_size=3)))
+        span = None if clip is None else Span(start, end, best, draw(st.integers(1, 9999)))
+        faces.append(
+            Face(box, draw(st.floats(0, 1)), landmarks, Quality(*(draw(figures) for _ in range(6))), span=span)
+        )
     vectors = np.random.default_rng(draw(st.integers(0, 9))).normal(size=(count, dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return Described("a.jpg", (draw(st.integers(1, 2**31)), 7), tuple(faces), Embeddings(vectors, "model"))
+    return Described("a.jpg", (draw(st.integers(1, 2**31)), 7), tuple(faces), Embeddings(vectors, "model"), clip=clip)
 
 
 def values(face: Face) -> tuple[object, ...]:
     # repr keeps every digit of a float, and NaN equal to itself.
-    return face.box.tobytes(), face.landmarks.tobytes(), repr(face.score), repr(face.quality)
+    return face.box.tobytes(), face.landmarks.tobytes(), repr(face.score), repr(face.quality), face.span
 
 
 @given(described())
@@ -58,6 +64,7 @@ def test_what_was_described_comes_back_to_the_last_bit(photo: Described) -> None
     assert (again.path, again.size, after.vectors.shape) == ("b.jpg", photo.size, before.vectors.shape)
     assert after.fingerprint == "model" and after.vectors.tobytes() == before.vectors.tobytes()
     assert list(map(values, again.faces)) == list(map(values, photo.faces))
+    assert again.clip == photo.clip
 
 
 @given(described(), st.data())

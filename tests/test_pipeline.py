@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from facepipe.errors import GalleryModelError, ModelError
 from facepipe.match.matcher import Matcher
 from facepipe.pipeline import Recognizer
 from facepipe.predict import decision
-from facepipe.types import Candidate, Embeddings, Policy, Status
+from facepipe.types import Candidate, Embeddings, Policy, Span, Status
 from tests.fakes import CrashingDetector, FakeDetector, FakeEmbedder, face_at, picture
 
 POLICY = Policy(threshold=0.5, margin=0.05)
@@ -112,6 +114,13 @@ def test_a_person_is_in_a_photo_once_and_the_more_similar_face_is_it() -> None:
     two = ([("Ann", 0.7), ("Bob", 0.2)], [("Ann", 0.9), ("Bob", 0.1)])
     assert decided(*two) == [("unknown", None), ("known", "Ann")]
     assert decided(*two, policy=Policy(0.5, 0.05, exclusive=False)) == [("known", "Ann"), ("known", "Ann")]
+
+
+def test_in_a_video_a_person_is_seen_once_at_a_time() -> None:
+    offered = [(Candidate("Ann", value),) for value in (0.7, 0.9, 0.6)]
+    spans = [Span(0.0, 4.0, 1.0, 5), Span(4.0, 6.0, 5.0, 3), Span(7.0, 7.0, 7.0, 1)]
+    faces = [replace(face_at(0, 0, 15), span=span) for span in spans]
+    assert [p.person for p in decision.decide(faces, offered, POLICY)] == [None, "Ann", "Ann"]
 
 
 def test_the_face_that_lost_its_name_may_be_somebody_else() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from facepipe.types import Candidate, Face, Matched, Policy, Prediction, Recognized, Status
+from facepipe.types import Candidate, Face, Matched, Policy, Prediction, Recognized, Span, Status
 
 #: A person whose name is more likely than not is suggested.
 PROBABLE = 0.5
@@ -18,6 +18,7 @@ def predict(photos: Sequence[Matched], policy: Policy) -> list[Recognized]:
             *matched.photo.size,
             decide(matched.photo.faces, matched.candidates, policy),
             matched.photo.embeddings.fingerprint,
+            matched.photo.clip,
         )
         for matched in photos
     ]
@@ -29,16 +30,18 @@ def decide(
     """Decide about all faces of one photo; candidates: of each face, best first.
 
     A face is known when its best candidate reaches the threshold and leads the next person by the margin; ambiguous when it
-    reaches the threshold but does not lead; else unknown. With `policy.exclusive` a person is named at most once in a photo:
-    the most similar face gets the name, and the others are judged by the people who are still free.
+    reaches the threshold but does not lead; else unknown. With `policy.exclusive` a person is named at most once in a photo, and
+    at one time of a video: the most similar face gets the name, and the others are judged by the people who are still free.
     """
-    names = _assign(candidates, policy) if policy.exclusive else [c[0] if c else None for c in candidates]
+    names = _assign(faces, candidates, policy) if policy.exclusive else [c[0] if c else None for c in candidates]
     return tuple(
         _decide(face, offered, name, policy) for face, offered, name in zip(faces, candidates, names, strict=True)
     )
 
 
-def _assign(candidates: Sequence[tuple[Candidate, ...]], policy: Policy) -> list[Candidate | None]:
+def _assign(
+    faces: Sequence[Face], candidates: Sequence[tuple[Candidate, ...]], policy: Policy
+) -> list[Candidate | None]:
     """Give each person to the face that is most similar, greedily by similarity.
 
     Greedy, not optimal in the sum: a name must never move to a less similar face for the sake of a stranger's score.
@@ -52,12 +55,13 @@ def _assign(candidates: Sequence[tuple[Candidate, ...]], policy: Policy) -> list
         key=lambda pair: (-pair[0], pair[1]),
     )
     given: list[Candidate | None] = [None] * len(candidates)
-    taken: set[str] = set()
+    taken: dict[str, list[Span | None]] = {}
     for similarity, number, candidate in pairs:
-        if given[number] is None and candidate.person not in taken:
+        span, seen = faces[number].span, taken.get(candidate.person, ())
+        if given[number] is None and not any(span is None or span.overlaps(other) for other in seen):
             given[number] = candidate
             if similarity >= policy.threshold:
-                taken.add(candidate.person)
+                taken.setdefault(candidate.person, []).append(span)
     return given
 
 
