@@ -12,7 +12,18 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "facepipe"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = {"torch", "torchvision", "cv2", "faiss", "facenet_pytorch", "sklearn", "matplotlib", "pyarrow", "onnxruntime"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "cv2",
+    "faiss",
+    "facenet_pytorch",
+    "sklearn",
+    "matplotlib",
+    "pyarrow",
+    "onnxruntime",
+    "av",
+}
 
 #: The floors of the house, from the ground up. A room imports what lies below it and what is in it, nothing beside or above it.
 FLOORS: tuple[frozenset[str], ...] = tuple(

@@ -7,6 +7,7 @@ other files (FPX, MIC), nor unpacks without a limit (FITS).
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 import time
@@ -47,6 +48,36 @@ IMAGE_SUFFIXES = frozenset(
     )
     for suffix in line.split()
 )
+
+#: Videos that a folder is searched for. `.ts` is a video where it is named, and in folders far more often TypeScript.
+VIDEO_SUFFIXES = frozenset(
+    (
+        *(
+            ".3g2",
+            ".3gp",
+            ".asf",
+            ".avi",
+            ".flv",
+            ".m2ts",
+            ".m4v",
+            ".mkv",
+            ".mov",
+            ".mp4",
+            ".mpeg",
+            ".mpg",
+            ".mts",
+            ".ogv",
+        ),
+        *(".vob", ".webm", ".wmv"),
+    )
+)
+
+
+def is_video(name: str) -> bool:
+    """Say whether a file has a video's name."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
+    return suffix in VIDEO_SUFFIXES or suffix == ".ts"
+
 
 #: Bytes in memory for each pixel while a picture is decoded, as measured with pictures of 64 to 196 megapixels: the decoder's own
 #: frames, Pillow's picture, and what lies between them.

@@ -83,10 +83,11 @@ class Readable(Protocol):
 
 def max_pixels() -> int:
     """Return the largest number of pixels that a picture may have; UsageError when FACEPIPE_MAX_PIXELS is not a number."""
-    return _limit("FACEPIPE_MAX_PIXELS", DEFAULT_MAX_PIXELS, "pixels")
+    return limit_of("FACEPIPE_MAX_PIXELS", DEFAULT_MAX_PIXELS, "pixels")
 
 
-def _limit(variable: str, usual: int, unit: str) -> int:
+def limit_of(variable: str, usual: int, unit: str) -> int:
+    """Return a limit that an environment variable may raise; UsageError when that is not a number."""
     text = os.environ.get(variable, "")
     if not text:
         return usual
@@ -97,7 +98,7 @@ def _limit(variable: str, usual: int, unit: str) -> int:
 
 def max_bytes() -> int:
     """Return the largest number of bytes of a picture's file; UsageError when FACEPIPE_MAX_BYTES is not a number."""
-    return _limit("FACEPIPE_MAX_BYTES", DEFAULT_MAX_BYTES, "bytes")
+    return limit_of("FACEPIPE_MAX_BYTES", DEFAULT_MAX_BYTES, "bytes")
 
 
 def content_hash(data: bytes) -> str:
