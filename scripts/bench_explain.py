@@ -32,18 +32,16 @@ def main() -> None:
     from facepipe.cli.process import settle
 
     settle()
-    from facepipe.explain.layers import Layers
+    from facepipe.explain.maps import layers_of
     from facepipe.explain.saliency import cover
-    from facepipe.explain.story import in_torch
     from facepipe.loading import load_describer
     from facepipe.models.registry import get_record
     from scripts.benchlib import machine
 
     print(machine())
     describer = load_describer(given.model, "cpu")
-    embedder, record = describer.embedder, get_record(given.model)
+    embedder, layers = describer.embedder, layers_of(get_record(given.model))
     templates, chips, owners = read(given.faces / "people", given.people, given.each, describer)
-    layers = Layers(record) if in_torch(record) else None
 
     def maps(chip: UInt8, direction: Float32) -> dict[str, Float32]:
         found = {"occlusion": cover(embedder, chip).map_of(direction)}

@@ -113,6 +113,11 @@ def _reduced(image: Image, side: int) -> Image:
     return Image(rgb, image.path, (image.width, image.height))
 
 
+def border_of(image: Image) -> int:
+    """Return how many displayed pixels a border adds on each side."""
+    return round(_BORDER * max(image.width, image.height))
+
+
 def _changed(image: Image, chance: Chance) -> Image | None:
     """Return the picture as a chance sees it, None where that is nothing new."""
     rgb, (width, height) = image.rgb, (image.width, image.height)
@@ -122,7 +127,7 @@ def _changed(image: Image, chance: Chance) -> Image | None:
             return None
         rgb = bright
     if chance.border:
-        room = round(_BORDER * max(width, height))
+        room = border_of(image)
         pixels = round(room * image.scale)
         rgb = np.asarray(cv2.copyMakeBorder(rgb, pixels, pixels, pixels, pixels, cv2.BORDER_REPLICATE), np.uint8)
         width, height = width + 2 * room, height + 2 * room
@@ -147,8 +152,7 @@ def _back(face: Face, image: Image, changed: Image, chance: Chance) -> Face:
     corners = _upright(face.box.reshape(2, 2), changed, chance.turn)
     landmarks = _upright(face.landmarks, changed, chance.turn)
     if chance.border:
-        room = round(_BORDER * max(image.width, image.height))
-        corners, landmarks = corners - room, landmarks - room
+        corners, landmarks = corners - border_of(image), landmarks - border_of(image)
     box = np.concatenate([corners.min(axis=0), corners.max(axis=0)]).astype(np.float32)
     yaw, pitch, roll = head_pose(landmarks[None])[0].tolist()
     quality = replace(face.quality, yaw=yaw, pitch=pitch, roll=roll)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from facepipe.detect.boxes import iou, square
-from facepipe.detect.chances import Chance, _changed, _upright
+from facepipe.detect.chances import Chance, _changed, _upright, border_of
 from facepipe.detect.detector import _SECOND_LOOKS, MtcnnDetector, _Candidates, _normalise, _Work
 from facepipe.detect.levels import CELL, by_size, cells, on_mosaics
 from facepipe.types import Face, Float32, Image, UInt8
@@ -43,8 +43,20 @@ class Trace:
 
 
 def trace(detector: MtcnnDetector, image: Image, face: Face) -> Trace:
-    """Search a picture once more, turned and brightened as the face was found, and return what each part gave."""
-    seen = _changed(image, Chance(face.turn, brighter=face.enhanced)) or image
+    """Search a picture once more, turned and brightened as the face was found, and return what each part gave.
+
+    Where the face is not seen like that, a border shows it: a face says no more of the chance that found it.
+    """
+    plain = _traced(detector, image, face, Chance(face.turn, brighter=face.enhanced))
+    if plain.looks:
+        return plain
+    bordered = _traced(detector, image, face, Chance(face.turn, border=True, brighter=face.enhanced))
+    return bordered if bordered.looks else plain
+
+
+def _traced(detector: MtcnnDetector, image: Image, face: Face, chance: Chance) -> Trace:
+    seen = _changed(image, chance) or image
+    room = border_of(image) if chance.border else 0
     once = MtcnnDetector(detector._networks, replace(detector.options, second_look=False))
     work = once._prepare(seen)
     levels = list(once._levels(0, work))
@@ -59,7 +71,7 @@ def trace(detector: MtcnnDetector, image: Image, face: Face) -> Trace:
         return found
 
     def shown(boxes: Float32) -> Float32:
-        corners = _upright(boxes.reshape(-1, 2), seen, face.turn).reshape(-1, 2, 2)
+        corners = _upright(boxes.reshape(-1, 2), seen, face.turn).reshape(-1, 2, 2) - room
         return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
 
     laid_out = on_mosaics if once._networks.mixes_sizes else by_size

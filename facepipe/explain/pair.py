@@ -6,8 +6,9 @@ from os import PathLike
 
 from facepipe.embed.alignment import align
 from facepipe.explain import drawing
+from facepipe.explain.maps import grid, layers_of, map_pictures, maps_of
 from facepipe.explain.reasons import two_figures
-from facepipe.explain.story import detection, grid, in_torch, map_pictures, maps_of
+from facepipe.explain.story import detection
 from facepipe.explain.values import Explanation
 from facepipe.explain.writing import write
 from facepipe.images.inputs import Source, as_image
@@ -36,7 +37,7 @@ def explain_pair(
     out: file to write, .html, .png or .json. Errors: as `facepipe.verify`; OutputError.
     """
     describer = describer_for(model, device, min_face, min_score, max_side, second_chance, False)
-    record, embedder = get_record(model), describer.embedder
+    network, embedder = layers_of(get_record(model)), describer.embedder
     images = [as_image(source, max_side=max_side or None) for source in (a, b)]
     faces = (found.first, found.second)
     photos = list(describer.detector.detect(images))
@@ -48,7 +49,7 @@ def explain_pair(
     for place, side in enumerate("ab"):
         seen, face, chip = photos[place], faces[place], chips[place]
         found_here, shown = detection(describer.detector, seen, face)
-        made = maps_of(embedder, record, chip, {"person": vectors[1 - place]})
+        made = maps_of(embedder, network, chip, {"person": vectors[1 - place]})
         photo = drawing.reduced(seen.image)
         shown |= {"photo": draw_faces(photo, [face_record(face)]), "chip": chip}
         shown |= map_pictures(made, chip, seen.larger or seen.image, face, embedder.template)
@@ -78,7 +79,7 @@ def explain_pair(
             "probability": rounded(found.probability, 4),
             **sides,
         },
-        "missing": [] if in_torch(record) else [f"{model} does not run in torch, so no gradients are taken"],
+        "missing": [] if network is not None else [f"{model} does not run in torch, so no gradients are taken"],
     }
     explanation = Explanation(sentence, facts, pictures, maps)
     if out is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from facepipe.detect.detector import MtcnnDetector
@@ -17,7 +16,7 @@ from facepipe.embed.alignment import align
 from facepipe.embed.embedding import embed
 from facepipe.errors import UsageError
 from facepipe.explain import drawing, enrolled, reasons
-from facepipe.explain.saliency import cover, on_photo, strength
+from facepipe.explain.maps import grid, layers_of, map_pictures, maps_of
 from facepipe.explain.values import Explanation
 from facepipe.explain.writing import write
 from facepipe.gallery.enrolment.enroller import faults, headroom
@@ -34,15 +33,14 @@ from facepipe.predict.decision import predict
 from facepipe.predict.population import own_trials
 from facepipe.records import SCHEMA_VERSION, Record, readable, rounded, to_record
 from facepipe.text import printable
-from facepipe.types import Described, Detected, Embedder, Face, Float32, Image, Recognized, UInt8
+from facepipe.types import Described, Detected, Face, Float32, Image, Recognized, UInt8
 
 if TYPE_CHECKING:
+    from facepipe.explain.layers import Layers
     from facepipe.gallery.arrays.snapshot import GallerySnapshot
 
 #: Above so many enrolled faces a threshold that the gallery's own photos raised stays as it is while a photo is left out.
 _SMALL = 4096
-#: Numbers along each side of a map in the JSON.
-_GRID = 28
 #: A figure with more headroom than this limits nothing.
 _AMPLE = 0.75
 #: Channels of a layer that are shown, and enrolled patches of each.
@@ -130,6 +128,7 @@ class _Maker:
         self._photo = to_record(decided)
         self._answer = {**self._photo["faces"][place], "margin": rounded(recognizer.policy.margin, 4)}
         self._embedder = recognizer.describer.embedder
+        self._network = layers_of(record)
         self._pixels = seen.larger or seen.image
         self._chip = align(self._pixels, [self._prediction.face], self._embedder.template)[0]
         self._pictures: dict[str, UInt8] = {}
@@ -193,28 +192,25 @@ class _Maker:
             template = self._snapshot.templates[self._number(best)]
             self._pictures["template"] = np.asarray(draw_vector(template, 192))
         facts = {"template": self._embedder.template, "dim": self._embedder.dim, "layers": None}
-        if not in_torch(self._record):
+        if self._network is None:
             name = self._embedder.name
             self._missing.append(
                 f"step 2: {name} does not run in torch, so its layers are not shown and no gradients are taken"
             )
             return facts
-        assert self._record is not None
-        from facepipe.explain.layers import Layers
-
         others = enrolled.chips_of(self._gallery, self._snapshot, best, self._embedder.template)
         if not len(others):
             self._missing.append(
                 "step 2: neither chips nor photos of enrolled faces are at hand, so there are no patches beside the channels; "
                 "`facepipe enroll --keep-chips` keeps chips"
             )
-        facts["layers"] = self._layers(Layers(self._record), others)
+        facts["layers"] = self._layers(self._network, others)
         return facts
 
-    def _layers(self, layers: Any, others: UInt8) -> list[Record]:
+    def _layers(self, network: Layers, others: UInt8) -> list[Record]:
         chips = np.concatenate([self._chip[None], others]) if len(others) else self._chip[None]
         found = []
-        activations: dict[str, Float32] = layers.activations(chips)
+        activations = network.activations(chips)
         for depth, (name, values) in enumerate(activations.items()):
             peaks = values.max(axis=(2, 3))
             usual = peaks[1:].mean(axis=0) if len(others) else np.zeros(peaks.shape[1], np.float32)
@@ -294,7 +290,7 @@ class _Maker:
         directions = {"person": target}
         if other is not None:
             directions["rather"] = target - self._snapshot.templates[self._number(other)]
-        maps = maps_of(self._embedder, self._record, self._chip, directions)
+        maps = maps_of(self._embedder, self._network, self._chip, directions)
         self._pictures |= map_pictures(maps, self._chip, self._pixels, self._prediction.face, self._embedder.template)
         return maps, {
             "for": readable(best),
@@ -351,50 +347,6 @@ def detection(detector: Any, seen: Detected, face: Face) -> tuple[Record, dict[s
 def to_face(face: Face) -> Record:
     """Return what a crop needs of a face's record."""
     return {"box": face.box.tolist(), "turn": face.turn}
-
-
-def in_torch(record: ModelRecord | None) -> bool:
-    """Say whether the layers and gradients of a record's network can be looked at."""
-    return record is not None and record.network in ("mini", "inception-resnet-v1")
-
-
-def maps_of(
-    embedder: Embedder, record: ModelRecord | None, chip: UInt8, directions: Mapping[str, Float32]
-) -> dict[str, Float32]:
-    """Return a map by occlusion for each direction, and `gradient` for the first where the network runs in torch."""
-    covered = cover(embedder, chip)
-    maps = {name: covered.map_of(direction) for name, direction in directions.items()}
-    if in_torch(record):
-        assert record is not None
-        from facepipe.explain.layers import Layers
-
-        maps["gradient"] = Layers(record).gradient_map(chip, next(iter(directions.values())))
-    return maps
-
-
-def map_pictures(maps: Mapping[str, Float32], chip: UInt8, image: Image, face: Face, template: str) -> dict[str, UInt8]:
-    """Return the maps over the chip and over the photo around the face; those by occlusion share one scale of colours."""
-    pictures = {}
-    rows, columns = drawing.around(image.rgb, face, image.scale)
-    for name, found in maps.items():
-        full = (
-            strength([found])
-            if name == "gradient"
-            else strength([one for key, one in maps.items() if key != "gradient"])
-        )
-        pictures[f"map-{name}"] = drawing.heat(drawing.enlarged(chip, 224), cv2.resize(found, (224, 224)), full)  # type: ignore[arg-type]
-        if name != "gradient":
-            part = image.rgb[rows, columns]
-            placed = on_photo(found, image, face, template)[rows, columns]
-            shown = drawing.heat(part, placed, full)
-            pictures[f"photo-{name}"] = drawing.enlarged(np.where(np.abs(placed)[..., None] > 0, shown, part), 320)
-    return pictures
-
-
-def grid(found: Float32) -> list[list[float | None]]:
-    """Return a map as rows of numbers, `_GRID` along each side."""
-    small = cv2.resize(found, (_GRID, _GRID), interpolation=cv2.INTER_AREA)
-    return [[rounded(value, 4) for value in row] for row in small.tolist()]
 
 
 def _patch(chip: UInt8, activation: Float32, share: float) -> UInt8:
