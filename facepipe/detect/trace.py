@@ -30,6 +30,7 @@ class Trace:
     scale: pixels of the pyramid level per displayed pixel in which PNet was surest of the face; None: it was found in a closer
     look or a second chance alone. level: that level, uint8 (h, w, 3). window: PNet's window in it, x1 y1 x2 y2.
     looks: scores of ONet's looks at the face: the first, in its own box, mirrored, a little larger; none where it did not see it.
+    border: the picture was given a border, without which the face is not seen.
     """
 
     edges: Float32
@@ -40,6 +41,7 @@ class Trace:
     level: UInt8 | None = None
     window: tuple[int, int, int, int] | None = None
     looks: tuple[float, ...] = ()
+    border: bool = False
 
 
 def trace(detector: MtcnnDetector, image: Image, face: Face) -> Trace:
@@ -51,7 +53,7 @@ def trace(detector: MtcnnDetector, image: Image, face: Face) -> Trace:
     if plain.looks:
         return plain
     bordered = _traced(detector, image, face, Chance(face.turn, border=True, brighter=face.enhanced))
-    return bordered if bordered.looks else plain
+    return replace(bordered, border=True) if bordered.looks else plain
 
 
 def _traced(detector: MtcnnDetector, image: Image, face: Face, chance: Chance) -> Trace:

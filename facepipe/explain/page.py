@@ -103,8 +103,9 @@ def _detect(made: Explanation) -> str:
 
 def _detection(facts: Mapping[str, Any], pictures: Mapping[str, UInt8], face: Mapping[str, Any]) -> str:
     lines = []
-    if facts["turn"] or facts["enhanced"]:
-        how = [f"turned by {facts['turn']} degrees"] * bool(facts["turn"]) + ["brightened"] * facts["enhanced"]
+    how = [f"turned by {facts['turn']} degrees"] * bool(facts["turn"]) + ["brightened"] * facts["enhanced"]
+    how += ["given a border"] * facts["border"]
+    if how:
         lines.append(f"It was found in the photo {' and '.join(how)}.")
     if facts["closer"]:
         lines.append("The face is small: it was looked at in the photo's own pixels.")

@@ -315,6 +315,7 @@ def detection(detector: Any, seen: Detected, face: Face) -> tuple[Record, dict[s
     facts: Record = {
         "turn": face.turn,
         "enhanced": face.enhanced,
+        "border": False,
         "closer": seen.larger is not None,
         "faults": faults(face),
         "limit": None
@@ -335,6 +336,7 @@ def detection(detector: Any, seen: Detected, face: Face) -> tuple[Record, dict[s
     if level is not None:
         pictures["level"] = level
     facts |= {
+        "border": found.border,
         "windows": found.windows,
         "searched": found.searched,
         "kept": [len(boxes) for boxes in found.passed],
