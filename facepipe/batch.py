@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -203,11 +204,15 @@ class _Batch:
         mark_folders(self._folders)
         self._recognizer, self._keep = recognizer, keep
         catalog = self._catalog
-        changed = catalog.begin(recognizer.describer.facts, recognizer.facts, keep=keep)
+        changed = self._begin()
         if not keep and (forgotten := catalog.forget_vectors(thumbnails=self._outputs.report is None)):
             self._options.tell(f"the embeddings of {plural(forgotten, 'photo')} were deleted from {catalog.path}")
         if (why := why_again(changed, catalog)) is not None:
             self._options.tell(why)
+
+    def _begin(self) -> tuple[str, ...]:
+        describer, facts = self._recognizer.describer, self._recognizer.facts
+        return self._catalog.begin(describer.facts, facts, videos=describer.video_facts, keep=self._keep)
 
     def all_gone(self) -> str | None:
         """Say so when not one photo of the earlier run is among those of this one; None when there is one, or was no earlier run.
@@ -248,7 +253,9 @@ class _Batch:
             self._scan_again(counts, show)
         catalog, results = self._catalog, self._outputs.results
         write_output(results, catalog.lines(), csv_raw=self._outputs.csv_raw)
-        write_failures(results, catalog.failures(), csv_raw=self._outputs.csv_raw)
+        damaged = list(catalog.damages())
+        counts.cut_short = len(damaged)
+        write_failures(results, chain(catalog.failures(), damaged), csv_raw=self._outputs.csv_raw)
         if self._outputs.report is not None:
             seconds, scanned = counts.at("outputs", counts.found).seconds, counts.fresh + counts.problems
             write_report(self._outputs.report, catalog.records_with_thumbnails(), seconds, scanned)
@@ -289,7 +296,7 @@ class _Batch:
 
     def _scan_again(self, counts: Counts, show: Show) -> None:
         """Scan and decide those photos that turned out not to be what the catalog says."""
-        self._catalog.begin(self._recognizer.describer.facts, self._recognizer.facts, keep=self._keep)
+        self._begin()
         self._scan_and_decide(counts, show, retry_failed=False)
 
     def _synchronise(self, counts: Counts, show: Show) -> list[str]:
@@ -378,6 +385,7 @@ _CHANGES = {
     "min_score": "--min-score changed",
     "second_chance": "--second-chance changed",
     "max_side": "--max-side changed",
+    "videos": "the frames of videos are chosen in another way",
 }
 #: Facts that steps 1 and 2 depend on.
 _OF_SCAN = frozenset({"detector", "detect", "embed", "model", "min_face", "min_score", "max_side", "second_chance"})
@@ -390,6 +398,8 @@ def why_again(changed: Sequence[str], catalog: Catalog) -> str | None:
         return None
     if "gallery" in told and "generation" in told:
         told.remove("generation")
+    if told == ["videos"]:
+        return f"{_CHANGES['videos']} since the earlier run: all videos are scanned again"
     if "policy" in told and told[0] in ("detector", "model", "gallery", "generation"):
         told.remove("policy")
     reasons = ", ".join(_CHANGES[name] for name in told)

@@ -5,6 +5,11 @@
                 "similarity", "probability", "threshold", "candidates": [{"person", "similarity"}], "suggestion"}],
      "model"}
 
+The record of a video has besides, and no photo's has:
+
+     "duration": seconds, "damage": what could not be read, null when all could be,
+     "tracks": [{"from", "to", "person", "best_frame", "frames"}]   of each face, in their order; times in seconds
+
 Numbers are rounded here and nowhere else, so that two runs, or two outputs of one run, can be compared as text. A number
 that is not finite is null: the records are strict JSON.
 """
@@ -52,7 +57,33 @@ def to_record(result: Recognized | Failed, model: str = "") -> Record:
         "rotate": result.rotate,
         "faces": faces,
         "model": result.model,
+        **_video(result, faces),
     }
+
+
+def _video(result: Recognized, faces: list[Record]) -> Record:
+    """Return what only the record of a video has: a face of it is a track, and all that is said of it is of the best frame."""
+    if result.clip is None:
+        return {}
+    spans = [prediction.face.span for prediction in result.predictions]
+    tracks = [
+        {
+            "from": rounded(span.start, 2),
+            "to": rounded(span.end, 2),
+            "person": face["person"],
+            "best_frame": rounded(span.best, 2),
+            "frames": span.frames,
+        }
+        for face, span in zip(faces, spans, strict=True)
+        if span is not None
+    ]
+    damage = None if result.clip.damage is None else readable(result.clip.damage)
+    return {"duration": rounded(result.clip.duration, 2), "damage": damage, "tracks": tracks}
+
+
+def track_of(record: Record, number: int) -> Record | None:
+    """Return the track of a face of a video, by its place from 0; None in a photo."""
+    return record["tracks"][number] if "tracks" in record else None
 
 
 def face_record(face: Face) -> Record:

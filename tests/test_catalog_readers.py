@@ -78,14 +78,16 @@ def test_a_catalog_of_the_first_version_is_read_and_brought_up_to_date(tmp_path:
     with Catalog(path, write=True) as catalog:
         catalog.scan([tmp_path], describer())
     connection = sqlite3.connect(path)
-    connection.executescript("ALTER TABLE photo DROP COLUMN taken; UPDATE about SET schema_version = 1;")
+    connection.executescript(
+        "ALTER TABLE photo DROP COLUMN taken; DROP TABLE video; UPDATE about SET schema_version = 1;"
+    )
     connection.close()
     with Catalog(path) as catalog:
         assert len(list(catalog.photos())) == 1
         assert catalog.schema == 1
     with Catalog(path, write=True) as catalog:
         assert catalog.scan([tmp_path], describer()).fresh == 0
-        assert catalog.schema == 2
+        assert catalog.schema == 3
         assert len(list(catalog.photos())) == 1
 
 

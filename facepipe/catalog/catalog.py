@@ -15,6 +15,8 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +25,7 @@ from facepipe.catalog.packing import pack, unpack
 from facepipe.catalog.scan import Scanned, ScanOptions, scan_stream
 from facepipe.catalog.sources import Source, as_sources, file_of
 from facepipe.catalog.store import Store
+from facepipe.catalog.videos import Notes, is_clip, scan_videos, without_videos
 from facepipe.embed.describer import Describer
 from facepipe.files.atomic import is_gone
 from facepipe.records import Record, dumps, readable, to_record
@@ -71,23 +74,32 @@ class Catalog(Store):
         does not exist; OutputError when it cannot be made.
         """
         super().__init__(Path(path), write=write)
-        self._scan_key = self._decision_key = ""
+        self._scan_key = self._video_key = self._decision_key = ""
         self._keep, self._begun = True, False
         # Until a pass begins, the photos of the last whole one and what a stopped one met since are in the catalog.
         self._pass = self._finished()
 
     # ---- the three calls ----
 
-    def begin(self, scan: Mapping[str, Any], decision: Mapping[str, Any] = {}, *, keep: bool = True) -> tuple[str, ...]:
+    def begin(
+        self,
+        scan: Mapping[str, Any],
+        decision: Mapping[str, Any] = {},
+        *,
+        videos: Mapping[str, Any] = {},
+        keep: bool = True,
+    ) -> tuple[str, ...]:
         """Begin another pass over the input; return which facts differ from the pass before, none when there was none.
 
-        scan, decision: `facts` of the describer and of the decider. keep: vectors are written to the catalog.
+        scan, decision: `facts` of the describer and of the decider. videos: `video_facts` of the describer, which photos do not
+        depend on. keep: vectors are written to the catalog.
         """
         self._scan_key, self._decision_key, self._keep = key_of(scan), key_of(decision), keep
+        self._video_key = key_of({**scan, "videos": dict(videos)})
         with self._transaction() as db:
             (self._pass,) = db.execute("UPDATE about SET pass = pass + 1 RETURNING pass").fetchone()
         self._begun = True
-        return self._note_facts({**decision, **scan})
+        return self._note_facts({**decision, **scan, "videos": dict(videos)})
 
     def _note_facts(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
         """Note what answers depend on from now on; return the names of the facts that differ from those noted before."""
@@ -96,7 +108,10 @@ class Catalog(Store):
         if now != before:
             with self._transaction() as db:
                 db.execute("INSERT OR REPLACE INTO state VALUES ('facts', ?)", (json.dumps(now),))
-        return tuple(name for name in now if before and before.get(name) != now[name])
+        # Before there were videos nothing could depend on how these are looked at.
+        return tuple(
+            name for name in now if before and before.get(name) != now[name] and (name in before or name != "videos")
+        )
 
     def scan(
         self,
@@ -109,7 +124,9 @@ class Catalog(Store):
         counts: Counts | None = None,
         show: Show = lambda counts: None,
     ) -> Counts:
-        """Do steps 1 and 2 for new and changed photos. Interrupted at any moment, the catalog holds whole photos only.
+        """Do steps 1 and 2 for new and changed photos, then for videos.
+
+        Interrupted at any moment, the catalog holds whole photos only, and how far the video in work was looked at.
 
         photos: files, folders (searched recursively), patterns and archives.
         decider: decides each chunk at once, where vectors are not kept.
@@ -121,9 +138,13 @@ class Catalog(Store):
         counts = Counts() if counts is None else counts
         counts.found = counts.problems = 0
         if not self._begun:
-            self.begin(describer.facts)
+            self.begin(describer.facts, videos=describer.video_facts)
+        options = options or ScanOptions()
+        videos: list[tuple[int, Source]] = []
         todo = self._skip_done(as_sources(photos), counts, retry_failed)
-        for chunk in scan_stream(describer, todo, self._recall, options or ScanOptions()):
+        chunks = scan_stream(describer, without_videos(todo, videos), self._recall, options)
+        notes = Notes(self, self._video_key, self._keep, partial(self._recall, key=self._video_key))
+        for chunk in chain(chunks, scan_videos(describer, videos, options, notes, counts, show)):
             records = {} if self._keep or decider is None else _decided(decider, chunk)
             self._record(chunk, records)
             counts.found += len(chunk)
@@ -203,27 +224,33 @@ class Catalog(Store):
 
     def _is_done(self, source: Source, retry_failed: bool) -> bool:
         """Say whether nothing is to be scanned: the file was not touched, and its faces are known, or its result is that of now."""
-        values = (os.fsencode(source.name), source.stamp, self._scan_key, not retry_failed, self._decision_key)
+        key = self._key_of(source)
+        values = (os.fsencode(source.name), source.stamp, key, not retry_failed, self._decision_key)
         return bool(source.stamp) and self._first(_DONE, *values) is not None
 
-    def _recall(self, content: str) -> str | None:
+    def _key_of(self, source: Source) -> str:
+        return self._video_key if is_clip(source) else self._scan_key
+
+    def _recall(self, content: str, key: str = "") -> str | None:
         """Return the record of a photo with the same bytes, under any name, empty when only its faces are known, else None."""
-        if self._first("SELECT 1 FROM description WHERE content = ? AND key = ?", content, self._scan_key):
+        key = key or self._scan_key
+        if self._first("SELECT 1 FROM description WHERE content = ? AND key = ?", content, key):
             return ""
         query = "SELECT record FROM photo WHERE content = ? AND scanned = ? AND decided = ? AND reason IS NULL LIMIT 1"
-        row = self._first(query, content, self._scan_key, self._decision_key)
+        row = self._first(query, content, key, self._decision_key)
         return None if row is None else str(row[0])
 
     def _record(self, photos: Sequence[Scanned], records: Mapping[int, Record]) -> None:
         """Keep what was found in one transaction. records: of those that were decided at once, by their places."""
         with self._transaction() as db:
             for photo in photos:
-                found, record = photo.found, records.get(photo.position)
+                found, record, key = photo.found, records.get(photo.position), self._key_of(photo.source)
+                db.execute("DELETE FROM video WHERE content = ?", (photo.content,))
                 if isinstance(found, Described):
                     db.execute("DELETE FROM thumbnail WHERE content = ?", (photo.content,))
                     self._put_thumbnails(photo.content, photo.thumbnails)
                     if self._keep:
-                        packed = (photo.content, self._scan_key, pack(found))
+                        packed = (photo.content, key, pack(found))
                         db.execute("INSERT OR REPLACE INTO description VALUES (?, ?, ?)", packed)
                 elif isinstance(found, str) and found:
                     record = {**json.loads(found), "path": readable(photo.source.name)}
@@ -233,7 +260,7 @@ class Catalog(Store):
                     name,
                     stamp,
                     photo.content,
-                    self._scan_key,
+                    key,
                     reason,
                     self._pass,
                     photo.position,
@@ -254,6 +281,7 @@ class Catalog(Store):
         with self._transaction() as db:
             db.executemany("UPDATE photo SET vanished = 1 WHERE name = ?", gone)
             db.execute("INSERT OR REPLACE INTO state VALUES ('finished', ?)", (str(self._pass),))
+            db.execute("DELETE FROM video")
             if counts.fresh:  # photos may have lost their content
                 for table in ("description", "thumbnail"):
                     db.execute(
@@ -276,6 +304,7 @@ class Catalog(Store):
             query = "SELECT count(*) FROM photo WHERE content IN (SELECT content FROM description)"
             (count,) = db.execute(query).fetchone()
             gone = db.execute("DELETE FROM description").rowcount
+            gone += db.execute("DELETE FROM video").rowcount
             gone += db.execute("DELETE FROM thumbnail").rowcount if thumbnails else 0
             if gone:
                 db.execute("INSERT OR REPLACE INTO state VALUES ('scrub', '')")
@@ -322,11 +351,11 @@ class Catalog(Store):
     def described(self) -> tuple[int, int]:
         """Return of how many photos of these, failed ones aside, the faces are known, and how many photos that are."""
         query = """
-            SELECT coalesce(sum(photo.scanned = ? AND description.key = ?), 0), count(*)
+            SELECT coalesce(sum(photo.scanned IN (?, ?) AND description.key = photo.scanned), 0), count(*)
             FROM photo LEFT JOIN description USING (content)
             WHERE NOT vanished AND stamp != '' AND reason IS NULL AND pass >= ?"""
-        key = self._scan_key if self._keep else ""
-        known, photos = self._first(query, key, key, self._finished()) or (0, 0)
+        keys = (self._scan_key, self._video_key) if self._keep else ("-", "-")
+        known, photos = self._first(query, *keys, self._finished()) or (0, 0)
         return int(known), int(photos)
 
     def _total(self, counts: Counts) -> None:

@@ -13,6 +13,7 @@ class Counts:
 
     found: photos met. resumed: of these, done by an earlier run. compared: decided anew, with faces that an earlier run had found.
     fresh: scanned. reused: of the latter, equal to one that was done. failed: that cannot be used.
+    cut_short: videos of which not all could be read.
     vanished: met by an earlier run and gone; gone: of these, those that this run is the first to miss.
     left: met by the run before, still there, but not in the input any more. faces, known, ambiguous, unknown: faces.
     maybe: of the unknown, those that are probably somebody.
@@ -20,6 +21,7 @@ class Counts:
     problems: of those found, named but not there, or no photos at all. decided: photos with a new result.
     sidecars: written beside photos. unwritten: those that could not be.
     passed: what lay among them and is no photo, in words.
+    inside: how far the video is that is being looked at, in words; empty for none.
     stage: what is going on, `scan`, `decide` or `outputs`. done: photos that went through this stage. seconds: since the run began.
     """
 
@@ -29,6 +31,7 @@ class Counts:
     fresh: int = 0
     reused: int = 0
     failed: int = 0
+    cut_short: int = 0
     vanished: int = 0
     gone: int = 0
     left: int = 0
@@ -43,6 +46,7 @@ class Counts:
     sidecars: int = 0
     unwritten: int = 0
     passed: str = ""
+    inside: str = ""
     stage: str = "scan"
     done: int = 0
     seconds: float = 0.0

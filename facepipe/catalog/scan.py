@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from facepipe.catalog.sources import Source
-from facepipe.embed.describer import PHOTO_ERRORS, Describer, spoiled
-from facepipe.errors import InputError, ModelError
+from facepipe.embed.describer import CHUNK_PIXELS, Describer
+from facepipe.errors import InputError
 from facepipe.files.atomic import as_output_error
 from facepipe.images import content_hash, read_image_bytes
 from facepipe.images.memory import apart
@@ -29,8 +29,6 @@ from facepipe.types import Described, Face, Failed, Image
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
-#: Pixels in one chunk, for each of the photos that the describer wants at a time: several chunks are in memory.
-CHUNK_PIXELS = 250_000
 #: Freed memory is given back after so many chunks.
 GIVE_BACK_EVERY = 8
 #: The bytes of a larger file do not wait in memory for a closer look at its faces.
@@ -184,7 +182,7 @@ def _describe(
 ) -> list[Scanned]:
     """Do steps 1 and 2 for those photos of a chunk that need them; the pixels are dropped."""
     described = iter(
-        _each(describer, [photo.image for photo in chunk if photo.found is None and photo.image is not None])
+        describer.describe_each([photo.image for photo in chunk if photo.found is None and photo.image is not None])
     )
     scanned = []
     for photo in chunk:
@@ -196,21 +194,6 @@ def _describe(
             found = replace(found, image=None)
         scanned.append(Scanned(photo.source, photo.position, photo.content, found, small, photo.taken))
     return scanned
-
-
-def _each(describer: Describer, images: Sequence[Image]) -> list[Described | Failed]:
-    """Describe; when that fails, or memory does not suffice, each half for itself, so that one photo spoils only itself."""
-    if not images:
-        return []
-    try:
-        return list(describer.describe(images))
-    except ModelError:
-        raise
-    except PHOTO_ERRORS as error:
-        if len(images) == 1:
-            return [spoiled(images[0].path, error)]
-    middle = len(images) // 2
-    return _each(describer, images[:middle]) + _each(describer, images[middle:])
 
 
 def ordered_map(

@@ -12,18 +12,22 @@ from types import TracebackType
 from typing import Any, Self
 
 from facepipe.catalog.lock import CatalogLock
-from facepipe.catalog.packing import face_count, raw_faces, unpack
+from facepipe.catalog.packing import clip_of, face_count, raw_faces, unpack
 from facepipe.errors import InputError, OutputError, UsageError
 from facepipe.files.atomic import make_private_file
+from facepipe.images import is_video
 from facepipe.records import Record, dumps, readable
 from facepipe.text import printable
 from facepipe.types import DecideOptions, Described, Failed
 
 SUFFIX = ".catalog"
 #: The version of the tables that is written; another one comes with a migration.
-VERSION = 2
+VERSION = 3
 #: What makes the next version of each; a catalog of an earlier version can be read as it is.
-_MIGRATIONS = {1: "ALTER TABLE photo ADD COLUMN taken TEXT"}
+_MIGRATIONS = {
+    1: "ALTER TABLE photo ADD COLUMN taken TEXT",
+    2: "CREATE TABLE video (content TEXT PRIMARY KEY, key TEXT NOT NULL, data BLOB NOT NULL)",
+}
 #: `state` may hold `finished`, the last pass that met all of its input; `facts`, what scan and decision depended on in the last pass,
 #: as JSON; `scrub`, when descriptions were deleted and the file was not written anew yet.
 _TABLES = f"""
@@ -55,6 +59,11 @@ CREATE TABLE thumbnail (
     jpeg BLOB NOT NULL,
     PRIMARY KEY (content, number)
 ) WITHOUT ROWID;
+CREATE TABLE video (            -- a run was stopped inside these
+    content TEXT PRIMARY KEY,    -- SHA-256 of the file
+    key TEXT NOT NULL,           -- of the scan
+    data BLOB NOT NULL           -- how far it was looked at, see videos.py
+);
 CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX photo_content ON photo (content);
 CREATE INDEX photo_position ON photo (pass, position);
@@ -344,6 +353,19 @@ class Store:
         query = f"SELECT name, reason FROM photo WHERE {_PRESENT} AND reason IS NOT NULL ORDER BY position"
         for name, reason in self._rows(query, self._pass):
             yield readable(os.fsdecode(name)), readable(reason)
+
+    def damages(self) -> Iterator[tuple[str, str]]:
+        """Yield (path, what is damaged) of the videos of which not all could be read, in the order of the input."""
+        for (name,) in list(self._rows(f"SELECT name FROM photo WHERE {_PRESENT} ORDER BY position", self._pass)):
+            path = os.fsdecode(name)
+            if not is_video(path):
+                continue
+            query = "SELECT data, record FROM photo LEFT JOIN description USING (content) WHERE name = ?"
+            data, record = self._first(query, name) or (None, "")
+            clip = clip_of(data)[0] if raw_faces(data) is not None else None
+            damage = clip.damage if clip is not None else json.loads(record or "{}").get("damage")
+            if damage is not None:
+                yield readable(path), readable(f"{printable(path)}: {damage}; the results hold what could be read")
 
     def decided(self, name: str) -> tuple[str, Record] | None:
         """Return content and record of a photo that the pass met and that is decided."""

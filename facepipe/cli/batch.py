@@ -159,7 +159,7 @@ def batch(
     try:
         with closing(library.run(roots, outputs, opener, options)) as passes:
             for counts in passes:
-                failed = counts.failed + counts.unwritten
+                failed = counts.failed + counts.unwritten + counts.cut_short
                 _report(counts, out, quiet)
                 if opener.nobody:
                     note(f"facepipe: {_next_step(deciding.gallery, outputs.catalog_file())}")
@@ -251,6 +251,10 @@ def _report(counts: Counts, out: Path, quiet: bool) -> None:
 
     if counts.failed:
         note(f"facepipe: {plural(counts.failed, 'photo')} failed; {failures_path(out)} lists them with the reason")
+    if counts.cut_short:
+        note(
+            f"facepipe: {plural(counts.cut_short, 'video')} could not be read whole; {failures_path(out)} says from where on"
+        )
     if counts.left:
         are = "is" if counts.left == 1 else "are"
         note(

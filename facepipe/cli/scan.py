@@ -80,11 +80,12 @@ def scan(
         ):
             counts = opened.scan(find_sources(roots, (), passing), describer, options, show=show)
             failures = list(opened.failures())
+            damaged = list(opened.damages())
             faces = opened.count_faces()
     except KeyboardInterrupt:
         note(f"facepipe: stopped; what was done is in {catalog}: run the same command again to continue")
         raise
-    for _, reason in failures:
+    for _, reason in (*failures, *damaged):
         note(f"facepipe: {reason}")
     if counts.left:
         are = "is" if counts.left == 1 else "are"
@@ -99,4 +100,4 @@ def scan(
         if passed := passing.told():
             echo(f"passed over: {passed}")
         echo(f"catalog: {printable(catalog)}; facepipe cluster {printable(catalog)} groups the faces by person")
-    return ExitCode.PARTIAL if failures else ExitCode.OK
+    return ExitCode.PARTIAL if failures or damaged else ExitCode.OK

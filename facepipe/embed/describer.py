@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from threading import Lock
 from typing import Any
 
 from facepipe.embed.embedding import embed
-from facepipe.errors import ImageError, NoFaceError
+from facepipe.embed.tracks import BEHAVIOUR
+from facepipe.errors import ImageError, ModelError, NoFaceError
 from facepipe.text import printable
 from facepipe.types import Described, Detector, Embedder, Failed, Image
 
 #: Photos at a time that fill the networks' batches on the CPU, and are still little in memory.
 CPU_PHOTOS = 24
+#: Pixels described together, for each of the photos that a describer wants at a time: several such chunks are in memory.
+CHUNK_PIXELS = 250_000
 #: What a single photo may make the numerical libraries raise; whatever else is raised is not the photo's fault.
 PHOTO_ERRORS = (NoFaceError, ImageError, MemoryError, RuntimeError, ArithmeticError)
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which frames of videos are looked at. every_seconds: one for each so many. keyframes: no other than those."""
+
+    every_seconds: float = 1.0
+    keyframes: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.every_seconds <= 86400.0:
+            raise ValueError(f"every_seconds: expected 0.01 to 86400, got {self.every_seconds}")
+
+
 class Describer:
-    """Steps 1 and 2: photos in, faces and embeddings out."""
+    """Steps 1 and 2: photos in, faces and embeddings out. sampling: of videos."""
 
     facts: Mapping[str, Any]
+    sampling: Sampling = Sampling()
     _load: Callable[[], tuple[Detector, Embedder]]
     _lock: Lock
 
@@ -56,6 +73,11 @@ class Describer:
         made.facts, made.min_score = facts or {}, min_score
         return made
 
+    @property
+    def video_facts(self) -> dict[str, Any]:
+        """What the answers about a video depend on besides `facts`."""
+        return {"tracks": BEHAVIOUR, **asdict(self.sampling)}
+
     def load(self) -> tuple[Detector, Embedder]:
         """Return detector and embedder; they are loaded once, whatever the number of threads that ask."""
         if self._steps is None:
@@ -77,6 +99,20 @@ class Describer:
     def describe(self, images: Sequence[Image]) -> list[Described]:
         """Find and embed the faces of all photos; the faces of all of them share the networks' batches."""
         return embed(self.embedder, self.detector.detect(images), self.min_score)
+
+    def describe_each(self, images: Sequence[Image]) -> list[Described | Failed]:
+        """Describe; when that fails, or memory does not suffice, each half for itself, so that one photo spoils only itself."""
+        if not images:
+            return []
+        try:
+            return list(self.describe(images))
+        except ModelError:
+            raise
+        except PHOTO_ERRORS as error:
+            if len(images) == 1:
+                return [spoiled(images[0].path, error)]
+        middle = len(images) // 2
+        return self.describe_each(images[:middle]) + self.describe_each(images[middle:])
 
 
 def spoiled(path: str, error: Exception) -> Failed:

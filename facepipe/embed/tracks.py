@@ -16,9 +16,12 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from facepipe.types import Described, Embeddings, Face, Float32, Image, Span
 
+#: Raised when frames are chosen, or faces linked, in another way.
+BEHAVIOUR = 1
 #: Cosine with a track's mean from which on a face is the track's, wherever it is: 1 of 2,000 pairs of people have it.
 SAME = 0.45
 #: Overlap from which on a face is the track's, where the cosine reaches `NEAR`, or one of the two is too poor to tell.
@@ -28,7 +31,7 @@ _TELLS = 0.6
 #: What an overlap counts beside a cosine: it decides where embeddings are poor, and not between two people who cross.
 _OF_OVERLAP = 1 / 3
 #: Frames in a row in which a track may be missed.
-MISSED = 2
+MISSED = 3
 #: Share of the colours that two frames have in common, below which there is a cut between them.
 CUT = 0.45
 _BINS = 4
@@ -51,11 +54,11 @@ class _Track:
 class TrackerState:
     """What a tracker goes on from.
 
-    tracks: so far. rest: float32 (n, 7), of each the last box, missed frames, weight, length of the total. look: of the last frame.
+    tracks: so far. rest: float64 (n, 6 + d), of each the last box, missed frames, weight, and the total. look: of the last frame.
     """
 
     tracks: Described
-    rest: Float32
+    rest: NDArray[np.float64]
     look: Float32
 
 
@@ -94,6 +97,12 @@ class Tracker:
             self._tracks[number].missed += 1
         return numbers
 
+    def best_at(self, number: int) -> float:
+        """Return the time of a track's best frame so far."""
+        span = self._tracks[number].face.span
+        assert span is not None
+        return span.best
+
     def described(self) -> Described:
         """Return the tracks as the faces of one photo, in the order of appearance: each its best frame's, its vectors as one."""
         vectors = np.zeros((len(self._tracks), self._dim), np.float32)
@@ -105,18 +114,18 @@ class Tracker:
     @property
     def state(self) -> TrackerState:
         """What another tracker can go on from."""
-        rest = np.zeros((len(self._tracks), 7), np.float32)
+        rest = np.zeros((len(self._tracks), 6 + self._dim))
         for row, track in enumerate(self._tracks):
-            rest[row] = (*track.box, track.missed, track.weight, np.linalg.norm(track.total))
+            rest[row] = (*track.box, track.missed, track.weight, *track.total)
         return TrackerState(self.described(), rest, np.zeros(0, np.float32) if self._look is None else self._look)
 
     def _resume(self, state: TrackerState) -> None:
         found = state.tracks
         self.size, self.fingerprint = found.size, found.embeddings.fingerprint
         self._dim, self._look = found.embeddings.vectors.shape[1], state.look if len(state.look) else None
-        for face, vector, rest in zip(found.faces, found.embeddings.vectors, state.rest, strict=True):
-            missed, weight, length = rest[4:].tolist()
-            self._tracks.append(_Track(face, weight, vector * np.float32(length), rest[:4].copy(), int(missed)))
+        for face, rest in zip(found.faces, state.rest, strict=True):
+            box, total = rest[:4].astype(np.float32), rest[6:].astype(np.float32)
+            self._tracks.append(_Track(face, float(rest[5]), total, box, int(rest[4])))
 
     def _similar(self, going: Sequence[int], faces: Sequence[Face], vectors: Float32) -> tuple[Float32, Float32]:
         """Return cosines and overlaps, (faces, tracks) each; of what cannot be linked the cosine is -inf."""

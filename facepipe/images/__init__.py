@@ -6,6 +6,7 @@ from facepipe.images.passing import Passing, is_left_out
 from facepipe.images.reading import (
     DEFAULT_MAX_PIXELS,
     content_hash,
+    file_hash,
     max_bytes,
     max_pixels,
     read_bytes,
@@ -22,6 +23,7 @@ __all__ = [
     "Passing",
     "content_hash",
     "encode_image",
+    "file_hash",
     "find_images",
     "is_left_out",
     "is_output",

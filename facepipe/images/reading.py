@@ -106,6 +106,15 @@ def content_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def file_hash(path: str | os.PathLike[str]) -> str:
+    """Return what `content_hash` does of a file's bytes, which are not all in memory at a time. Errors: InputError."""
+    try:
+        with open(path, "rb", opener=open_at_once) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{printable(path)}: cannot be read ({error.strerror}); check its permissions") from error
+
+
 def read_image(source: str | os.PathLike[str] | Readable, *, max_side: int | None = None) -> Image:
     """Read a picture from a path or from an open binary file (see `read_image_bytes`).
 
