@@ -23,7 +23,7 @@ import pytest
 import facepipe
 from facepipe.errors import FacepipeError, InputError, OutputError
 from facepipe.images import read_image
-from facepipe.images.reading import _turned
+from facepipe.images.colours import turned
 from facepipe.outputs.sidecars import change_for
 from facepipe.records import Record
 from facepipe.regions.embedded import frame_of, packets
@@ -58,7 +58,7 @@ def scene() -> UInt8:
 def save(path: Path, turn: int = 1, xmp: bytes = b"", rgb: UInt8 | None = None) -> Path:
     """Save a picture that is displayed alike with every EXIF orientation."""
     displayed = scene() if rgb is None else rgb
-    picture = PIL.Image.fromarray(_turned(displayed, OPPOSITE[turn]))
+    picture = PIL.Image.fromarray(turned(displayed, OPPOSITE[turn]))
     exif = PIL.Image.Exif()
     exif[0x0112] = turn
     suffix = path.suffix

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facepipe.images.reading import _turned
+from facepipe.images.colours import turned
 from facepipe.regions.geometry import SAME_FACE, Box, Frame, assigned, clipped, fit, iou, shown, stored
 
 side = st.floats(0.0, 1.0, allow_nan=False, width=32)
@@ -38,11 +38,11 @@ def test_a_turned_box_is_still_one_of_the_same_area(box: Box, turn: int) -> None
 def test_a_box_turns_as_the_pixels_do(column: int, row: int, turn: int) -> None:
     pixels = np.zeros((8, 12, 3), np.uint8)
     pixels[row, column] = 255
-    turned = _turned(pixels, turn)
-    ((y, x),) = np.argwhere(turned[..., 0])
+    pixels = turned(pixels, turn)
+    ((y, x),) = np.argwhere(pixels[..., 0])
     frame = Frame(12, 8, turn)
     width, height = frame.displayed
-    assert turned.shape[:2] == (height, width)
+    assert pixels.shape[:2] == (height, width)
     box = shown((column / 12, row / 8, (column + 1) / 12, (row + 1) / 8), turn)
     assert box == pytest.approx((x / width, y / height, (x + 1) / width, (y + 1) / height))
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO, Self
 
 from facepipe.errors import ImageError, InputError
-from facepipe.images import IMAGE_SUFFIXES, Passing, is_left_out, max_bytes
+from facepipe.images import Passing, is_left_out, max_bytes
+from facepipe.images.formats import RAW_SUFFIXES
 from facepipe.images.passing import Rules
 from facepipe.text import printable
 
@@ -50,7 +51,8 @@ class _Header(tarfile.TarInfo):
 def members(path: str, passing: Passing | None = None) -> Iterator[Member]:
     """Yield the pictures in an archive, in the order in which they are stored; what opens one works until the next is drawn.
 
-    Of several members of one name the second is called `NAME (2)`. A link to another member is a picture of its own, read last.
+    Of several members of one name the second is called `NAME (2)`. Links to other members are pictures of their own; they and
+    raw photos are read last.
     passing: what is passed over, as in a folder. Raises one of `ERRORS` when the archive is damaged.
     """
     counts: dict[str, int] = {}
@@ -61,42 +63,48 @@ def members(path: str, passing: Passing | None = None) -> Iterator[Member]:
         yield (name if counts[name] == 1 else f"{name} ({counts[name]})"), stamp, open_member
 
 
-def _is_picture(path: str, name: str, rules: Rules) -> bool:
+def _is_picture(path: str, name: str, rules: Rules, beside: frozenset[str] = frozenset()) -> bool:
     """Say whether a member that is no folder is a picture; one that is passed over is counted."""
     parts = [part for part in name.split("/") if part != "."]  # as of `tar -cf photos.tar .`
     if any(map(is_left_out, parts)) or rules.excludes(posixpath.join(path, name)):
         return False
-    wanted = Path(name).suffix.lower() in IMAGE_SUFFIXES
-    if not wanted:
-        rules.passing.pass_file(name)
-    return wanted
+    return rules.passing.take(name, beside)
 
 
 def _zip_members(path: str, rules: Rules) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
+        beside = rules.beside(path, archive.namelist())
         for info in archive.infolist():
-            if not info.is_dir() and _is_picture(path, info.filename, rules):
+            if not info.is_dir() and _is_picture(path, info.filename, rules, beside):
                 yield info.filename, f"{info.file_size}:{info.CRC:08x}", lambda info=info: archive.open(info)  # type: ignore[misc]
 
 
 def _tar_members(path: str, rules: Rules) -> Iterator[Member]:
     changed = Path(path).stat().st_mtime_ns
     links: dict[str, list[str]] = {}
+    names: list[str] = []
     with tarfile.open(path, "r|*", tarinfo=_Header) as archive:
         for member in archive:
             if not (member.isfile() or member.islnk() or member.issym()) or not _is_picture(path, member.name, rules):
                 continue
+            names.append(member.name)
             if member.islnk() or member.issym():
                 folder = posixpath.dirname(member.name) if member.issym() else ""
                 links.setdefault(posixpath.normpath(posixpath.join(folder, member.linkname)), []).append(member.name)
+            elif Path(member.name).suffix.lower() in RAW_SUFFIXES:  # waits until it is known what lies beside it
+                links.setdefault(posixpath.normpath(member.name), []).append(member.name)
             else:
                 stamp = f"{member.size}:{member.mtime}:{changed}"
                 yield member.name, stamp, lambda member=member: archive.extractfile(member)  # type: ignore[misc]
+    twice = rules.beside(path, names)
+    links = {
+        at: kept for at, all_ in links.items() if (kept := [name for name in all_ if rules.passing.take(name, twice)])
+    }
     if not links:
         return
     with tarfile.open(path, "r|*", tarinfo=_Header) as archive:
         for member in archive:
-            names = links.pop(posixpath.normpath(member.name), ()) if member.isfile() else ()
+            names = links.pop(posixpath.normpath(member.name), []) if member.isfile() else []
             if names:
                 data = read_member(names[0], lambda member=member: archive.extractfile(member))  # type: ignore[misc]
             for name in names:

@@ -137,7 +137,7 @@ def _read(photo: _Read, max_side: int | None) -> _Read:
     except InputError as error:
         return replace(photo, data=None, content=content, found=Failed(photo.source.name, str(error)))
     image = replace(image, rgb=apart(image.rgb), enlarge=enlarge)
-    return replace(photo, data=None, content=content, image=image, taken=taken_of(data))
+    return replace(photo, data=None, content=content, image=image, taken=taken_of(data, photo.source.name))
 
 
 def _kept(data: bytes) -> Callable[[], bytes]:

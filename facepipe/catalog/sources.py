@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, takewhile
@@ -15,6 +15,7 @@ from facepipe.errors import InputError
 from facepipe.files.atomic import is_file, is_folder
 from facepipe.images import Passing, find_images, is_output, natural_key, read_bytes
 from facepipe.images.finding import TAR_SUFFIXES, is_archive
+from facepipe.images.passing import beside
 from facepipe.text import printable
 
 #: Stands between an archive and its member in a photo's name: photos.zip!2019/a.jpg
@@ -49,12 +50,23 @@ def find_sources(roots: Iterable[str], own: Collection[Path] = (), passing: Pass
     passing = passing or Passing()
     written = {os.path.realpath(folder) for folder in own}
     seen: set[str] = set()
+    roots = list(roots)
+    listed = beside(roots)
     for root in roots:
+        if root in listed:
+            passing.take(root, listed)
+            continue
         pattern = not os.path.lexists(root)
-        for path in _expanded(root):
+        expanded = _expanded(root)
+        rules = passing.rules(_fixed(root))
+        twice = rules.beside("", expanded) if pattern else frozenset()
+        for path in expanded:
             if (written and _lies_in(path, written)) or (pattern and _is_written(path, root)):
                 continue
-            if pattern and passing.rules(_fixed(root)).excludes(path, folder=is_folder(path)):
+            if pattern and rules.excludes(path, folder=is_folder(path)):
+                continue
+            if path in twice:
+                passing.take(path, twice)
                 continue
             if is_archive(path) and is_file(path):
                 found = _members(path, passing)
@@ -111,7 +123,7 @@ def _fixed(pattern: str) -> str:
     return str(Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)))
 
 
-def _expanded(root: str) -> Iterable[str]:
+def _expanded(root: str) -> Sequence[str]:
     """Expand a pattern that the shell left alone; a name that exists is not a pattern."""
     if os.path.lexists(root) or not glob.has_magic(root):
         return (root,)

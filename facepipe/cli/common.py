@@ -178,9 +178,16 @@ class PlacePath(click.Path):
 
 
 def without_sidecars(context: click.Context, parameter: click.Parameter, paths: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Leave the sidecars out that `photos/*` brings along; where nothing else was named they stay, and are refused."""
-    photos = tuple(path for path in paths if not str(path).lower().endswith(".xmp") or os.path.isdir(path))  # noqa: PTH112
-    return photos or paths
+    """Leave out what `photos/*` brings along: sidecars, and raw photos beside their JPEG; where nothing else was named, nothing."""
+    from facepipe.images.passing import beside
+
+    twice = beside(map(str, paths))
+    kept = tuple(
+        path
+        for path in paths
+        if os.path.isdir(path) or not (str(path).lower().endswith(".xmp") or str(path) in twice)  # noqa: PTH112
+    )
+    return kept or paths
 
 
 def cell(text: object, style: str = "") -> Text:

@@ -11,7 +11,8 @@ import numpy as np
 
 from facepipe.errors import InputError, UsageError
 from facepipe.files.csvread import read_table
-from facepipe.images import IMAGE_SUFFIXES, find_images, is_left_out
+from facepipe.images import find_images, is_left_out
+from facepipe.images.passing import beside, is_looked_at
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +45,9 @@ def _read_set(root: Path, wanted: str, photos_of: Callable[[Path], tuple[Path, .
     """Read the people of a folder; photos_of: the photos of one of its entries, empty for what is not a person."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected {wanted}")
-    people = [(entry.name, photos) for entry in sorted(root.iterdir()) if (photos := photos_of(entry))]
+    entries = sorted(root.iterdir())
+    twice = beside(entry.name for entry in entries)
+    people = [(entry.name, photos) for entry in entries if entry.name not in twice and (photos := photos_of(entry))]
     if not people:
         raise InputError(f"{root}: holds no photos; expected {wanted}")
     return PeopleSet(tuple(name for name, _ in people), tuple(photos for _, photos in people))
@@ -71,7 +74,7 @@ def _photos(entry: Path) -> tuple[Path, ...]:
         return ()
     if entry.is_dir():
         return tuple(sorted(find_images([entry])))
-    return (entry,) if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file() else ()
+    return (entry,) if is_looked_at(entry.name) and entry.is_file() else ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -30,6 +30,17 @@ def to_rgb(picture: PIL.Image.Image, max_side: int | None) -> UInt8:
 _BAND = 64
 
 
+def turned(rgb: UInt8, turn: int) -> UInt8:
+    """Apply an EXIF orientation to uint8 (H, W, 3); the result is contiguous."""
+    if turn in {5, 6, 7, 8}:
+        rgb = rgb.swapaxes(0, 1)
+    if turn in {3, 4, 7, 8}:
+        rgb = rgb[::-1]
+    if turn in {2, 3, 6, 7}:
+        rgb = rgb[:, ::-1]
+    return np.ascontiguousarray(rgb)
+
+
 def _plain(picture: PIL.Image.Image) -> PIL.Image.Image:
     """Return a picture of 8 bits as RGB, colours managed and without transparency."""
     if picture.mode in {"LAB", "CMYK"}:

@@ -225,22 +225,66 @@ def _properties(data: Window, start: int, end: int, item: int) -> list[tuple[byt
     return []
 
 
+class _Tiff:
+    """The directories of a TIFF: how its numbers are written, and its entries."""
+
+    def __init__(self, data: Window) -> None:
+        self._data = data
+        self._order = "little" if data[:2] == b"II" else "big"
+        big = self.number(2, 2) == 43
+        self._count_size, self._entry_size, self.value_size = (8, 20, 8) if big else (2, 12, 4)
+        self.first = self.number(8, 8) if big else self.number(4, 4)
+
+    def number(self, place: int, count: int) -> int:
+        """Return a number of `count` bytes."""
+        return int.from_bytes(self._data[place : place + count], self._order)  # type: ignore[arg-type]
+
+    def entries(self, directory: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield tag, kind, count of values and place of the value of each entry of a directory."""
+        start = directory + self._count_size
+        count = min(self.number(directory, self._count_size), _MOST)
+        for place in range(start, start + count * self._entry_size, self._entry_size):
+            if place + self._entry_size > len(self._data):
+                return
+            value = place + 4 + self.value_size
+            yield self.number(place, 2), self.number(place + 2, 2), self.number(place + 4, self.value_size), value
+
+    def next(self, directory: int) -> int:
+        """Return where the directory of the next page lies; 0 when there is none."""
+        end = directory + self._count_size + self.number(directory, self._count_size) * self._entry_size
+        return self.number(end, self.value_size)
+
+
 def tiff_tag(data: Window, tag: int) -> tuple[int, int] | None:
     """Return where the bytes of a tag lie in a TIFF's first page, as start and length; None when it has none."""
-    order = "little" if data[:2] == b"II" else "big"
-
-    def number(place: int, count: int) -> int:
-        return int.from_bytes(data[place : place + count], order)  # type: ignore[arg-type]
-
-    big = number(2, 2) == 43
-    count_size, entry_size, value_size = (8, 20, 8) if big else (2, 12, 4)
-    first = number(8, 8) if big else number(4, 4)
-    for place in range(
-        first + count_size, first + count_size + min(number(first, count_size), _MOST) * entry_size, entry_size
-    ):
-        if place + entry_size > len(data):
-            return None
-        if number(place, 2) == tag and number(place + 2, 2) in (1, 2, 7):  # bytes, text, anything
-            length, value = number(place + 4, value_size), place + 4 + value_size
-            return (value if length <= value_size else number(value, value_size)), length
+    tiff = _Tiff(data)
+    for found, kind, length, value in tiff.entries(tiff.first):
+        if found == tag and kind in (1, 2, 7):  # bytes, text, anything
+            return (value if length <= tiff.value_size else tiff.number(value, tiff.value_size)), length
     return None
+
+
+_BELOW = 330
+_NUMBERS = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
+#: Directories of a TIFF that are looked at; raw photos have up to ten.
+_MOST_DIRECTORIES = 64
+
+
+def tiff_numbers(data: Window, tags: frozenset[int]) -> Iterator[tuple[int, int]]:
+    """Yield tag and first number of these tags, in all directories of a TIFF: its pages, and those that lie below them."""
+    tiff = _Tiff(data)
+    places, seen = [tiff.first], set[int]()
+    while places and len(seen) < _MOST_DIRECTORIES:
+        directory = places.pop()
+        if not 0 < directory < len(data) or directory in seen:
+            continue
+        seen.add(directory)
+        for tag, kind, count, value in tiff.entries(directory):
+            size = _NUMBERS.get(kind, 0)
+            if size and (tag == _BELOW or tag in tags):
+                start = value if size * count <= tiff.value_size else tiff.number(value, tiff.value_size)
+                if tag == _BELOW:
+                    places += [tiff.number(start + size * k, size) for k in range(min(count, _MOST_DIRECTORIES))]
+                else:
+                    yield tag, tiff.number(start, size)
+        places.append(tiff.next(directory))

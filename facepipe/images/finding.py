@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from facepipe.errors import InputError
-from facepipe.images.formats import IMAGE_SUFFIXES
 from facepipe.images.passing import LINKED, SYSTEM, Passing, Rules, is_left_out
 from facepipe.text import printable
 
@@ -48,7 +47,8 @@ def find_images(
 ) -> Iterator[Path]:
     """Yield the pictures in files and folders, each path once, folders recursively and in natural order.
 
-    In a folder, what `is_left_out` names, what is excluded, and files without a picture's suffix are left out. Links to folders
+    In a folder, what `is_left_out` names, what is excluded, files without a picture's suffix, and raw photos beside their JPEG are
+    left out. Links to folders
     are not followed, nor folders searched for which `skip` is true, unless they are roots. A link to a file is a picture; one to
     nowhere is yielded, so that it can be reported. A file that is named itself is yielded whatever it is called. A root
     that does not exist, or a folder that may not be listed, is an InputError: given to `on_error`, or raised where that
@@ -77,7 +77,9 @@ def find_images(
         except OSError as error:
             report(folder, f"the folder cannot be searched ({error.strerror}); check its permissions", error)
             return
-        rules = rules.within(folder, [entry.name for entry in entries])
+        names = [entry.name for entry in entries]
+        rules = rules.within(folder, names)
+        beside = rules.beside(folder, names)
         for entry in entries:
             is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()  # noqa: PTH112
             if is_left_out(entry.name):
@@ -85,9 +87,7 @@ def find_images(
             elif rules.excludes(entry.path, folder=is_folder):
                 continue
             elif not is_folder:
-                if os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES:  # noqa: PTH122
-                    passing.pass_file(entry.name)
-                elif entry.is_symlink() or entry.is_file():
+                if passing.take(entry.name, beside) and (entry.is_symlink() or entry.is_file()):
                     yield entry.path, None
             elif entry.is_symlink():
                 passing.passed[LINKED] += 1

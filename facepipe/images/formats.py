@@ -13,6 +13,8 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 
 import PIL.Image
 
@@ -79,6 +81,17 @@ def is_video(name: str) -> bool:
     return suffix in VIDEO_SUFFIXES or suffix == ".ts"
 
 
+#: Raw photos of cameras, read where the extra `raw` is installed.
+_RAW = "3fr ari arw cr2 cr3 crw dcr dng erf fff iiq k25 kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
+RAW_SUFFIXES = frozenset("." + suffix for suffix in _RAW.split())
+
+
+@cache
+def is_installed(library: str) -> bool:
+    """Say whether there is a library that an extra brings."""
+    return find_spec(library) is not None
+
+
 #: Bytes in memory for each pixel while a picture is decoded, as measured with pictures of 64 to 196 megapixels: the decoder's own
 #: frames, Pillow's picture, and what lies between them.
 _BYTES_PER_PIXEL = {"WEBP": 16, "JPEG2000": 16, "QOI": 13, "HEIF": 10, "AVIF": 10, "GIF": 5}
@@ -107,8 +120,6 @@ _OTHERS = (
     (rb"%PDF", "PDF"),
     (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "FPX or MIC"),
     (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL"),
-    (rb"....ftypcrx ", "CR3 (raw photo)"),
-    (rb"FUJIFILMCCD-RAW", "RAF (raw photo)"),
     (rb"....ftyp(qt  |mp4|isom|M4V|3gp)|RIFF....AVI |\x1a\x45\xdf\xa3|\x00\x00\x01[\xb3\xba]", "of a video"),
     (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?<svg", "SVG"),
     (rb"(?i)\s*<(!doctype )?html", "HTML (a web page)"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facepipe.errors import UsageError
+from facepipe.images.formats import IMAGE_SUFFIXES, RAW_SUFFIXES, is_installed
 from facepipe.text import plural
 
 if TYPE_CHECKING:
@@ -30,14 +31,22 @@ _NEVER = frozenset(
 )
 _KINDS = {
     "video": "3g2 3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts vob webm wmv",
-    "RAW file": "3fr ari arw cr2 cr3 crw dcr dng erf fff iiq k25 kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f",
+    "raw photo": " ".join(suffix[1:] for suffix in RAW_SUFFIXES),
     "archive": "7z bz2 gz rar tar tbz2 tgz txz xz zip",
     "sidecar": "xmp",
 }
 _KIND_OF = {f".{suffix}": kind for kind, suffixes in _KINDS.items() for suffix in suffixes.split()}
+#: Kinds that are read where an extra is installed: the extra, and its library.
+_EXTRAS = {"raw photo": ("raw", "rawpy")}
 OTHER, EXCLUDED, LINKED, SYSTEM = "other file", "excluded", "linked folder", "system folder"
+#: Raw photos that lie beside the same photo as a JPEG or HEIC.
+BESIDE = "raw photo beside its JPEG"
+#: Kind -> several of it, where that is not the word with an s.
+_SEVERAL = {BESIDE: "raw photos beside their JPEGs"}
 #: Written so that each reads well with a number before it.
-_ORDER = (*_KINDS, OTHER, LINKED, SYSTEM)
+_ORDER = (*_KINDS, BESIDE, OTHER, LINKED, SYSTEM)
+#: What cameras and phones write beside a raw photo.
+_DEVELOPED = frozenset({".avif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg"})
 
 
 def is_left_out(name: str) -> bool:
@@ -46,6 +55,26 @@ def is_left_out(name: str) -> bool:
     Hidden are names that begin with a dot (.thumbnails, .stversions, .Trash-1000).
     """
     return name.startswith(".") or name.casefold() in _NEVER
+
+
+def is_looked_at(name: str) -> bool:
+    """Say whether files of this name are looked at where photos are searched for, with the extras that are installed."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
+    _, library = _EXTRAS.get(_KIND_OF.get(suffix, ""), ("", ""))
+    return suffix in IMAGE_SUFFIXES or (library != "" and is_installed(library))
+
+
+def beside(names: Iterable[str]) -> frozenset[str]:
+    """Return those of some files, by name or path, that show what another of them shows: raw photos beside their JPEG or HEIC."""
+    stems: dict[str, list[str]] = {}
+    developed = set()
+    for name in names:
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122
+        if suffix.lower() in RAW_SUFFIXES:
+            stems.setdefault(stem.casefold(), []).append(name)
+        elif suffix.lower() in _DEVELOPED:
+            developed.add(stem.casefold())
+    return frozenset(name for stem, raw in stems.items() if stem in developed for name in raw)
 
 
 class Passing:
@@ -65,13 +94,21 @@ class Passing:
         """Return what is excluded in a place that is searched."""
         return Rules(self, root, () if self._given is None else ((root, self._given),))
 
-    def pass_file(self, name: str) -> None:
-        """Count a file that is no picture."""
-        self.passed[_KIND_OF.get(os.path.splitext(name)[1].lower(), OTHER)] += 1  # noqa: PTH122
+    def take(self, name: str, beside: frozenset[str] = frozenset()) -> bool:
+        """Say whether a file is looked at; else count it. beside: those that show what another file shows."""
+        if name in beside:
+            self.passed[BESIDE] += 1
+            return False
+        if not is_looked_at(name):
+            self.passed[_KIND_OF.get(os.path.splitext(name)[1].lower(), OTHER)] += 1  # noqa: PTH122
+            return False
+        return True
 
     def told(self) -> str:
         """Say in a line what was passed over, empty when nothing was."""
-        parts = [plural(self.passed[kind], kind) for kind in _ORDER if self.passed[kind]]
+        parts = [
+            plural(self.passed[kind], kind, _SEVERAL.get(kind)) + _reader(kind) for kind in _ORDER if self.passed[kind]
+        ]
         if self.passed[EXCLUDED]:
             parts.append(f"{self.passed[EXCLUDED]:,} excluded")
         return ", ".join(parts)
@@ -100,12 +137,29 @@ class Rules:
 
     def excludes(self, path: str, *, folder: bool = False) -> bool:
         """Say whether a file or folder is excluded, and count it. As with git, the deepest file with a matching pattern decides."""
+        found = self._excludes(path, folder)
+        self.passing.passed[EXCLUDED] += found
+        return found
+
+    def beside(self, folder: str, names: Iterable[str]) -> frozenset[str]:
+        """Return those files of a folder that show what another shows, one that is not excluded."""
+        names = list(names)
+        if not beside(names):
+            return frozenset()
+        return beside(name for name in names if not self._excludes(os.path.join(folder, name), False))  # noqa: PTH118
+
+    def _excludes(self, path: str, folder: bool) -> bool:
         for base, spec in reversed(self._specs):
             found = spec.check_file(os.path.relpath(path, base) + "/" * folder).include
             if found is not None:
-                self.passing.passed[EXCLUDED] += found
                 return found
         return False
+
+
+def _reader(kind: str) -> str:
+    """Return which extra would read a kind of files; empty where none does, or it is installed."""
+    extra, library = _EXTRAS.get(kind, ("", ""))
+    return f" (pip install 'facepipe[{extra}]' reads them)" if extra and not is_installed(library) else ""
 
 
 def _patterns(lines: Sequence[str], where: str) -> GitIgnoreSpec | None:

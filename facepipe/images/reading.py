@@ -1,6 +1,6 @@
 """Reading pictures: paths, open files and bytes become `Image`.
 
-Whatever Pillow can decode, and HEIC, becomes an `Image`: RGB, uint8, as displayed. The choices made on the way:
+Whatever Pillow can decode, HEIC, and raw photos (`raw`) become an `Image`: RGB, uint8, as displayed. The choices made on the way:
 
 - The EXIF turn is applied, in every format that carries one; damaged EXIF counts as none, as in every viewer.
 - Transparency is laid on white, the colour of the page that such pictures are made for.
@@ -37,7 +37,7 @@ import PIL.Image
 
 from facepipe.borrowing import Borrowed
 from facepipe.errors import ImageError, InputError, UsageError
-from facepipe.images.colours import to_rgb
+from facepipe.images.colours import to_rgb, turned
 from facepipe.images.formats import (
     FORMATS,
     TimedBytes,
@@ -46,6 +46,7 @@ from facepipe.images.formats import (
     refused_format,
     require_small_icons,
 )
+from facepipe.images.raw import decode_raw, is_raw
 from facepipe.images.wholeness import mended, require_whole
 from facepipe.text import printable
 from facepipe.types import Image, UInt8
@@ -221,13 +222,15 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
             f"{printable(name)}: the picture is damaged ({_reason(error)}); copy or export it again"
         ) from error
     width, height = (size[1], size[0]) if turn >= 5 else size
-    rgb = _turned(_shrunk(rgb, max_side, max(size)), turn)
+    rgb = turned(_shrunk(rgb, max_side, max(size)), turn)
     enlarge = partial(_decode_larger, data, name) if max(rgb.shape) < max(size) else None
     return Image(rgb, path=name, size=(width, height), enlarge=enlarge)
 
 
 def decoded(data: bytes, name: str, max_side: int | None) -> tuple[tuple[int, int], int, UInt8]:
     """Return a picture's stored width and height, its EXIF turn, and its pixels. Errors: whatever a decoder raises."""
+    if is_raw(data, name):
+        return decode_raw(data, name, max_side, max_pixels(), lambda jpeg, side: decoded(jpeg, name, side))
     try:
         size, turn, rgb = _decoded_once(mended(data), name, max_side)
     except (OSError, SyntaxError, ValueError):
@@ -278,7 +281,7 @@ def from_pillow(picture: PIL.Image.Image) -> Image:
     try:
         with pillow_ready:
             picture.load()
-        return Image(_turned(to_rgb(picture, None), exif_turn(picture)), path=name)
+        return Image(turned(to_rgb(picture, None), exif_turn(picture)), path=name)
     except Exception as error:
         raise ImageError(
             f"{printable(name)}: the picture is damaged ({printable(str(error))}); export it again"
@@ -376,17 +379,6 @@ def exif_turn(picture: PIL.Image.Image) -> int:
     except Exception:  # noqa: BLE001 - whatever damaged EXIF leads to, the picture is shown as it is stored
         return 1
     return turn if turn in range(1, 9) else 1
-
-
-def _turned(rgb: UInt8, turn: int) -> UInt8:
-    """Apply an EXIF orientation to uint8 (H, W, 3); the result is contiguous."""
-    if turn in {5, 6, 7, 8}:
-        rgb = rgb.swapaxes(0, 1)
-    if turn in {3, 4, 7, 8}:
-        rgb = rgb[::-1]
-    if turn in {2, 3, 6, 7}:
-        rgb = rgb[:, ::-1]
-    return np.ascontiguousarray(rgb)
 
 
 def _shrunk(rgb: UInt8, max_side: int | None, longer: int) -> UInt8:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 
+from facepipe.images.raw import exif_of_raw, is_raw
 from facepipe.images.reading import open_quietly
 
 _EXIF, _TAKEN, _OFFSET = 0x8769, 0x9003, 0x9011
@@ -12,14 +14,13 @@ _DATE = re.compile(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)[ T](\d\d):(\d\d):(\d\d)")
 _ZONE = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d")
 
 
-def taken_of(data: bytes) -> str | None:
+def taken_of(data: bytes, name: str = "") -> str | None:
     """Return when a picture was taken in ISO 8601, with the time zone where it is known; None when it does not say, or nonsense.
 
-    data: its file. DateTimeOriginal is read, and OffsetTimeOriginal.
+    data: its file. name: says what it is where its content does not. DateTimeOriginal is read, and OffsetTimeOriginal.
     """
     try:
-        with open_quietly(data) as picture:
-            exif = picture.getexif().get_ifd(_EXIF)
+        exif = _exif_of(data, name)
         date = _DATE.match(str(exif.get(_TAKEN, "")))
         if date is None:
             return None
@@ -28,3 +29,10 @@ def taken_of(data: bytes) -> str | None:
     except Exception:  # noqa: BLE001 - whatever damaged EXIF leads to, the photo has no date
         return None
     return taken + (zone if _ZONE.fullmatch(zone) else "")
+
+
+def _exif_of(data: bytes, name: str) -> Mapping[int, object]:
+    if is_raw(data, name):
+        return exif_of_raw(data)
+    with open_quietly(data) as picture:
+        return picture.getexif().get_ifd(_EXIF)

@@ -12,7 +12,7 @@ from facepipe.errors import InputError, UsageError
 from facepipe.files.atomic import is_folder
 from facepipe.files.csvread import read_csv
 from facepipe.gallery.names import new_name
-from facepipe.images import IMAGE_SUFFIXES, Passing, find_images, is_left_out
+from facepipe.images import Passing, find_images, is_left_out
 from facepipe.images.inputs import Source
 from facepipe.images.passing import LINKED, SYSTEM, Rules
 from facepipe.types import Described
@@ -156,6 +156,7 @@ def _folder(root: Path, rules: Rules) -> Iterator[Photo | EnrollOutcome]:
 def _sorted_out(entries: Sequence[Path], rules: Rules) -> tuple[list[Path], list[Path]]:
     """Return the people's folders and the photos that lie beside them; the rest is counted as passed over."""
     folders, loose = [], []
+    beside = rules.beside(str(entries[0].parent), [entry.name for entry in entries]) if entries else frozenset()
     for entry in entries:
         is_folder = entry.is_dir()
         if is_left_out(entry.name):
@@ -166,10 +167,8 @@ def _sorted_out(entries: Sequence[Path], rules: Rules) -> tuple[list[Path], list
             rules.passing.passed[LINKED] += 1
         elif is_folder:
             folders.append(entry)
-        elif entry.suffix.lower() in IMAGE_SUFFIXES:
+        elif rules.passing.take(entry.name, beside):
             loose.append(entry)
-        else:
-            rules.passing.pass_file(entry.name)
     return folders, loose
 
 
