@@ -228,7 +228,7 @@ def test_reading_goes_on_after_damage_and_says_where_it_was(folder: Path, suffix
 
 def test_a_recording_without_its_index_is_one_line(folder: Path) -> None:
     whole = write_video(folder / "phone.mp4", pan(COLLINS, 5))
-    with pytest.raises(ImageError, match="was cut off") as error:
+    with pytest.raises(ImageError, match="its index is missing") as error:
         read(cut_off(whole, 0.9))
     assert "\n" not in str(error.value)
 
@@ -287,6 +287,17 @@ def test_what_is_no_video_is_one_line(tmp_path: Path, folder: Path, panned: Path
         assert len(list(video.frames())) == 20
 
 
+def test_sound_that_begins_on_the_way_does_no_harm(folder: Path) -> None:
+    """Parts of a broadcast that were put together."""
+    silent = write_video(folder / "silent.mts", pan(COLLINS, 3), format="mpegts")
+    both = write_video(folder / "both.mts", pan(COLLINS, 3), format="mpegts", sound=True)
+    joined = folder / "joined.mts"
+    joined.write_bytes(silent.read_bytes() + both.read_bytes())
+    frames, _ = read(joined, every_seconds=0.5)
+    assert len(frames) >= 8
+    assert frames[-1].time > 4
+
+
 def test_the_cover_of_music_is_no_video(tmp_path: Path) -> None:
     path = tmp_path / "album.mkv"
     with av.open(str(path), "w") as out:
@@ -302,8 +313,74 @@ def test_the_cover_of_music_is_no_video(tmp_path: Path) -> None:
 
 def test_frames_that_are_too_large_are_refused(panned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACEPIPE_MAX_PIXELS", "50000")
-    with pytest.raises(ImageError, match="damaged"):
+    with pytest.raises(ImageError, match="a frame has 76,800 pixels, the limit is 50,000"):
         read(panned)
+
+
+def of_one_size(data: bytes, count: int, box: bytes) -> bytes:
+    """Return an MP4 that says it has so many frames, all of the same size."""
+    changed = bytearray(data)
+    many = count.to_bytes(4)
+    sizes, chunks, lengths = (changed.index(kind) + 4 for kind in (b"stsz", b"stsc", b"stts"))
+    changed[sizes + 4 : sizes + 12] = (1).to_bytes(4) + many
+    changed[chunks + 12 : chunks + 16] = many
+    changed[lengths + 8 : lengths + 12] = many
+    return bytes(changed).replace(b"minf", box)
+
+
+@pytest.mark.parametrize("box", [b"minf", b"udta", b"wave"])
+def test_an_index_that_would_fill_the_memory_is_refused(panned: Path, box: bytes) -> None:
+    with pytest.raises(ImageError, match="more frames than can be read"):
+        open_video(io.BytesIO(of_one_size(panned.read_bytes(), 20_000_000, box)), "bomb.mp4")
+
+
+def test_plain_sound_is_no_such_index(tmp_path: Path) -> None:
+    """Its samples are numbers of two bytes, 48,000 a second: three minutes have more than the limit allows frames."""
+    path = write_video(
+        tmp_path / "plain.mov", still(COLLINS, 1), sound=True, sound_codec="pcm_s16le", sound_seconds=200
+    )
+    assert len(read(path)[0]) >= 1
+
+
+def test_a_fragment_that_would_fill_the_memory_is_refused(folder: Path) -> None:
+    path = write_video(
+        folder / "fragments.mp4",
+        pan(COLLINS, 4),
+        container={"movflags": "frag_keyframe+empty_moov+default_base_moof"},
+        options={"g": "10"},
+    )
+    assert len(read(path)[0]) == 4
+    data = bytearray(path.read_bytes())
+    run = data.index(b"trun")
+    data[run + 4 : run + 12] = b"\0\0\0\0" + (50_000_000).to_bytes(4)
+    with pytest.raises(ImageError, match="more frames than can be read"):
+        open_video(io.BytesIO(data), "bomb.mp4")
+
+
+def test_what_other_files_a_video_names_is_not_opened(tmp_path: Path, panned: Path) -> None:
+    """An Alias in the box `dref` says that the frames lie in another file."""
+    data = bytearray(panned.read_bytes())
+    place = data.index(b"dref")
+    end = place - 4 + int.from_bytes(data[place - 4 : place])
+    other = tmp_path / "other.mp4"
+    other.write_bytes(panned.read_bytes())
+    names = str(other).replace("/", ":").encode()
+    alias = bytes(150) + b"\0\2" + len(names).to_bytes(2) + names + b"\0" * (len(names) % 2) + b"\xff\xff\0\0"
+    entry = (12 + len(alias)).to_bytes(4) + b"alis" + b"\0\0\0\0" + alias
+    box = b"dref" + bytes(4) + (1).to_bytes(4) + entry
+    data[place - 4 : end] = (4 + len(box)).to_bytes(4) + box
+    grown = len(box) + 4 - (end - place + 4)
+    for kind in (b"dinf", b"minf", b"mdia", b"trak", b"moov"):
+        start = data.index(kind) - 4
+        data[start : start + 4] = (int.from_bytes(data[start : start + 4]) + grown).to_bytes(4)
+    frames = data.index(b"mdat") + 4
+    data[frames : frames + 5000] = bytes(5000)
+    naming = tmp_path / "naming.mov"
+    naming.write_bytes(data)
+    with av.open(str(naming), container_options={"enable_drefs": "1", "use_absolute_path": "1"}) as container:
+        assert len(list(container.decode(video=0))) == 200  # a player that follows it
+    with pytest.raises(ImageError, match="is damaged"):
+        read(naming)
 
 
 def test_a_file_has_a_limited_time(panned: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,8 @@ def write_video(
     options: dict[str, str] | None = None,
     container: dict[str, str] | None = None,
     sound: bool = False,
+    sound_codec: str = "aac",
+    sound_seconds: float | None = None,
     format: str | None = None,
 ) -> Path:
     """Write frames as a video; the suffix says which container.
@@ -98,7 +100,7 @@ def write_video(
     stamps = None if times is None else iter(times)
     with av.open(path, "w", format=format, container_options=container or {}) as out:
         stream: Any = None
-        audio: Any = out.add_stream("aac", rate=16000, layout="mono") if sound else None
+        audio: Any = None
         number = 0
         for number, rgb in enumerate(frames):
             if stream is None:
@@ -107,6 +109,8 @@ def write_video(
                 stream.codec_context.time_base = Fraction(1, 1000) if stamps else Fraction(1, rate)
                 if pixel_shape is not None:
                     stream.codec_context.sample_aspect_ratio = pixel_shape
+                if sound:
+                    audio = out.add_stream(sound_codec, rate=16000, layout="mono")
                 if turn is not None:
                     stream.set_display_rotation(turn, hflip=mirror)
             frame = av.VideoFrame.from_ndarray(rgb)
@@ -114,11 +118,13 @@ def write_video(
             frame.pts = number if stamps is None else round(next(stamps) * 1000)
             out.mux(stream.encode(frame))
         if audio is not None:
-            tone = np.sin(np.arange(16000 * (number + 1) // rate) / 8).astype(np.float32)[None]
+            length = round(16000 * ((number + 1) / rate if sound_seconds is None else sound_seconds))
+            tone = np.sin(np.arange(length) / 8).astype(np.float32)[None]
             voice = av.AudioFrame.from_ndarray(tone, "fltp", "mono")
             voice.sample_rate = 16000
             voice.pts = 0
-            out.mux(audio.encode(voice))
+            for resampled in av.AudioResampler(audio.codec_context.format, "mono", 16000).resample(voice):
+                out.mux(audio.encode(resampled))
             out.mux(audio.encode())
         out.mux(stream.encode())
     return path

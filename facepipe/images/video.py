@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 #: Bytes of packets that wait until it is known whether anybody wants their frames.
 _MOST_HELD = 64 << 20
-#: Times that go so many seconds back, or forward, are a new clock and not a gap.
-_BACK, _FORWARD = 10.0, 86400.0
+#: Times that go so many seconds forward are a new clock, as are keyframes that go back, and not a gap.
+_FORWARD = 86400.0
 #: Seconds that are less than the time between two frames.
 _SHORT = 1e-3
 #: A file whose times end so much earlier than its header says was cut off.
@@ -227,7 +227,7 @@ class Video:
             at = self._time(packet)
             if held and not self._keyframes and at - self._now >= self._every / 2:  # the last of them is shown long
                 yield from self._decode_all(held)
-            jump = self._begun and not self._now - _BACK < at < self._now + _FORWARD
+            jump = self._begun and ((key and at < self._now - _SHORT) or at > self._now + _FORWARD)
             if jump or (key and (held or self._lost or not self._begun)):
                 yield from self._decode(None)
                 self._codec.flush_buffers()
@@ -297,7 +297,7 @@ class Video:
         """Yield the packets of the video as far as the file can be read."""
         import av
 
-        clock, end = self._file.clock, 0.0
+        clock, end, what = self._file.clock, 0.0, ""
         try:
             for packet in self._container.demux():
                 if clock.is_over():
@@ -308,15 +308,15 @@ class Video:
                     yield cast("Packet[VideoStream]", packet)
         except TimeoutError:
             what = f"takes more than {clock.limit:,} s of a processor; not read"
+        except IndexError:  # PyAV, at the end, of streams that began on the way
+            pass
         except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
             what = f"damaged ({reason_of(error)})"
-        else:
-            if self.duration is None or end > self.duration - _MISSING:
-                return
+        if not what and self.duration is not None and end < self.duration - _MISSING:
             what = "cut off"
-        if self._is_broken():
+        if what and self._is_broken():
             self._breaks[-1].what = what
-        else:
+        elif what:
             self._breaks.append(_Break(what, max(0.0, self._now)))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from facepipe.errors import ImageError, InputError, LibraryError
+from facepipe.images.containers import FileWindow, Window, boxes
 from facepipe.images.reading import limit_of, max_pixels, open_at_once
 from facepipe.text import printable
 
@@ -36,6 +37,14 @@ _CONTAINERS = (
     (rb"FLV\x01", "flv"),
     (rb"OggS", "ogg"),
 )
+#: What describes a MOV's frames, one by one or as so many of one size, and what is packed and may hold any number of them.
+_TABLES = re.compile(rb"stsz....(?!\x00{4})....(....)|trun.(..).(....)|(cmov)", re.DOTALL)
+#: Sound that is not compressed: its samples are all of one length, and ffmpeg does not list them.
+_PLAIN_SOUND = re.compile(rb"stts....\x00\x00\x00\x01....\x00\x00\x00\x01", re.DOTALL)
+#: Frames that a MOV may have, 37 hours of 60 a second; ffmpeg takes 70 bytes for each before anything is decoded.
+_MOST_SAMPLES = 8_000_000
+#: Bytes of the boxes with such tables: 20 for each frame of 14 hours.
+_LONGEST_TABLES = 64 << 20
 #: Brands of pictures in the container of a MOV.
 _PICTURES = rb"....ftyp(hei[cfmsx]|hev[cmsx]|mif1|msf1|avi[fs]|crx )"
 _PLAYLIST = (
@@ -107,6 +116,16 @@ class VideoFile:
         """Return where it is."""
         return self._file.tell()
 
+    def window(self) -> Window:
+        """Return what can be looked at as bytes."""
+        try:
+            return FileWindow(self._file)
+        except OSError:  # it is in memory
+            self._file.seek(0)
+            data = self._file.read()
+            self._file.seek(0)
+            return data
+
     def close(self) -> None:
         """Close what was opened here."""
         if self._own:
@@ -139,11 +158,14 @@ def open_container(file: VideoFile, name: str) -> InputContainer:
             "extra [video]"
         ) from error
     kind = _container_of(file, name)
+    if kind == "mov":
+        _require_sound_tables(file.window(), name)
     try:
         return av.open(
             file,
             "r",
             format=kind,
+            options={"max_pixels": str(most_pixels())},
             container_options={
                 "codec_whitelist": ",".join(_DECODERS),
                 "protocol_whitelist": "none",
@@ -181,6 +203,31 @@ def _container_of(file: VideoFile, name: str) -> str:
     )
 
 
+def _require_sound_tables(file: Window, name: str) -> None:
+    """Raise ImageError for a MOV or MP4 without an index, or with one that would fill the memory.
+
+    A few bytes can say that there are millions of frames of the same size, and ffmpeg makes its own list of all of them.
+    """
+    kinds, samples = set(), 0
+    for kind, start, end in boxes(file, 0, len(file)):
+        kinds.add(kind)
+        if kind in {b"mdat", b"free", b"skip"}:
+            continue
+        data = file[start : min(end, start + _LONGEST_TABLES)]
+        counts = []
+        for size, flags, run, packed in _TABLES.findall(data):
+            listed = run and flags[1] & 15  # each frame of the run is described
+            counts.append(_MOST_SAMPLES + 1 if packed else 0 if listed else int.from_bytes(size or run))
+        plain = sum(1 for _ in _PLAIN_SOUND.finditer(data))
+        samples += sum(sorted(counts, reverse=True)[plain:])
+        if samples > _MOST_SAMPLES or end - start > _LONGEST_TABLES:
+            raise ImageError(
+                f"{printable(name)}: says that it has more frames than can be read; convert it to MP4 again"
+            )
+    if not kinds & {b"moov", b"moof"}:
+        raise damaged(name, "its index is missing, as of a recording that was not ended")
+
+
 def _refuse(url: str, flags: int, options: dict[str, Any]) -> BinaryIO:
     """Open nothing: what a container names beside itself."""
     raise PermissionError(f"it names another file, {printable(url)}")
@@ -203,6 +250,9 @@ def video_stream(container: InputContainer, name: str) -> VideoStream:
     ]
     if not known:
         raise ImageError(f"{printable(name)}: its video's codec is not read; convert it to H.264 in MP4")
+    largest = max(stream.width * stream.height for stream in known)
+    if largest > (limit := most_pixels()):
+        raise ImageError(f"{printable(name)}: a frame has {largest:,} pixels, the limit is {limit:,}; make it smaller")
     best = container.streams.best("video")
     return next((stream for stream in known if best is not None and stream.index == best.index), known[0])
 
