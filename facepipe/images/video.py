@@ -93,9 +93,10 @@ def open_video(
 
 
 class Video:
-    """An open video. size: displayed width and height. duration: seconds, None where the file does not say."""
+    """An open video. size: displayed width and height. rate: frames a second, on average. duration: seconds, None where unknown."""
 
     size: tuple[int, int]
+    rate: float
     duration: float | None
 
     def __init__(
@@ -132,6 +133,7 @@ class Video:
         self._codec.thread_count = self._threads
         self._codec.options = {"err_detect": "explode", "max_pixels": str(most_pixels())}
         self._unit = float(self._stream.time_base or 0)
+        self.rate = min(max(float(self._stream.average_rate or 25), 0.1), 1000.0)
         self._shift = -(self._container.start_time or 0) / 1e6
         length = (self._container.duration or 0) / 1e6
         self.duration = length if 0 < length < 1e7 else None
