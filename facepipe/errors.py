@@ -12,6 +12,7 @@
     │   ├── GalleryExistsError    5  there is one where one should be made
     │   ├── GalleryAccessError    5  its files may not be read or written
     │   ├── GalleryLockedError    5  another process holds the gallery
+    │   ├── GalleryServerError    5  the vector database that holds its templates
     │   ├── GalleryModelError     5  the gallery was made by another embedder
     │   ├── GalleryDamagedError   5  what it holds is not what was written
     │   └── GalleryFullError      3  the disk takes no more of it: an output that cannot be written
@@ -102,6 +103,10 @@ class GalleryAccessError(GalleryError):
 
 class GalleryLockedError(GalleryError):
     """Another process holds the gallery for longer than the time-out."""
+
+
+class GalleryServerError(GalleryError):
+    """The vector database that holds the gallery's templates does not answer, or holds another state of them."""
 
 
 class GalleryModelError(GalleryError):

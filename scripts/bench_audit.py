@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe.gallery.arrays.snapshot import GallerySnapshot, unit_means
+from facepipe.gallery.arrays.snapshot import GallerySnapshot
 from facepipe.gallery.care.audit import audit
 from facepipe.gallery.enrolment.enroller import Enroller, EnrollRules
 from facepipe.gallery.enrolment.intake import EnrollStatus, collect_photos
 from facepipe.gallery.store import GalleryStore
 from facepipe.loading import load_describer
+from facepipe.match.templates import unit_means
 from facepipe.models.registry import get_record
 from facepipe.predict.policy import policy_for
 from facepipe.types import Int64

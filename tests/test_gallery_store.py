@@ -25,12 +25,13 @@ from facepipe.errors import (
 from facepipe.gallery import people
 from facepipe.gallery.arrays import snapshot as snapshots
 from facepipe.gallery.arrays.derived import VECTORS_NAME, drop_derived
-from facepipe.gallery.arrays.snapshot import GallerySnapshot, unit_means
+from facepipe.gallery.arrays.snapshot import GallerySnapshot
 from facepipe.gallery.storage import schema
 from facepipe.gallery.storage.disk import sqlite_errors
 from facepipe.gallery.storage.lock import WriterLock
 from facepipe.gallery.storage.schema import MIGRATIONS, migrate, schema_version
 from facepipe.gallery.store import GalleryStore, NewFace
+from facepipe.match.templates import unit_means
 from facepipe.types import Float32
 
 DIM = 8

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facepipe.match.approximate import IndexReport, RefinedIndex, make_proposer
+from facepipe.match.approximate import IndexReport, RefinedIndex, make_proposer, proposals
 from facepipe.match.exact import ExactIndex
 from facepipe.match.matcher import Matcher
 from facepipe.types import Candidate, Embeddings, Float32, Index, Int64
@@ -74,7 +74,8 @@ def refined() -> RefinedIndex:
     """An approximate index over `units(PEOPLE, 1)`, of which it does not know the last ten."""
     templates = units(PEOPLE, 1)
     known, rest = np.split(np.arange(PEOPLE, dtype=np.int64), [PEOPLE - 10])
-    return RefinedIndex(make_proposer("pq", templates[known]), known, templates, rest, IndexReport("pq", 1, 1, 1, 1, 1))
+    propose = proposals(make_proposer("pq", templates[known]), known)
+    return RefinedIndex(propose, templates, rest, IndexReport("pq", 1, 1, 1, 1, 1))
 
 
 @pytest.mark.parametrize("kind", ["exact", "refined"])

@@ -166,8 +166,14 @@ def compact(gallery: Path, as_json: bool) -> None:
 
 @click.command()
 @click.option(
-    "--kind", type=click.Choice(["exact", "pq", "ivf", "hnsw"]), required=True, help="pq is nearly always best."
+    "--kind",
+    type=click.Choice(["exact", "pq", "ivf", "hnsw", "milvus"]),
+    help="Choose it; pq is nearly always best on one machine.",
 )
+@click.option(
+    "--uri", metavar="URI", help="Of a Milvus server, with --kind milvus; its token is read from FACEPIPE_MILVUS_TOKEN."
+)
+@click.option("--forget", is_flag=True, help="Go without a vector database that cannot be reached any more.")
 @click.option(
     "--min-recall",
     type=FiniteRange(0, 1),
@@ -177,24 +183,31 @@ def compact(gallery: Path, as_json: bool) -> None:
 )
 @gallery_option
 @json_option
-def index(kind: str, min_recall: float, gallery: Path, as_json: bool) -> None:
-    """Choose how people are searched, and measure what an approximate search misses.
+def index(kind: str | None, uri: str | None, forget: bool, min_recall: float, gallery: Path, as_json: bool) -> None:
+    """Show or choose how people are searched, and measure what an approximate search misses.
 
     Search is exact until you choose otherwise. pq: 4-bit codes, 17 to 47 times faster, 60 bytes a person. ivf, hnsw: for
-    comparison. Every kind is re-ranked exactly; `--kind exact` takes the index away.
+    comparison. milvus: people's templates, without names, are kept in a vector database as well. Every kind is re-ranked
+    exactly; `--kind exact` takes the index away.
     """
-    from facepipe.gallery.arrays.index_file import build_index
+    from facepipe.gallery.arrays.index_file import build_index, show_index
 
+    if kind is None and (uri is not None or forget):
+        raise click.UsageError("--uri and --forget go with --kind: without it the present index is shown")
     with open_database(gallery) as database:
-        report = build_index(database, kind, min_recall)
+        report = (
+            show_index(database) if kind is None else build_index(database, kind, min_recall, uri=uri, forget=forget)
+        )
+        server = database.server()
     if as_json:
-        echo_json(**asdict(report))
-    elif kind == "exact":
+        echo_json(**asdict(report), uri=server)
+    elif report.kind == "exact":
         echo(f"search is exact over {report.people:,} people")
     else:
         echo(
-            f"{kind}: recall@1 against exact {report.recall:.4f} of {report.probes} probes, {report.people:,} people, "
+            f"{report.kind}: recall@1 against exact {report.recall:.4f} of {report.probes} probes, {report.people:,} people, "
             f"built in {report.build_seconds:.1f} s, {report.bytes:,} bytes"
+            + ("" if server is None else f" at {server}")
         )
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from facepipe.gallery.arrays.snapshot import GallerySnapshot, unit_means
+from facepipe.gallery.arrays.snapshot import GallerySnapshot
 from facepipe.gallery.care.contact_sheet import face_picture
 from facepipe.gallery.care.reembed import aligned_chip
 from facepipe.gallery.people import FaceRecord, faces_of
 from facepipe.gallery.store import GalleryStore
+from facepipe.match.templates import unit_means
 from facepipe.models.registry import ModelRecord
 from facepipe.models.statistics import load_statistics
 from facepipe.records import readable, rounded

@@ -31,11 +31,9 @@ from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.storage.database import DATABASE_NAME, Database
 from facepipe.gallery.storage.soundness import is_sound_setting
-from facepipe.match.approximate import RefinedIndex
-from facepipe.match.exact import ExactIndex
 from facepipe.models.registry import DEFAULT_EMBEDDER, get_record, records
 from facepipe.predict.population import OwnTrials
-from facepipe.types import UNIT_TOLERANCE, Embedder, Face, Float32
+from facepipe.types import UNIT_TOLERANCE, Embedder, Face, Float32, Index
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,9 +195,7 @@ class GalleryStore:
         """
         return load_snapshot(self.database, cache=cache)
 
-    def index(
-        self, snapshot: GallerySnapshot, tell: Callable[[str], object] | None = None
-    ) -> ExactIndex | RefinedIndex:
+    def index(self, snapshot: GallerySnapshot, tell: Callable[[str], object] | None = None) -> Index:
         """Return the index over a snapshot's templates that searches of this gallery use; see `index.load_index`."""
         return load_index(self.database, snapshot, tell)
 

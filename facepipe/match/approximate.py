@@ -6,6 +6,7 @@ so similarities are always true and only the proposal can miss somebody. How oft
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,18 +41,18 @@ class IndexReport:
 
 
 class RefinedIndex:
-    """An approximate index over some of the people, exact re-ranking, and exact search over the others."""
+    """What proposes some of the people, exact re-ranking, and exact search over those whom it does not know."""
 
-    def __init__(self, proposer: Any, rows: Int64, templates: Float32, rest: Int64, report: IndexReport) -> None:
-        """Join a FAISS index with the templates that it stands for.
+    def __init__(
+        self, propose: Callable[[Float32, int], Int64], templates: Float32, rest: Int64, report: IndexReport
+    ) -> None:
+        """Join a proposer with the templates that it stands for.
 
-        proposer: FAISS index.
-        rows: int64, row of `templates` of each of its entries; -1: gone or changed.
+        propose: given vectors, float32 (n, d), and a number, returns rows of `templates`, int64 (n, about that number); -1: nobody.
         templates: float32 (p, d).
-        rest: int64, rows of `templates` that the proposer does not know.
+        rest: int64, rows of `templates` that are never proposed.
         """
-        self._proposer = proposer
-        self._rows = rows
+        self._propose = propose
         self._templates = templates
         self._rest = rest
         self._rest_index = ExactIndex(templates[rest])
@@ -59,7 +60,7 @@ class RefinedIndex:
 
     def search(self, vectors: Float32, k: int) -> tuple[Float32, Int64]:
         """See `Index.search`."""
-        wanted = min(k * REFINE, len(self._rows))
+        wanted = min(k * REFINE, len(self._templates))
         step = max(1, (64 << 20) // (4 * max(1, wanted) * max(1, vectors.shape[1])))
         parts = [
             self._search_some(np.ascontiguousarray(vectors[start : start + step]), k, wanted)
@@ -70,8 +71,7 @@ class RefinedIndex:
         return np.concatenate([scores for scores, _ in parts]), np.concatenate([rows for _, rows in parts])
 
     def _search_some(self, vectors: Float32, k: int, wanted: int) -> tuple[Float32, Int64]:
-        proposed = self._proposer.search(vectors, wanted)[1]
-        found = np.where(proposed >= 0, self._rows[proposed], -1)
+        found = self._propose(vectors, wanted)
         values = np.matmul(self._templates[found], vectors[:, :, None])[:, :, 0]  # (n, wanted)
         values[found < 0] = -1.0
         others, places = self._rest_index.search(vectors, min(k, len(self._rest)))
@@ -82,6 +82,25 @@ class RefinedIndex:
         scores[:, : best.shape[1]] = np.take_along_axis(values, best, axis=1)
         rows[:, : best.shape[1]] = np.take_along_axis(found, best, axis=1)
         return scores, rows
+
+
+def proposals(index: Any, rows: Int64) -> Callable[[Float32, int], Int64]:
+    """Return what a FAISS index proposes, for `RefinedIndex`. rows: int64, row of each of its entries; -1: gone or changed."""
+
+    def propose(vectors: Float32, wanted: int) -> Int64:
+        proposed = index.search(vectors, min(wanted, len(rows)))[1]
+        return np.where(proposed >= 0, rows[proposed], -1)
+
+    return propose
+
+
+def require_recall(report: IndexReport, least: float) -> None:
+    """UsageError for an index that misses too many."""
+    if report.recall < least:
+        raise UsageError(
+            f"an index of kind {report.kind} finds the right person of {report.people:,} in {report.recall:.4f} of {report.probes} "
+            f"probes, less than {least}: choose another kind, or accept it with --min-recall"
+        )
 
 
 def make_proposer(kind: str, templates: Float32) -> Any:
@@ -125,4 +144,4 @@ def measure_recall(index: Index, templates: Float32, probes: int = 1000) -> tupl
     vectors = (_GENUINE * own + np.sqrt(1 - _GENUINE**2) * noise).astype(np.float32)
     exact = ExactIndex(templates).search(vectors, 1)[0][:, 0]
     approximate = index.search(vectors, 1)[0][:, 0]
-    return float(np.mean(approximate >= exact - 1e-5)), len(own)
+    return float(np.mean(approximate >= exact - 1e-5)) if len(own) else 1.0, len(own)

@@ -20,6 +20,7 @@ from facepipe.gallery.arrays.derived import VECTORS_NAME, UnusableError, read_de
 from facepipe.gallery.people import open_name
 from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.storage.database import Database
+from facepipe.match.templates import unit_means
 from facepipe.types import UNIT_TOLERANCE, Float32, Int64
 
 SMALL = 4096
@@ -83,24 +84,6 @@ class GallerySnapshot:
     def faces_of(self, person: int) -> Int64:
         """Return the rows of a person's vectors, int64 (k,)."""
         return np.flatnonzero(self.owners == person).astype(np.int64)
-
-
-def unit_means(vectors: Float32, starts: Int64) -> Float32:
-    """Return the unit mean of each group of rows, float32 (g, d).
-
-    vectors: float32 (n, d), the groups one after the other. starts: int64 (g,), first row of each group, rising. A
-    group of one keeps its vector bit for bit. A group whose mean is zero (opposite vectors) keeps its first vector.
-    """
-    if len(starts) == len(vectors):
-        return vectors
-    sums = np.add.reduceat(vectors, starts, axis=0, dtype=np.float32)
-    counts = np.diff(np.append(starts, len(vectors)))
-    norms = np.linalg.norm(sums, axis=1, keepdims=True)
-    flat = norms[:, 0] < 1e-6
-    means = np.asarray(sums / np.where(flat[:, None], 1.0, norms), np.float32)
-    keep = flat | (counts == 1)
-    means[keep] = vectors[starts[keep]]
-    return means
 
 
 def load_snapshot(database: Database, *, cache: bool = True) -> GallerySnapshot:
@@ -223,6 +206,6 @@ def _negatives(database: Database, snapshot: GallerySnapshot) -> tuple[Float32, 
 def rows_of(wanted: Int64, present: Int64) -> Int64:
     """Return where each wanted id stands among those present, which rise; -1 where it does not."""
     if not len(present):
-        return np.full(len(wanted), -1, np.int64)
+        return np.full(wanted.shape, -1, np.int64)
     rows = np.minimum(np.searchsorted(present, wanted), len(present) - 1)
     return np.where(present[rows] == wanted, rows, -1)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from facepipe.errors import GalleryDamagedError, GalleryError, InputError
+from facepipe.errors import GalleryDamagedError, GalleryError, GalleryServerError, InputError
 from facepipe.gallery.arrays.derived import (
     INDEX_NAME,
     TRIALS_NAME,
@@ -23,6 +23,7 @@ from facepipe.gallery.arrays.derived import (
     drop_derived,
     read_derived,
 )
+from facepipe.gallery.arrays.milvus_index import check_milvus
 from facepipe.gallery.people import drop_faces, touch
 from facepipe.gallery.privacy.erasing import finish_scrub
 from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, journal_digest, vector_checksum
@@ -93,7 +94,7 @@ def _check_derived(database: Database) -> Iterator[Finding]:
     for kind, name, wanted in (
         ("vectors", VECTORS_NAME, False),
         ("trials", TRIALS_NAME, False),
-        ("index", INDEX_NAME, database.get_meta("index")),
+        ("index", INDEX_NAME, database.get_meta("index") if database.server() is None else None),
     ):
         path = database.folder / name
         if wanted or path.exists():
@@ -104,6 +105,16 @@ def _check_derived(database: Database) -> Iterator[Finding]:
                 yield Finding(kind, f"{path}: its bytes are damaged", _REPAIR)
             except UnusableError as error:
                 yield Finding(kind, str(error), _REPAIR)
+    if (uri := database.server()) is not None:
+        try:
+            wrong = check_milvus(database)
+        except GalleryServerError as error:
+            yield Finding(
+                "server", str(error), "start it, or facepipe gallery index --kind exact --forget goes without it"
+            )
+            return
+        if wrong is not None:
+            yield Finding("server", wrong, f"facepipe gallery index --kind milvus --uri {uri} stores them again")
 
 
 def _copies(database: Database, face_ids: Sequence[int]) -> dict[int, bytes]:

@@ -134,6 +134,9 @@ def scrub(database: Database, *, vacuum: bool = True) -> None:
             with database.write("scrub"):
                 database.set_meta("scrub", None)
             _empty_wal(database)
+    follower = database.follower()
+    if follower is not None:
+        follower.people.compact()
 
 
 def _empty_wal(database: Database) -> None:
@@ -175,7 +178,8 @@ def compact(database: Database) -> tuple[int, int]:
         with database.write("compact") as generation:
             database.set_meta("gone_since", str(generation))
             database.connection.execute("DELETE FROM gone")
-            database.connection.execute("DELETE FROM stamp WHERE generation < ?", (generation,))
+            # The one before is kept: a vector database has that state until this write has ended.
+            database.connection.execute("DELETE FROM stamp WHERE generation < ?", (generation - 1,))
             database.set_meta("scrub", "compact")
         scrub(database)
     return before, _size(database)

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facepipe.errors import (
     GalleryAccessError,
@@ -29,6 +29,7 @@ from facepipe.errors import (
     GalleryError,
     GalleryExistsError,
     GalleryMissingError,
+    GalleryServerError,
 )
 from facepipe.files.atomic import make_folder
 from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
@@ -47,6 +48,9 @@ from facepipe.gallery.storage.recoding import recode
 from facepipe.gallery.storage.schema import APPLICATION_ID, is_outdated, migrate
 from facepipe.gallery.storage.soundness import SYMPTOMS, fault_in_rows, fault_in_settings, require_known_schema
 from facepipe.text import printable
+
+if TYPE_CHECKING:
+    from facepipe.gallery.storage.follower import Follower
 
 DATABASE_NAME = "faces.sqlite"
 #: Holds the generation of the last write, outside the database: SQLite takes a damaged WAL for a shorter one, in silence.
@@ -311,16 +315,43 @@ class Database:
     def write(self, action: str) -> Iterator[int]:
         """Write in one transaction of a new generation, which is yielded; durable when the block has ended.
 
-        Rows of `person` and `face` whose `changed` is the generation get their checksums at the end.
+        Rows of `person` and `face` whose `changed` is the generation get their checksums at the end. A vector database that
+        follows the gallery has the change as well then. GalleryServerError before anything is written when it does not answer;
         GalleryLockedError when another process writes for longer than `lock_timeout`.
         """
-        with self.append(action):
-            generation = self.generation() + 1
-            stamp = (generation, secrets.randbits(62), time.time())
-            self.connection.execute("INSERT INTO stamp VALUES (?, ?, ?)", stamp)
-            yield generation
-            self.connection.execute(f"UPDATE person SET crc = {CRC_OF_PERSON} WHERE changed = ?", (generation,))
-            self.connection.execute(f"UPDATE face SET crc = {CRC_OF_FACE} WHERE changed = ?", (generation,))
+        with self.lock(action):
+            follower = self.follower()
+            if follower is not None:
+                follower.bring_up()
+            with self.append(action):
+                generation = self.generation() + 1
+                stamp = (generation, secrets.randbits(62), time.time())
+                self.connection.execute("INSERT INTO stamp VALUES (?, ?, ?)", stamp)
+                yield generation
+                self.connection.execute(f"UPDATE person SET crc = {CRC_OF_PERSON} WHERE changed = ?", (generation,))
+                self.connection.execute(f"UPDATE face SET crc = {CRC_OF_FACE} WHERE changed = ?", (generation,))
+            if follower is not None:
+                try:
+                    follower.bring_up()
+                except GalleryServerError as error:
+                    raise GalleryServerError(
+                        f"{self.folder}: written, but not yet to the vector database: {error}"
+                    ) from error
+
+    def follower(self) -> Follower | None:
+        """Return the vector database that holds this gallery's templates, connected; None when there is none."""
+        if self.server() is None:
+            return None
+        from facepipe.gallery.storage.follower import (
+            Follower,
+        )  # with NumPy, which a gallery on this machine alone does without
+
+        return Follower(self, json.loads(self._required("index")))
+
+    def server(self) -> str | None:
+        """Return the address of the vector database that holds this gallery's templates, None when there is none."""
+        text = self.get_meta("index")
+        return None if text is None else json.loads(text).get("uri")
 
     @contextlib.contextmanager
     def append(self, action: str) -> Iterator[None]:

@@ -154,7 +154,9 @@ def _is_key(text: str) -> bool:
 
 def _is_choice(text: str) -> bool:
     chosen: dict[str, Any] = json.loads(text)
-    return isinstance(chosen["kind"], str) and 0 <= float(chosen["min_recall"]) <= 1
+    uri = chosen.get("uri", "-")  # of a vector database
+    sound = isinstance(uri, str) and uri.isascii() and uri.isprintable() and 0 < len(uri) <= 500
+    return sound and isinstance(chosen["kind"], str) and 0 <= float(chosen["min_recall"]) <= 1
 
 
 _SETTINGS = {
