@@ -112,6 +112,7 @@ __all__ = [
     "edges",
     "embed",
     "explain",
+    "merge_catalogs",
     "read_regions",
     "verify",
     "write_regions",
@@ -121,6 +122,7 @@ __all__ = [
 _HOMES = {
     "facepipe.api": ("Gallery",),
     "facepipe.catalog.catalog": ("Catalog",),
+    "facepipe.catalog.merge": ("merge_catalogs",),
     "facepipe.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "facepipe.explain.story": ("explain",),
     "facepipe.explain.values": ("Explanation",),

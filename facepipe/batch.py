@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from facepipe.catalog.catalog import Catalog, Decider
 from facepipe.catalog.counts import Counts, Show
 from facepipe.catalog.scan import ScanOptions
+from facepipe.catalog.shards import WHOLE, Shard
 from facepipe.catalog.sources import MEMBER, Source, count_sources, file_of, find_sources, none_exists
 from facepipe.catalog.store import catalog_path
 from facepipe.embed.describer import Describer
@@ -103,6 +104,7 @@ class BatchOptions:
     """How a batch goes about it.
 
     workers: threads that scan photos and draw.
+    shard: the part of the input that is looked at.
     exclude: patterns of files and folders that are passed over, as in a .gitignore file.
     fail_on_empty: InputError when there are no photos at all.
     every: seconds after which it looks for new photos again, for ever; None: it does not.
@@ -112,6 +114,7 @@ class BatchOptions:
     """
 
     workers: int = 1
+    shard: Shard = WHOLE
     exclude: tuple[str, ...] = ()
     fail_on_empty: bool = False
     every: float | None = None
@@ -152,10 +155,11 @@ def run(roots: Sequence[str], outputs: Outputs, opener: Opener, options: BatchOp
         sweep(outputs.results, outputs.report, folders, started)
         counts = batch.first()
         if not counts.found and options.every is None:
+            where = named(roots) if options.shard == WHOLE else f"part {options.shard} of {named(roots)}"
             passed = f" (passed over: {counts.passed})" if counts.passed else ""
             if options.fail_on_empty:
-                raise InputError(f"no photos found in {named(roots)}{passed}; name a folder with pictures in it")
-            options.tell(f"no photos found in {named(roots)}{passed}")
+                raise InputError(f"no photos found in {where}{passed}; name a folder with pictures in it")
+            options.tell(f"no photos found in {where}{passed}")
         yield counts
         while options.every is not None:
             time.sleep(options.every)
@@ -236,7 +240,8 @@ class _Batch:
         """Do the first pass, with its progress shown."""
         if self._options.progress is None:
             return self.update()
-        with self._options.progress(count_sources(self._roots, self._folders, Passing(self._options.exclude))) as show:
+        photos = count_sources(self._roots, self._folders, Passing(self._options.exclude))
+        with self._options.progress(self._options.shard.count(photos)) as show:
             return self.update(show)
 
     def update(self, show: Show = lambda counts: None, *, first: bool = True) -> Counts:
@@ -280,6 +285,7 @@ class _Batch:
                 options.workers,
                 options.give_back,
                 thumbnails_of if self._keep or self._outputs.report is not None else None,
+                options.shard,
             ),
             decider=recognizer,
             retry_failed=retry_failed,

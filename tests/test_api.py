@@ -87,7 +87,17 @@ def test_the_public_names() -> None:
         *("Image", "ImageError", "InputError", "ModelError", "NoFaceError", "PersonFace"),
         *("Policy", "Prediction", "Quality", "Recognized", "Recognizer", "Span", "Status", "Suggested"),
         *("TaggedFace", "UsageError", "Verification"),
-        *("__version__", "detect", "edges", "embed", "explain", "read_regions", "verify", "write_regions"),
+        *(
+            "__version__",
+            "detect",
+            "edges",
+            "embed",
+            "explain",
+            "merge_catalogs",
+            "read_regions",
+            "verify",
+            "write_regions",
+        ),
     ]
     assert dir(facepipe) == facepipe.__all__
     for name in facepipe.__all__:

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from facepipe.catalog.counts import Counts, Show
 from facepipe.catalog.packing import pack, unpack
 from facepipe.catalog.scan import Scanned, ScanOptions, scan_stream
+from facepipe.catalog.shards import Shard
 from facepipe.catalog.sources import Source, as_sources, file_of
 from facepipe.catalog.store import Store
 from facepipe.catalog.videos import Notes, is_clip, scan_videos, without_videos
@@ -108,10 +109,8 @@ class Catalog(Store):
         if now != before:
             with self._transaction() as db:
                 db.execute("INSERT OR REPLACE INTO state VALUES ('facts', ?)", (json.dumps(now),))
-        # Before there were videos nothing could depend on how these are looked at.
-        return tuple(
-            name for name in now if before and before.get(name) != now[name] and (name in before or name != "videos")
-        )
+        # Nothing was done yet that depends on what was not noted: after a scan alone nothing is decided again.
+        return tuple(name for name in now if name in before and before[name] != now[name])
 
     def scan(
         self,
@@ -141,7 +140,8 @@ class Catalog(Store):
             self.begin(describer.facts, videos=describer.video_facts)
         options = options or ScanOptions()
         videos: list[tuple[int, Source]] = []
-        todo = self._skip_done(as_sources(photos), counts, retry_failed)
+        self._note_shard(options.shard)
+        todo = self._skip_done(options.shard.share(as_sources(photos)), counts, retry_failed)
         chunks = scan_stream(describer, without_videos(todo, videos), self._recall, options)
         notes = Notes(self, self._video_key, self._keep, partial(self._recall, key=self._video_key))
         for chunk in chain(chunks, scan_videos(describer, videos, options, notes, counts, show)):
@@ -204,10 +204,17 @@ class Catalog(Store):
 
     # ---- scanning ----
 
-    def _skip_done(self, sources: Iterable[Source], counts: Counts, retry_failed: bool) -> Iterator[tuple[int, Source]]:
-        """Yield the sources that are to be scanned, with their places; note the others as met."""
+    def _note_shard(self, shard: Shard) -> None:
+        if shard != self.shard:
+            with self._transaction() as db:
+                db.execute("INSERT OR REPLACE INTO state VALUES ('shard', ?)", (str(shard),))
+
+    def _skip_done(
+        self, sources: Iterable[tuple[int, Source]], counts: Counts, retry_failed: bool
+    ) -> Iterator[tuple[int, Source]]:
+        """Yield the sources that are to be scanned; note the others as met. sources: each with its place in the input."""
         met: list[tuple[int, int, bytes]] = []
-        for position, source in enumerate(sources):
+        for position, source in sources:
             if not self._is_done(source, retry_failed):
                 yield position, source
                 continue

@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from facepipe.catalog.shards import WHOLE, Shard
 from facepipe.catalog.sources import Source
 from facepipe.embed.describer import CHUNK_PIXELS, Describer
 from facepipe.errors import InputError
@@ -39,16 +40,18 @@ AHEAD = 16
 
 @dataclass(frozen=True, slots=True)
 class ScanOptions:
-    """How a scan goes about it; nothing here changes its answers.
+    """How a scan goes about it; nothing here changes its answers about a photo.
 
     workers: chunks in work at a time, one thread each.
     give_back: called now and then, to return freed memory to the system.
     thumbnails: returns a JPEG of each face; None: none are kept.
+    shard: the part of the input that is scanned.
     """
 
     workers: int = 1
     give_back: Callable[[], object] = lambda: None
     thumbnails: Callable[[Image, Sequence[Face]], list[bytes]] | None = None
+    shard: Shard = WHOLE
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from facepipe.catalog.lock import CatalogLock
 from facepipe.catalog.packing import clip_of, face_count, raw_faces, unpack
+from facepipe.catalog.shards import WHOLE, Shard
 from facepipe.errors import InputError, OutputError, UsageError
 from facepipe.files.atomic import make_private_file
 from facepipe.images import is_video
@@ -260,6 +261,19 @@ class Store:
             return float(value) if isinstance(value, (int, float)) and low <= value <= high else None
 
         return DecideOptions(number("threshold", -1.0, 1.0), number("margin", 0.0, 2.0), given.get("repeat") is True)
+
+    @property
+    def shard(self) -> Shard:
+        """The part of its input that was scanned last."""
+        try:
+            return Shard.parse(self._state("shard") or str(WHOLE))
+        except UsageError as error:
+            raise InputError(f"{printable(self.path)}: is damaged (its shard); {_begin_again(self.path)}") from error
+
+    def is_stopped(self) -> bool:
+        """Say whether the last scan did not come to its end."""
+        (begun,) = self._first("SELECT pass FROM about") or (0,)
+        return bool(begun > self._finished())
 
     def __len__(self) -> int:
         """Return the number of photos that the last scan met."""

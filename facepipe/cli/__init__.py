@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "review": ("facepipe.cli.review", "review", "Name the groups of a pile's faces on a web page of this machine."),
     "name": ("facepipe.cli.name", "name", "Say who a group is: its best faces are enrolled."),
     "find": ("facepipe.cli.find", "find", "Print the photos that show these people together."),
+    "catalog": ("facepipe.cli.catalog", "catalog", "Join the catalogs of a scan that several machines shared."),
     "explain": ("facepipe.cli.explain", "explain", "Say why a face gets its name, step by step."),
     "verify": ("facepipe.cli.verify", "verify", "Say whether two photos show the same person."),
     "detect": ("facepipe.cli.detect", "detect", "Find faces: boxes, landmarks, quality, edges."),

@@ -25,6 +25,7 @@ from facepipe.cli.options import (
     listed,
     picture_options,
     recognition_options,
+    shard_option,
 )
 from facepipe.text import plural
 
@@ -55,6 +56,7 @@ _LOOKED_FOR = 20
 )
 @list_options
 @exclude_option
+@shard_option
 @csv_raw_option
 @picture_options
 @click.option("--sort-into", type=FOLDER, help="Sort the photos into folders by who is in them.")
@@ -103,6 +105,7 @@ def batch(
     files_from: IO[bytes] | None,
     separated_by_null: bool,
     exclude: tuple[str, ...],
+    shard: str,
     csv_raw: bool,
     annotate: Path | None,
     crops: Path | None,
@@ -125,12 +128,14 @@ def batch(
     continues where it was. Exit code 7 when some photos failed; they are in the results, and in NAME.failures.csv, with the reason.
     """
     from facepipe import batch as library
+    from facepipe.catalog.shards import Shard
     from facepipe.cli import allocator, process
     from facepipe.errors import ExitCode, UsageError
     from facepipe.files.guard import require_outside
     from facepipe.outputs.results import check_suffix
 
     check_suffix(out)
+    part = Shard.parse(shard)
     if not math.isfinite(every):
         raise UsageError("--every: expected a finite number of seconds")
     require_outside(deciding.gallery, out, annotate, crops, sort_into, report)
@@ -143,6 +148,7 @@ def batch(
     allocator.share_arenas()
     options = library.BatchOptions(
         workers=workers or process.cores(),
+        shard=part,
         exclude=exclude,
         fail_on_empty=fail_on_empty,
         every=every if watch else None,

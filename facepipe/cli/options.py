@@ -167,6 +167,16 @@ def list_options(command: _F) -> _F:
     )(command)
 
 
+def shard_option(command: _F) -> _F:
+    """`--shard K/N`: a text; parse it with `facepipe.catalog.shards.Shard`."""
+    return click.option(
+        "--shard",
+        metavar="K/N",
+        default="1/1",
+        help="Look at the K-th of N parts of the photos, for N machines or jobs; facepipe catalog merge joins their catalogs.",
+    )(command)
+
+
 def listed(file: IO[bytes] | None, separated_by_null: bool) -> list[str]:
     """Return the names in a list; bytes that are not text stay as they are, as in every file name.
 

@@ -10,7 +10,7 @@ import click
 
 from facepipe.cli.batch_progress import progress
 from facepipe.cli.common import PlacePath, echo, model_option, note, quiet_option, without_sidecars
-from facepipe.cli.options import Looking, detect_options, exclude_option, list_options, listed
+from facepipe.cli.options import Looking, detect_options, exclude_option, list_options, listed, shard_option
 from facepipe.text import duration, plural, printable
 
 
@@ -25,6 +25,7 @@ from facepipe.text import duration, plural, printable
 )
 @list_options
 @exclude_option
+@shard_option
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -41,6 +42,7 @@ def scan(
     files_from: IO[bytes] | None,
     separated_by_null: bool,
     exclude: tuple[str, ...],
+    shard: str,
     workers: int | None,
     model: str | None,
     looking: Looking,
@@ -53,6 +55,7 @@ def scan(
     from facepipe.batch import named, thumbnails_of
     from facepipe.catalog.catalog import Catalog
     from facepipe.catalog.scan import ScanOptions
+    from facepipe.catalog.shards import Shard
     from facepipe.catalog.sources import count_sources, find_sources, none_exists
     from facepipe.cli import allocator, process
     from facepipe.errors import ExitCode, InputError, UsageError
@@ -61,6 +64,7 @@ def scan(
     from facepipe.loading import load_describer
     from facepipe.models.registry import DEFAULT_EMBEDDER
 
+    part = Shard.parse(shard)
     roots = [*photos, *listed(files_from, separated_by_null)]
     if not roots:
         raise UsageError("scan: no photos given; name a folder, or use --files-from")
@@ -71,12 +75,12 @@ def scan(
     describer = load_describer(
         model or DEFAULT_EMBEDDER, facts.pop("device"), detection(**facts), late=catalog.exists()
     )
-    options = ScanOptions(workers or process.cores(), allocator.give_back, thumbnails_of)
+    options = ScanOptions(workers or process.cores(), allocator.give_back, thumbnails_of, part)
     passing = Passing(exclude)
     try:
         with (
             Catalog(catalog, write=True) as opened,
-            progress(count_sources(roots, (), Passing(exclude)), quiet=quiet) as show,
+            progress(part.count(count_sources(roots, (), Passing(exclude))), quiet=quiet) as show,
         ):
             counts = opened.scan(find_sources(roots, (), passing), describer, options, show=show)
             failures = list(opened.failures())
