@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import numpy as np
 
 from facepipe.gallery import people
 from facepipe.gallery.arrays.index_file import KINDS, build_index, load_index
+from facepipe.gallery.people import name_key
+from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.match.exact import ExactIndex
 from scripts.benchlib import machine, spread
@@ -29,12 +31,26 @@ DIM = 256
 BLOCK = 20_000
 CHANGES = 1000
 BATCH = 1000
+#: Beyond, the gallery's rows are written without `enroll`.
+MOST_ENROLLED = 2_000_000
+
+
+@cache
+def mixture() -> np.ndarray:
+    """What turns independent numbers into directions that spread as real faces': impostor cosine 0.00 +- 0.11."""
+    rotation = np.linalg.qr(np.random.default_rng(3).standard_normal((DIM, DIM)))[0]
+    return np.asarray(np.exp(-np.arange(DIM) / 80)[:, None] * rotation, np.float32)
+
+
+def directions(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Unit vectors, float32 (count, DIM)."""
+    rows = rng.standard_normal((count, DIM), np.float32) @ mixture()
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def block(start: int, count: int) -> np.ndarray:
-    """Vectors of the people start .. start + count: random unit vectors, impostor cosine 0.00 +- 0.0625."""
-    rows = np.random.default_rng([7, start]).standard_normal((count, DIM)).astype(np.float32)
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    """Vectors of the people start .. start + count."""
+    return directions(np.random.default_rng([7, start]), count)
 
 
 def probes(templates: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +58,7 @@ def probes(templates: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(11)
     owners = rng.integers(0, len(templates), count)
     own = templates[owners]
-    noise = rng.standard_normal(own.shape).astype(np.float32)
+    noise = directions(rng, count)
     noise -= (noise * own).sum(axis=1, keepdims=True) * own
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     cosine = np.clip(rng.normal(0.63, 0.06, (count, 1)), 0.3, 0.95).astype(np.float32)
@@ -74,6 +90,8 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def work_build(folder: Path, size: int) -> dict[str, Any]:
+    if size > MOST_ENROLLED:
+        return work_bulk(folder, size)
     gallery = GalleryStore.create(folder, "synthetic", DIM)
     start = time.perf_counter()
     for first in range(0, size, BLOCK):
@@ -83,6 +101,34 @@ def work_build(folder: Path, size: int) -> dict[str, Any]:
     derived, _ = timed(gallery.snapshot)
     gallery.close()
     return {"seconds": seconds, "derived": derived}
+
+
+def work_bulk(folder: Path, size: int) -> dict[str, Any]:
+    """Write the rows that enrolling would write, a million people in a transaction: it takes a fifth of the time."""
+    start = time.perf_counter()
+    with GalleryStore.create(folder, "synthetic", DIM) as gallery:
+        database = gallery.database
+        for million in range(0, size, 10**6):
+            with database.write("enroll") as generation:
+                for first in range(million, min(million + 10**6, size), BLOCK):
+                    rows = block(first, min(BLOCK, size - first))
+                    ids = range(first + 1, first + 1 + len(rows))
+                    names = [(i, f"Person {i - 1}", name_key(database, f"Person {i - 1}")) for i in ids]
+                    data = [(i, row.tobytes()) for i, row in zip(ids, rows, strict=True)]
+                    for query, values in (
+                        (f"INSERT INTO person VALUES (?, ?, ?, 1.0, {generation}, 0)", names),
+                        ("INSERT INTO subject VALUES (?, ?, ?)", names),
+                        (
+                            "INSERT INTO face (id, person_id, ordinal, enrolled, changed) VALUES (?, ?, 0, 1.0, ?)",
+                            [(i, i, generation) for i in ids],
+                        ),
+                        ("INSERT INTO vector VALUES (?, ?, ?)", [(i, d, vector_checksum(i, d)) for i, d in data]),
+                    ):
+                        database.connection.executemany(query, values)
+                database.log("enroll", faces=10**6)
+        seconds = time.perf_counter() - start
+        derived, _ = timed(gallery.snapshot)
+    return {"seconds": seconds, "derived": derived, **memory()}
 
 
 def work_open(folder: Path, size: int) -> dict[str, Any]:
@@ -258,6 +304,9 @@ def report(size: int, folder: Path, kinds: list[str], repeats: int, singles: int
             f"resident {found['now']:,.0f} MiB = {found['now'] / floats:.2f} x vectors, peak {found['peak']:,.0f}",
             flush=True,
         )
+    if size > MOST_ENROLLED:
+        print("plain FAISS and deepface's way: not tried, they hold everything in memory")
+        return
     plain = child("faiss", folder, size, singles)
     print(
         f"plain FAISS (IndexFlatIP, names in JSON): open {plain['open']:.2f} s, one probe {milliseconds(plain['single'])}, "
@@ -278,7 +327,7 @@ def report(size: int, folder: Path, kinds: list[str], repeats: int, singles: int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=KINDS[:-1], default=list(KINDS[:-1]))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--singles", type=int, default=30, help="probes that are searched one at a time")
     parser.add_argument("--deepface-limit", type=int, default=100_000)

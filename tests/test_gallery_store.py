@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import mmap
 import sqlite3
+import tempfile
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -23,10 +28,13 @@ from facepipe.errors import (
     UsageError,
 )
 from facepipe.gallery import people
+from facepipe.gallery.arrays import derived, room
 from facepipe.gallery.arrays import snapshot as snapshots
 from facepipe.gallery.arrays.derived import VECTORS_NAME, drop_derived
 from facepipe.gallery.arrays.snapshot import GallerySnapshot
+from facepipe.gallery.care.check import check
 from facepipe.gallery.storage import schema
+from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.storage.disk import sqlite_errors
 from facepipe.gallery.storage.lock import WriterLock
 from facepipe.gallery.storage.schema import MIGRATIONS, migrate, schema_version
@@ -266,13 +274,17 @@ def test_the_derived_file_is_rebuilt_when_missing_or_damaged(
     assert_templates_are_means(snapshot)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["add", "remove", "move", "drop"]), st.integers(0, 40)), max_size=10))
-@settings(max_examples=15, deadline=None)
-def test_a_snapshot_over_a_derived_file_equals_one_from_the_rows(steps: list[tuple[str, int]]) -> None:
-    import tempfile
-
+@given(
+    st.lists(st.tuples(st.sampled_from(["add", "remove", "move", "drop"]), st.integers(0, 40)), max_size=10),
+    st.booleans(),
+)
+@settings(max_examples=30, deadline=None)
+def test_a_snapshot_over_a_derived_file_equals_one_from_the_rows(steps: list[tuple[str, int]], large: bool) -> None:
     patch = pytest.MonkeyPatch()
     patch.setattr(snapshots, "SMALL", 8)
+    patch.setattr(snapshots, "_CHUNK", 7)
+    if large:
+        _call_it_large(patch)
     with tempfile.TemporaryDirectory() as folder, GalleryStore.create(Path(folder), "m", DIM) as gallery:
         gallery.add([new(f"P{i % 5}", i) for i in range(20)])
         gallery.snapshot()
@@ -295,7 +307,68 @@ def test_a_snapshot_over_a_derived_file_equals_one_from_the_rows(steps: list[tup
         assert content(over) == content(plain)
         order = [over.persons.index(name) for name in plain.persons]
         np.testing.assert_allclose(over.templates[order], plain.templates, atol=1e-6)
+        assert_templates_are_means(plain)
     patch.undo()
+
+
+def _call_it_large(patch: pytest.MonkeyPatch) -> None:
+    for module in (room, snapshots, derived):
+        patch.setattr(module, "LARGE", 100)
+
+
+def test_large_vectors_are_mapped_and_leave_nothing_behind(
+    gallery: GalleryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _call_it_large(monkeypatch)
+    gallery.add([new(f"P{i % 7}", i) for i in range(30)])
+    files = {path.name for path in gallery.folder.iterdir()}
+    snapshot = gallery.snapshot()
+    assert {path.name for path in gallery.folder.iterdir()} == files | {VECTORS_NAME}
+    people.remove(gallery.database, "P3")
+    fresh = gallery.snapshot()
+    for array in (snapshot.vectors, fresh.vectors, fresh.templates):
+        base: Any = array
+        while base.base is not None and not isinstance(base, np.memmap):
+            base = base.base
+        assert isinstance(base, (np.memmap, mmap.mmap))
+    assert len(snapshot.persons) == 7, "a snapshot stays as it was although the file was written anew"
+    assert_templates_are_means(snapshot)
+    assert_templates_are_means(fresh)
+
+
+def test_large_vectors_of_a_sealed_gallery_lie_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _call_it_large(monkeypatch)
+    monkeypatch.setattr(tempfile, "TemporaryFile", Mock(side_effect=AssertionError))
+    with GalleryStore.create(tmp_path / "sealed", "model-1", DIM, Secret("key-file", b"k" * 32)) as gallery:
+        gallery.add([new(f"P{i % 7}", i) for i in range(30)])
+        assert_templates_are_means(gallery.snapshot())
+
+
+def test_a_full_disk_is_one_line_where_vectors_are_large(
+    gallery: GalleryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _call_it_large(monkeypatch)
+    gallery.add([new(f"P{i % 7}", i) for i in range(30)])
+    monkeypatch.setattr(tempfile, "TemporaryFile", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(GalleryFullError, match="the disk is full"):
+        gallery.snapshot()
+
+
+def test_every_byte_of_a_large_file_is_checked_when_asked(
+    gallery: GalleryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _call_it_large(monkeypatch)
+    monkeypatch.setattr(derived, "_PIECE", 64)
+    gallery.add([new(f"P{i % 7}", i) for i in range(30)])
+    gallery.snapshot()
+    path = gallery.folder / VECTORS_NAME
+    good = path.read_bytes()
+    places = range(4096, 4096 + 4 * DIM * 30, 50)  # the vectors; the names lie before them
+    found = 0
+    for place in places:
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        found += [finding.kind for finding in check(gallery.database)] == ["vectors"]
+    assert found == len(places)
 
 
 def test_unit_means_keep_single_vectors_bit_for_bit() -> None:

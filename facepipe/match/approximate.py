@@ -124,7 +124,8 @@ def make_proposer(kind: str, templates: Float32) -> Any:
     if kind == "hnsw":
         index.hnsw.efConstruction = 80
         index.hnsw.efSearch = 256
-    rows = np.random.default_rng(0).permutation(people)[:_TRAINING]
+    # A cell wants some dozens to be placed by.
+    rows = np.random.default_rng(0).permutation(people)[: max(_TRAINING, 40 * cells) if kind == "ivf" else _TRAINING]
     index.train(templates[np.sort(rows)])
     for start in range(0, people, _BLOCK):
         index.add(templates[start : start + _BLOCK])

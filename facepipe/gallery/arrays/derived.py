@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.errors import GalleryDamagedError, GalleryError
+from facepipe.gallery.arrays.room import LARGE
 from facepipe.gallery.storage.codec import Codec
 from facepipe.gallery.storage.database import Database
 from facepipe.gallery.storage.disk import disk_error, open_own_file, whole_file
@@ -75,8 +76,13 @@ def write_derived(
         raise disk_error(error, path) from error
 
 
-def read_derived(database: Database, name: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return a file's facts (`generation` is among them) and its read-only arrays; within `read`. UnusableError."""
+def read_derived(
+    database: Database, name: str, *, whole: bool = False
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return a file's facts (`generation` is among them) and its read-only arrays; within `read`. UnusableError.
+
+    whole: verify every byte; otherwise samples of arrays that are `LARGE`, which take longer to read than to search.
+    """
     try:
         with open_own_file(database.folder / name) as file:
             stored = np.asarray(np.memmap(file, np.uint8, "r"))
@@ -87,7 +93,14 @@ def read_derived(database: Database, name: str) -> tuple[dict[str, Any], dict[st
         contents = json.loads(text)
         if not _belongs(database, name, contents["facts"]) or contents["sealed"] != database.codec.sealed:
             raise UnusableError("belongs to a different state of the gallery")
-        _verify(stored, [piece for entry in contents["arrays"].values() for piece in entry["pieces"]])
+        _verify(
+            stored,
+            [
+                piece
+                for entry in contents["arrays"].values()
+                for piece in entry["pieces"][:: 1 if whole else max(1, len(entry["pieces"]) * _PIECE // LARGE)]
+            ],
+        )
         arrays = {
             key: _array(stored, contents["facts"], key, entry, database.codec)
             for key, entry in contents["arrays"].items()

@@ -164,7 +164,9 @@ def _read_index(database: Database, snapshot: GallerySnapshot) -> RefinedIndex:
         raise UnusableError("was not made by this user on this machine")
     rows = rows_of(arrays["person_ids"], snapshot.person_ids)
     rows[np.isin(arrays["person_ids"], [row[0] for row in changed])] = -1
-    rest = np.setdiff1d(np.arange(len(snapshot.persons), dtype=np.int64), rows)
+    fresh = np.ones(len(snapshot.persons), bool)
+    fresh[rows[rows >= 0]] = False
+    rest = np.flatnonzero(fresh).astype(np.int64)
     if len(rest) > max(_STALE_LEAST, _STALE_SHARE * len(snapshot.persons)):
         raise UnusableError(f"{len(rest):,} people came or changed since")
     proposer = faiss.deserialize_index(arrays["index"])

@@ -3,20 +3,25 @@
 The derived file `vectors.f32` holds one as of some generation, sorted by person and face. It is mapped, so opening costs
 what changed since, not what is enrolled, and all readers share its memory. Rows that are gone are taken out and rows that
 came are put in (both lists are short and indexed in the database); when they are many, the file is written again. Below
-`SMALL` faces there is no such file: reading the rows is as quick.
+`SMALL` faces there is no such file: reading the rows is as quick. Of vectors that are `LARGE` no copy is made in memory: what changed
+is put in on the disk.
 """
 
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facepipe.errors import GalleryAccessError, GalleryError, GalleryFullError, GalleryLockedError
 from facepipe.gallery.arrays.derived import VECTORS_NAME, UnusableError, read_derived, write_derived
+from facepipe.gallery.arrays.room import LARGE, stacked
 from facepipe.gallery.people import open_name
 from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.storage.database import Database
@@ -90,8 +95,11 @@ def load_snapshot(database: Database, *, cache: bool = True) -> GallerySnapshot:
     """Return the gallery as arrays, as of now; see `GalleryStore.snapshot`."""
     with database.read():
         snapshot, changes = _brought_up(database, _load_base(database))
-    if cache and changes >= max(SMALL, len(snapshot.vectors) // 16):
+    large = snapshot.vectors.nbytes > LARGE
+    if cache and database.writable and changes >= (1 if large else max(SMALL, len(snapshot.vectors) // 16)):
         _store(database, snapshot)
+        if large:  # from the file that all share, instead of one of its own
+            return load_snapshot(database, cache=False)
     return snapshot
 
 
@@ -149,12 +157,12 @@ def _brought_up(database: Database, base: GallerySnapshot) -> tuple[GallerySnaps
         ids = np.append(base.face_ids[alive], ids)
         persons = np.append(base.person_ids[base.owners[alive]], persons)
         order = np.lexsort((ids, persons))
-        vectors = np.concatenate([base.vectors[alive], vectors])[order]
+        vectors = _merged(database, base.vectors, np.flatnonzero(alive).astype(np.int64), vectors, order)
         person_ids, starts, owners = np.unique(persons[order], return_index=True, return_inverse=True)
         base = replace(
             base,
             persons=tuple(names[person_id] for person_id in person_ids.tolist()),
-            templates=unit_means(vectors, starts),
+            templates=_templates(database, vectors, starts),
             vectors=vectors,
             owners=owners,
             face_ids=ids[order],
@@ -165,28 +173,69 @@ def _brought_up(database: Database, base: GallerySnapshot) -> tuple[GallerySnaps
     return replace(base, negatives=negatives, negative_owners=negative_owners, generation=generation), changes
 
 
+def _merged(database: Database, old: Float32, alive: Int64, new: Float32, order: Int64) -> Float32:
+    """Return the rows of `old` that are alive and those of `new` below them, put into an order."""
+    if not len(alive) and (np.diff(order) == 1).all():
+        return new
+
+    def parts() -> Iterator[Float32]:
+        for start in range(0, len(order), _CHUNK):
+            rows = order[start : start + _CHUNK]
+            part = np.empty((len(rows), old.shape[1]), np.float32)
+            kept = rows < len(alive)
+            part[kept] = old[alive[rows[kept]]]
+            part[~kept] = new[rows[~kept] - len(alive)]
+            yield part
+
+    return stacked(_place(database), len(order), old.shape[1], parts())
+
+
+def _templates(database: Database, vectors: Float32, starts: Int64) -> Float32:
+    """Return the unit mean of each person's vectors; see `unit_means`."""
+    if len(starts) == len(vectors):
+        return vectors
+    ends = np.append(starts[1:], len(vectors))
+    blocks = [slice(at, at + _CHUNK) for at in range(0, len(starts), _CHUNK)]
+    parts = (
+        unit_means(vectors[starts[block][0] : ends[block][-1]], starts[block] - starts[block][0]) for block in blocks
+    )
+    return stacked(_place(database), len(starts), vectors.shape[1], parts)
+
+
+def _place(database: Database) -> Path | None:
+    """Return where large arrays may lie for a while."""
+    if database.codec.sealed:
+        return None
+    return database.folder if database.writable else Path(tempfile.gettempdir())
+
+
 def _rows_since(database: Database, since: int, now: float) -> tuple[Int64, Int64, Float32]:
     """Return ids, persons and verified vectors of the faces that came or changed after a generation."""
     dim = database.dim
-    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, dim), np.float32))]
-    cursor = database.connection.execute(
-        "SELECT f.id, f.person_id, v.data, v.crc FROM face f JOIN vector v ON v.face_id = f.id"
-        " WHERE f.changed > ? AND (f.expires IS NULL OR f.expires > ?)",
-        (since, now),
-    )
-    while rows := cursor.fetchmany(_CHUNK):
-        for face_id, _, data, crc in rows:
-            if vector_checksum(face_id, data) != crc:
-                raise _damaged(database, face_id)
-        joined = b"".join([database.codec.open(row[2], "vector.data", row[0], row[1]) for row in rows])
-        if len(joined) != len(rows) * dim * 4:
-            raise GalleryError(f"{database.path}: vectors of another length than {dim}: run facepipe gallery check")
-        vectors = np.frombuffer(joined, np.float32).reshape(len(rows), dim)
-        wrong = np.flatnonzero(~(np.abs(np.linalg.norm(vectors, axis=1) - 1.0) <= UNIT_TOLERANCE))
-        if len(wrong):
-            raise _damaged(database, rows[wrong[0]][0])
-        parts.append((np.array([row[0] for row in rows]), np.array([row[1] for row in rows]), vectors))
-    ids, persons, vectors = map(np.concatenate, zip(*parts, strict=True))
+    faces = "face f JOIN vector v ON v.face_id = f.id WHERE f.changed > ? AND (f.expires IS NULL OR f.expires > ?)"
+    (count,) = database.connection.execute(f"SELECT count(*) FROM {faces}", (since, now)).fetchone()
+    cursor = database.connection.execute(f"SELECT f.id, f.person_id, v.data, v.crc FROM {faces}", (since, now))
+    ids, persons = np.empty(count, np.int64), np.empty(count, np.int64)
+
+    def parts() -> Iterator[Float32]:
+        at = 0
+        while rows := cursor.fetchmany(_CHUNK):
+            for face_id, _, data, crc in rows:
+                if vector_checksum(face_id, data) != crc:
+                    raise _damaged(database, face_id)
+            joined = b"".join([database.codec.open(row[2], "vector.data", row[0], row[1]) for row in rows])
+            if len(joined) != len(rows) * dim * 4:
+                raise GalleryError(f"{database.path}: vectors of another length than {dim}: run facepipe gallery check")
+            vectors = np.frombuffer(joined, np.float32).reshape(len(rows), dim)
+            wrong = np.flatnonzero(~(np.abs(np.linalg.norm(vectors, axis=1) - 1.0) <= UNIT_TOLERANCE))
+            if len(wrong):
+                raise _damaged(database, rows[wrong[0]][0])
+            ids[at : at + len(rows)] = [row[0] for row in rows]
+            persons[at : at + len(rows)] = [row[1] for row in rows]
+            at += len(rows)
+            yield vectors
+
+    vectors = stacked(_place(database), count, dim, parts())
     return ids, persons, vectors
 
 

@@ -100,7 +100,7 @@ def _check_derived(database: Database) -> Iterator[Finding]:
         if wanted or path.exists():
             try:
                 with database.read():
-                    read_derived(database, name)
+                    read_derived(database, name, whole=True)
             except DamagedError:
                 yield Finding(kind, f"{path}: its bytes are damaged", _REPAIR)
             except UnusableError as error:
@@ -123,7 +123,7 @@ def _copies(database: Database, face_ids: Sequence[int]) -> dict[int, bytes]:
         return {}
     try:
         with database.read():
-            _, arrays = read_derived(database, VECTORS_NAME)
+            _, arrays = read_derived(database, VECTORS_NAME, whole=True)
     except UnusableError:
         return {}
     rows = np.flatnonzero(np.isin(arrays["face_ids"], face_ids))
