@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import multiprocessing
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +23,17 @@ from facepipe.gallery.care.check import check
 from facepipe.gallery.privacy.erasing import erase
 from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.match.exact import ExactIndex
+from facepipe.match.milvus import MilvusPeople
 from scripts.bench_gallery import BLOCK, DIM, block, probes
 from scripts.benchlib import machine, spread
 from tests.milvus_server import MilvusServer
 
 K = 4
-STEPS = 1000
+#: People who are enrolled at once, and rounds of changes of a worker that is killed.
+MANY, STEPS = 1000, 80
+#: Workers come from a process that has loaded everything and connected nowhere.
+_FRESH = multiprocessing.get_context("forkserver")
+_FRESH.set_forkserver_preload(["pymilvus", "faiss", "scripts.bench_gallery"])
 
 
 def make(folder: Path, count: int) -> GalleryStore:
@@ -66,45 +73,59 @@ def compare(gallery: GalleryStore, count: int) -> None:
     )
 
 
-def work(folder: Path) -> None:
-    """Change a gallery until somebody kills this."""
+def work(folder: Path, said: Connection) -> None:
+    """Change a gallery until somebody kills this; say which round it is, and when a note is to be written (-1)."""
+    write_note = MilvusPeople.write_note
+
+    def telling(self: MilvusPeople, note: dict[str, Any], dim: int) -> None:
+        said.send(-1)
+        write_note(self, note, dim)
+
+    MilvusPeople.write_note = telling  # type: ignore[method-assign]
     with GalleryStore.open(folder) as gallery:
-        print("begun", flush=True)
         for step in range(STEPS):
+            said.send(step)
             gallery.add([NewFace(f"N{step}", block(10**9 + step, 1)[0])])
             people.rename(gallery.database, f"P{step}", f"Q{step}")
             people.merge(gallery.database, [f"P{STEPS + step}"], f"P{2 * STEPS + step}")
             erase(gallery.database, f"Q{step}")
-            print(step, flush=True)
 
 
-def kill(server: MilvusServer, folder: Path, number: int, rng: random.Random) -> tuple[bool, int]:
-    """Kill one worker; return whether the database was behind then, and how many rounds were reported."""
+def kill(server: MilvusServer, folder: Path, rng: random.Random) -> tuple[bool, int]:
+    """Kill a worker at or after one of its notes; return whether the database was behind then, and how many rounds were done."""
     gallery = make(folder, 3 * STEPS)
     build_index(gallery.database, "milvus", uri=server.uri)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.bench_milvus", "--work", str(folder)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "begun\n"
-    time.sleep(rng.uniform(0.02, 1.5))
-    process.kill()
-    reported = len(process.communicate()[0].split())
+    ours, theirs = _FRESH.Pipe(duplex=False)
+    process = _FRESH.Process(target=work, args=(folder, theirs))
+    process.start()
+    theirs.close()
+    notes = rng.randint(1, 40)
+    rounds = 0
+    with contextlib.suppress(EOFError):
+        while True:
+            said = ours.recv()
+            rounds = max(rounds, said)
+            notes -= said == -1
+            if not notes and said == -1:
+                time.sleep(rng.uniform(0.0, 0.01))
+                process.kill()
+    process.join()
     follower = gallery.database.follower()
     assert follower is not None
     note = follower.sound_note()
     behind = "towards" in note or note["generation"] != gallery.generation()
     snapshot = gallery.snapshot()
     index = load_index(gallery.database, snapshot)
-    vectors = np.concatenate([snapshot.templates[::20], block(10**9, 20)])
+    vectors = np.concatenate([snapshot.templates, block(10**9, 20)])
     np.testing.assert_array_equal(index.search(vectors, 1)[1], ExactIndex(snapshot.templates).search(vectors, 1)[1])
     findings = check(gallery.database)
     assert all(finding.kind in {"scrub", "leftover"} for finding in findings), findings
     names = set(snapshot.persons)
-    for step in range(reported):
-        assert f"N{step}" in names and not {f"P{step}", f"Q{step}", f"P{STEPS + step}"} & names, f"kill {number}"
+    for step in range(rounds):
+        assert f"N{step}" in names and not {f"P{step}", f"Q{step}", f"P{STEPS + step}"} & names
     build_index(gallery.database, "exact")
     gallery.close()
-    return behind, reported
+    return behind, rounds
 
 
 def main() -> None:
@@ -113,11 +134,7 @@ def main() -> None:
     parser.add_argument("--probes", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.work:
-        work(options.work)
-        return
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         os.environ["XDG_DATA_HOME"] = name  # the consent is this run's
@@ -137,14 +154,14 @@ def main() -> None:
                 def rename(number: int) -> None:
                     people.rename(gallery.database, f"P{number}", f"Q{number}")
 
-                fresh = block(10**9, STEPS + 20)  # nobody twice: of two who are equally similar either may come first
+                fresh = block(10**9, MANY + 20)  # nobody twice: of two who are equally similar either may come first
                 timed(
-                    f"enrol {STEPS}",
-                    lambda: gallery.add([NewFace(f"N{i}", row) for i, row in enumerate(fresh[:STEPS])]),
+                    f"enrol {MANY}",
+                    lambda: gallery.add([NewFace(f"N{i}", row) for i, row in enumerate(fresh[:MANY])]),
                 )
                 timed(
                     "enrol 20 one by one",
-                    lambda: [gallery.add([NewFace(f"M{i}", fresh[STEPS + i])]) for i in range(20)],
+                    lambda: [gallery.add([NewFace(f"M{i}", fresh[MANY + i])]) for i in range(20)],
                     20,
                 )
                 timed("rename 20", lambda: list(map(rename, range(20))), 20)
@@ -153,7 +170,7 @@ def main() -> None:
                 build_index(gallery.database, "exact")
                 gallery.close()
             rng = random.Random(options.seed)
-            ends = [kill(server, Path(name) / f"kill{number}", number, rng) for number in range(options.kills)]
+            ends = [kill(server, Path(name) / f"kill{number}", rng) for number in range(options.kills)]
             if ends:
                 rounds = [rounds for _, rounds in ends]
                 print(
