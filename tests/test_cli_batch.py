@@ -216,7 +216,7 @@ def test_no_photos_at_all(tmp_path: Path, facepipe: Run) -> None:
     (tmp_path / "empty").mkdir()
     code, out, err = facepipe("empty", "--out", "none.jsonl", "--fail-on-empty")
     assert (code, out) == (3, "") and "no photos found in empty" in err
-    (tmp_path / "empty" / "clip.mp4").write_bytes(b"")
+    (tmp_path / "empty" / "clip.ts").write_bytes(b"")
     code, out, err = facepipe("empty", "--out", "none.jsonl")
     assert code == 0 and err == "facepipe: no photos found in empty (passed over: 1 video)\n"
     assert (tmp_path / "none.jsonl").read_text() == ""

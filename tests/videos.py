@@ -90,6 +90,7 @@ def write_video(
     sound_codec: str = "aac",
     sound_seconds: float | None = None,
     format: str | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Write frames as a video; the suffix says which container.
 
@@ -99,6 +100,7 @@ def write_video(
     quiet = {"libx265": {"x265-params": "log-level=none:keyint=20"}, "libsvtav1": {"preset": "12"}}.get(codec, {})
     stamps = None if times is None else iter(times)
     with av.open(path, "w", format=format, container_options=container or {}) as out:
+        out.metadata.update(metadata or {})
         stream: Any = None
         audio: Any = None
         number = 0

@@ -132,7 +132,7 @@ def _expanded(root: str) -> Sequence[str]:
 
 def _files(root: str, passing: Passing) -> Iterator[Source]:
     problems: list[InputError] = []
-    for path in find_images([root], on_error=problems.append, skip=is_output, rules=passing.rules(root)):
+    for path in find_images([root], on_error=problems.append, skip=is_output, rules=passing.rules(root), videos=True):
         yield from _failed(problems)
         yield file_source(path)
     yield from _failed(problems)

@@ -44,15 +44,16 @@ def find_images(
     on_error: Callable[[InputError], None] | None = None,
     skip: Callable[[str], bool] = lambda folder: False,
     rules: Rules | None = None,
+    videos: bool = False,
 ) -> Iterator[Path]:
     """Yield the pictures in files and folders, each path once, folders recursively and in natural order.
 
-    In a folder, what `is_left_out` names, what is excluded, files without a picture's suffix, and raw photos beside their JPEG are
-    left out. Links to folders
-    are not followed, nor folders searched for which `skip` is true, unless they are roots. A link to a file is a picture; one to
-    nowhere is yielded, so that it can be reported. A file that is named itself is yielded whatever it is called. A root
-    that does not exist, or a folder that may not be listed, is an InputError: given to `on_error`, or raised where that
-    is None. rules: those of the folder above, of which this search is a part.
+    In a folder, what `is_left_out` names, what is excluded, files without a picture's suffix, raw photos beside their JPEG and
+    movies of live photos are left out. Links to folders are not followed, nor folders searched for which `skip` is true, unless they
+    are roots. A link to a file is a picture; one to nowhere is yielded, so that it can be reported. A file that is named itself is
+    yielded whatever it is called. A root that does not exist, or a folder that may not be listed, is an InputError: given to
+    `on_error`, or raised where that is None. rules: those of the folder above, of which this search is a part. videos: search for
+    videos too, where PyAV is installed.
     """
     passing = Passing() if rules is None else rules.passing
     yielded: set[str] = set()
@@ -87,7 +88,7 @@ def find_images(
             elif rules.excludes(entry.path, folder=is_folder):
                 continue
             elif not is_folder:
-                if passing.take(entry.name, beside) and (entry.is_symlink() or entry.is_file()):
+                if passing.take(entry.name, beside, videos=videos) and (entry.is_symlink() or entry.is_file()):
                     yield entry.path, None
             elif entry.is_symlink():
                 passing.passed[LINKED] += 1

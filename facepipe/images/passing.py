@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facepipe.errors import UsageError
-from facepipe.images.formats import IMAGE_SUFFIXES, RAW_SUFFIXES, is_installed
+from facepipe.images.formats import IMAGE_SUFFIXES, RAW_SUFFIXES, VIDEO_SUFFIXES, is_installed
+from facepipe.images.live import MOVIES, is_live_movie
 from facepipe.text import plural
 
 if TYPE_CHECKING:
@@ -37,14 +38,16 @@ _KINDS = {
 }
 _KIND_OF = {f".{suffix}": kind for kind, suffixes in _KINDS.items() for suffix in suffixes.split()}
 #: Kinds that are read where an extra is installed: the extra, and its library.
-_EXTRAS = {"raw photo": ("raw", "rawpy")}
+_EXTRAS = {"raw photo": ("raw", "rawpy"), "video": ("video", "av")}
 OTHER, EXCLUDED, LINKED, SYSTEM = "other file", "excluded", "linked folder", "system folder"
 #: Raw photos that lie beside the same photo as a JPEG or HEIC.
 BESIDE = "raw photo beside its JPEG"
+#: Movies of live photos, which lie beside the still.
+LIVE = "movie of a live photo"
 #: Kind -> several of it, where that is not the word with an s.
-_SEVERAL = {BESIDE: "raw photos beside their JPEGs"}
+_SEVERAL = {BESIDE: "raw photos beside their JPEGs", LIVE: "movies of live photos"}
 #: Written so that each reads well with a number before it.
-_ORDER = (*_KINDS, BESIDE, OTHER, LINKED, SYSTEM)
+_ORDER = (*_KINDS, BESIDE, LIVE, OTHER, LINKED, SYSTEM)
 #: What cameras and phones write beside a raw photo.
 _DEVELOPED = frozenset({".avif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg"})
 
@@ -57,24 +60,41 @@ def is_left_out(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _NEVER
 
 
-def is_looked_at(name: str) -> bool:
-    """Say whether files of this name are looked at where photos are searched for, with the extras that are installed."""
+def is_looked_at(name: str, *, videos: bool = False) -> bool:
+    """Say whether files of this name are looked at where photos, or photos and videos, are searched for, with what is installed."""
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
-    _, library = _EXTRAS.get(_KIND_OF.get(suffix, ""), ("", ""))
-    return suffix in IMAGE_SUFFIXES or (library != "" and is_installed(library))
+    if suffix in RAW_SUFFIXES:
+        return is_installed("rawpy")
+    return suffix in IMAGE_SUFFIXES or (videos and suffix in VIDEO_SUFFIXES and is_installed("av"))
 
 
-def beside(names: Iterable[str]) -> frozenset[str]:
-    """Return those of some files, by name or path, that show what another of them shows: raw photos beside their JPEG or HEIC."""
+def beside(names: Iterable[str], folder: str = "") -> frozenset[str]:
+    """Return those of some files, by name or path, that show what another of them shows.
+
+    Those are raw photos beside their JPEG or HEIC, and movies of live photos, which are looked into: they lie in `folder`.
+    """
+    return frozenset(
+        name
+        for name, still in _pairs(names)
+        if not _is_movie(name) or is_live_movie(os.path.join(folder, name), os.path.join(folder, still))  # noqa: PTH118
+    )
+
+
+def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return raw photos and movies, each with the JPEG or HEIC of the same name."""
     stems: dict[str, list[str]] = {}
-    developed = set()
+    developed: dict[str, str] = {}
     for name in names:
         stem, suffix = os.path.splitext(name)  # noqa: PTH122
-        if suffix.lower() in RAW_SUFFIXES:
+        if suffix.lower() in RAW_SUFFIXES or suffix.lower() in MOVIES:
             stems.setdefault(stem.casefold(), []).append(name)
         elif suffix.lower() in _DEVELOPED:
-            developed.add(stem.casefold())
-    return frozenset(name for stem, raw in stems.items() if stem in developed for name in raw)
+            developed[stem.casefold()] = name
+    return [(name, developed[stem]) for stem, more in stems.items() if stem in developed for name in more]
+
+
+def _is_movie(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in MOVIES  # noqa: PTH122
 
 
 class Passing:
@@ -94,12 +114,12 @@ class Passing:
         """Return what is excluded in a place that is searched."""
         return Rules(self, root, () if self._given is None else ((root, self._given),))
 
-    def take(self, name: str, beside: frozenset[str] = frozenset()) -> bool:
+    def take(self, name: str, beside: frozenset[str] = frozenset(), *, videos: bool = False) -> bool:
         """Say whether a file is looked at; else count it. beside: those that show what another file shows."""
         if name in beside:
-            self.passed[BESIDE] += 1
+            self.passed[LIVE if _is_movie(name) else BESIDE] += 1
             return False
-        if not is_looked_at(name):
+        if not is_looked_at(name, videos=videos):
             self.passed[_KIND_OF.get(os.path.splitext(name)[1].lower(), OTHER)] += 1  # noqa: PTH122
             return False
         return True
@@ -144,9 +164,10 @@ class Rules:
     def beside(self, folder: str, names: Iterable[str]) -> frozenset[str]:
         """Return those files of a folder that show what another shows, one that is not excluded."""
         names = list(names)
-        if not beside(names):
+        if not _pairs(names):
             return frozenset()
-        return beside(name for name in names if not self._excludes(os.path.join(folder, name), False))  # noqa: PTH118
+        kept = [name for name in names if not self._excludes(os.path.join(folder, name), False)]  # noqa: PTH118
+        return beside(kept, folder)
 
     def _excludes(self, path: str, folder: bool) -> bool:
         for base, spec in reversed(self._specs):
