@@ -143,6 +143,15 @@ def test_a_changed_header_ends_in_a_picture_or_one_line(portrait: UInt8, changes
         assert str(error).startswith("a.dng: ")
 
 
+@pytest.mark.parametrize("shape", [(8, 6), (8, 6, 1), (8, 6, 4)])
+def test_a_sensor_without_colours_gives_grey(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"size": (12, 16), "whole": False, "turn": 1, "shape": shape}
+    pixels = np.full(shape, 77, np.uint8).tobytes()
+    monkeypatch.setattr(raw, "_ask", lambda what, *_: (facts, b"" if what == "preview" else pixels))
+    size, _, rgb = raw.decode_raw(b"", "a.dng", None, 1000, lambda data, side: pytest.fail("there is no preview"))
+    assert (size, rgb.shape, rgb.min(), rgb.max()) == ((12, 16), (8, 6, 3), 77, 77)
+
+
 @given(st.binary(max_size=300))
 def test_directories_of_any_bytes_end(data: bytes) -> None:
     list(tiff_numbers(b"II*\0\x08\0\0\0" + data, frozenset({262})))

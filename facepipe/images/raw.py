@@ -89,7 +89,9 @@ def decode_raw(
                 return (width, height), 1, turned(rgb, fitting)
     with _ONE_AT_A_TIME:
         facts, pixels = _ask("develop", data, name, max_pixels)
-    rgb = np.frombuffer(pixels, np.uint8).reshape(facts["shape"])
+    rgb = np.frombuffer(pixels, np.uint8).reshape((*facts["shape"], 1)[:3])
+    if rgb.shape[2] != 3:  # sensors without colours
+        rgb = np.repeat(rgb[..., :1], 3, axis=2)
     if not _alike(rgb.shape[1::-1], (width, height)):  # sensors whose rows lie across are turned when developed
         width, height = rgb.shape[1] * 2, rgb.shape[0] * 2
     return (max(width, rgb.shape[1]), max(height, rgb.shape[0])), 1, rgb
