@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from facepipe.anonymise import Blurred, blur
     from facepipe.api import Gallery
     from facepipe.catalog.catalog import Catalog
     from facepipe.errors import (
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AmbiguousFaceError",
     "Answer",
+    "Blurred",
     "Candidate",
     "Catalog",
     "Clip",
@@ -108,6 +110,7 @@ __all__ = [
     "UsageError",
     "Verification",
     "__version__",
+    "blur",
     "detect",
     "edges",
     "embed",
@@ -120,6 +123,7 @@ __all__ = [
 
 #: Where each public name lives.
 _HOMES = {
+    "facepipe.anonymise": ("Blurred", "blur"),
     "facepipe.api": ("Gallery",),
     "facepipe.catalog.catalog": ("Catalog",),
     "facepipe.catalog.merge": ("merge_catalogs",),

@@ -62,6 +62,7 @@ def test_the_public_names() -> None:
         *(
             "AmbiguousFaceError",
             "Answer",
+            "Blurred",
             "Candidate",
             "Catalog",
             "Clip",
@@ -89,6 +90,7 @@ def test_the_public_names() -> None:
         *("TaggedFace", "UsageError", "Verification"),
         *(
             "__version__",
+            "blur",
             "detect",
             "edges",
             "embed",

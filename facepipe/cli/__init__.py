@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "explain": ("facepipe.cli.explain", "explain", "Say why a face gets its name, step by step."),
     "verify": ("facepipe.cli.verify", "verify", "Say whether two photos show the same person."),
     "detect": ("facepipe.cli.detect", "detect", "Find faces: boxes, landmarks, quality, edges."),
+    "blur": ("facepipe.cli.blur", "blur", "Write copies of photos and videos in which faces are covered."),
     "regions": (
         "facepipe.cli.regions",
         "regions",

@@ -44,7 +44,7 @@ def turned(rgb: UInt8, turn: int) -> UInt8:
 def _plain(picture: PIL.Image.Image) -> PIL.Image.Image:
     """Return a picture of 8 bits as RGB, colours managed and without transparency."""
     if picture.mode in {"LAB", "CMYK"}:
-        picture = _managed(picture)
+        picture = managed(picture)
     if picture.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
         picture = _on_white(picture)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
@@ -60,8 +60,8 @@ def _on_white(picture: PIL.Image.Image) -> PIL.Image.Image:
     return PIL.Image.alpha_composite(PIL.Image.new("RGBA", picture.size, "white"), picture)
 
 
-def _managed(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """Convert CMYK or LAB by its colour profile; CMYK without a usable profile is returned for the plain formula."""
+def managed(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Convert RGB, CMYK or LAB to sRGB by its colour profile; CMYK without a usable profile is returned for the plain formula."""
     from PIL import ImageCms
 
     embedded = picture.info.get("icc_profile")

@@ -61,13 +61,15 @@ def redraw_video(
     draw: Callable[[Frame], UInt8],
     *,
     sound: bool = True,
+    remark: str = "",
     threads: int = 1,
     on_frame: Callable[[float, float | None], object] = lambda time, duration: None,
 ) -> Written:
     """Write a copy of a video with each frame as `draw` returns it, whole or not at all; the suffix names the container.
 
     draw: is given a frame, as displayed and at its full size, and returns uint8 of the same shape. sound: copy it, where the
-    container takes it as it is. on_frame: told the time of each frame, and the video's duration where it is known.
+    container takes it as it is. remark: follows the mark in the copy. on_frame: told the time of each frame, and the video's
+    duration where it is known.
     Errors: those of `open_video`; UsageError when facepipe did not write what is there; OutputError for another suffix, or when
     the system refuses; LibraryError where PyAV has no encoder for H.264.
     """
@@ -86,7 +88,7 @@ def redraw_video(
     ):
         try:
             with av.open(str(temporary), "w", format=kind) as out:
-                out.metadata["comment"] = MARK
+                out.metadata["comment"] = f"{MARK} {remark}".rstrip()
                 stream = _stream(out, video.size, video.rate, threads)
                 voice = heard.streams.best("audio") if sound else None
                 has_sound = voice is not None and voice.codec_context is not None and voice.codec_context.name in copied

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -42,35 +43,46 @@ def write_image(path: str | os.PathLike[str], rgb: UInt8) -> None:
         temporary.write_bytes(data)
 
 
-def encode_image(rgb: UInt8, kind: str = "JPEG", quality: int = 92, *, mark: bool = False) -> bytes:
+def encode_image(
+    rgb: UInt8,
+    kind: str = "JPEG",
+    quality: int = 92,
+    *,
+    mark: bool = False,
+    remark: str = "",
+    **options: Any,
+) -> bytes:
     """Return uint8 RGB (H, W, 3) as a file's bytes; quality 1..100 counts for JPEG and WebP.
 
-    mark: a remark in it says that facepipe wrote it, so that it may be written again (`files.is_ours`).
+    mark: a remark in it says that facepipe wrote it, so that it may be written again (`files.is_ours`). remark: plain text that
+    follows the mark. options: Pillow's for the format.
     """
     buffer = io.BytesIO()
-    options: dict[str, object] = {"quality": quality} if kind in {"JPEG", "WEBP"} else {}
+    if kind in {"JPEG", "WEBP"} and "qtables" not in options:
+        options["quality"] = quality
+    text = f"{MARK} {remark}".rstrip()
     if mark:
-        options |= _remark(kind)
+        options |= _remark(kind, text)
     PIL.Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, kind, **options)
     if mark and kind == "BMP":  # has no place for a remark, but readers stop at the size that its header says
-        buffer.write(MARK.encode())
+        buffer.write(text.encode())
     return buffer.getvalue()
 
 
-def _remark(kind: str) -> dict[str, object]:
+def _remark(kind: str, text: str) -> dict[str, object]:
     """Return Pillow's options that put the mark into a picture."""
     if kind == "JPEG":
-        return {"comment": MARK}
+        return {"comment": text}
     if kind == "PNG":
         from PIL.PngImagePlugin import PngInfo
 
         info = PngInfo()
-        info.add_text("Software", MARK)
+        info.add_text("Software", text)
         return {"pnginfo": info}
     if kind == "TIFF":
-        return {"tiffinfo": {_TIFF_SOFTWARE: MARK}}
+        return {"tiffinfo": {_TIFF_SOFTWARE: text}}
     if kind == "WEBP":
         exif = PIL.Image.Exif()
-        exif[_TIFF_SOFTWARE] = MARK
+        exif[_TIFF_SOFTWARE] = text
         return {"exif": exif}
     return {}
