@@ -362,7 +362,8 @@ class _Thumbnails(Output):
         """See `Output.make`."""
         from facepipe.outputs.html import thumbnail
 
-        self._made[photo.content] = [thumbnail(pixels.image, face) for face in photo.record["faces"]]
+        faces = enumerate(photo.record["faces"])
+        self._made[photo.content] = [thumbnail(pixels.of(number), face) for number, face in faces]
 
     def note(self, made: Sequence[tuple[Decided, Sequence[str]]]) -> None:
         """See `Output.note`."""

@@ -6,17 +6,21 @@ photo ──detect──▶ faces ──embed──▶ embeddings ──match─
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
+from facepipe.embed.clips import Seen, describe_video
 from facepipe.embed.describer import PHOTO_ERRORS, Describer, spoiled
 from facepipe.embed.embedding import embed
+from facepipe.errors import InputError
 from facepipe.gallery.store import GalleryStore
 from facepipe.images.inputs import Source, is_one, read_inputs
 from facepipe.loading import Steps, load_steps
 from facepipe.match.matcher import Matcher, match
 from facepipe.predict.decision import predict
-from facepipe.types import Described, Detector, Embedder, Failed, Image, Policy, Recognized
+from facepipe.types import Described, Detector, Embedder, Failed, Image, Policy, Recognized, Sampling
 
 
 class Recognizer:
@@ -36,6 +40,8 @@ class Recognizer:
         min_score: float = 0.4,
         max_side: int | None = 1280,
         second_chance: bool = True,
+        every_seconds: float = 1.0,
+        keyframes: bool = False,
         quick: bool = False,
         late: bool = False,
         detector: Detector | None = None,
@@ -54,6 +60,7 @@ class Recognizer:
         min_score: least score of a face, 0..1.
         max_side: larger photos are searched, and files decoded, reduced to this many pixels; None or 0: never.
         second_chance: where nothing certain is found, search the photo turned, with a border, and brightened.
+        every_seconds: of videos a frame for each so many seconds is looked at. keyframes: only of those that stand alone in the file.
         quick: for a few photos: on the CPU the networks run without torch, whose import takes longer than those photos.
         late: load the networks with the first photo.
         detector, embedder: engines of your own behind `facepipe.types.Detector` and `Embedder`, instead of the usual ones.
@@ -82,6 +89,7 @@ class Recognizer:
             )
         )
         self.max_side = max_side or None
+        self.describer.sampling = Sampling(every_seconds, keyframes)
 
     @classmethod
     def of(
@@ -131,7 +139,7 @@ class Recognizer:
     def __call__(self, inputs: Source | Iterable[Source], *, pool: int | None = None) -> Iterator[Recognized | Failed]:
         """Yield the answer about each photo, in order; a photo that cannot be read is a Failed and stops nothing.
 
-        inputs: one photo or many, drawn one at a time: paths, folders (searched recursively), bytes, open binary files, PIL
+        inputs: one photo or many, drawn one at a time: paths (also of videos), folders (searched recursively), bytes, open files, PIL
         images, NumPy arrays (uint8, RGB or grey), `Image`; see `facepipe.images.inputs`. pool: photos that share the
         networks' batches and are answered together. None: as many as fill those batches, 24 on the CPU and 48 on CUDA; but 1
         when `inputs` is an iterator, such as the frames of a camera: its next photo may be long in coming.
@@ -141,9 +149,17 @@ class Recognizer:
             yield result
 
     def with_images(
-        self, inputs: Source | Iterable[Source], *, pool: int | None = None
+        self,
+        inputs: Source | Iterable[Source],
+        *,
+        pool: int | None = None,
+        workers: int = 1,
+        seen: Callable[[Path, Seen], object] = lambda path, seen: None,
     ) -> Iterator[tuple[Image | None, Recognized | Failed]]:
-        """Yield each photo's pixels and the answer about it, for drawing; None with a Failed. See `__call__`."""
+        """Yield each photo's pixels and the answer about it, for drawing; None with a Failed and a video. See `__call__`.
+
+        workers: threads that look at the frames of a video. seen: is given its path and what each chunk of frames brought.
+        """
         if pool is None:
             pool = self.describer.photos if is_one(inputs) or isinstance(inputs, Sized) else 1
         if pool < 1:
@@ -152,7 +168,20 @@ class Recognizer:
         while some := list(islice(photos, pool)):
             answers = iter(self._each([photo for photo in some if isinstance(photo, Image)]))
             for photo in some:
-                yield (None, photo) if isinstance(photo, Failed) else (photo, next(answers))
+                if isinstance(photo, Path):
+                    yield None, self.watch(photo, workers=workers, seen=partial(seen, photo))
+                else:
+                    yield (None, photo) if isinstance(photo, Failed) else (photo, next(answers))
+
+    def watch(
+        self, path: Path, *, workers: int = 1, seen: Callable[[Seen], object] = lambda seen: None
+    ) -> Recognized | Failed:
+        """Say who is seen in a video, and when: each prediction's face has a span. See `describe_video` of `embed.clips`."""
+        try:
+            found = describe_video(self.describer, path, str(path), max_side=self.max_side, workers=workers, seen=seen)
+        except InputError as error:
+            return Failed(str(path), str(error))
+        return self.decide([found])[0]
 
     def _each(self, images: Sequence[Image]) -> list[Recognized | Failed]:
         """Recognize; when that fails, or memory does not suffice, each half for itself, so that one photo spoils only itself."""

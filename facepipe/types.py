@@ -131,6 +131,18 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which frames of videos are looked at. every_seconds: one for each so many. keyframes: no other than those."""
+
+    every_seconds: float = 1.0
+    keyframes: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.every_seconds <= 86400.0:
+            raise ValueError(f"every_seconds: expected 0.01 to 86400, got {self.every_seconds}")
+
+
+@dataclass(frozen=True, slots=True)
 class Clip:
     """What a video has besides faces. duration: seconds. damage: what could not be read, and from where on; None: all could be."""
 

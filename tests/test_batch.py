@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from facepipe.catalog.catalog import Catalog
 from facepipe.catalog.counts import Counts
-from facepipe.catalog.scan import Scanned, ordered_map
+from facepipe.catalog.scan import Scanned
 from facepipe.catalog.sources import Source
 from facepipe.catalog.store import catalog_path
+from facepipe.embed.describer import ordered_map
 from facepipe.errors import InputError, ModelError, OutputError
 from facepipe.images import read_image
 from facepipe.types import Described, Detected, Failed, Image

@@ -31,13 +31,16 @@ from facepipe.gallery.privacy.sealing import seal
 from facepipe.gallery.storage.codec import Secret
 from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.pipeline import Recognizer
+from facepipe.types import Sampling
 from tests.batch_fixtures import paint, paint_many, recognizer
 from tests.fakes import FakeEmbedder
 
 Run = Callable[..., tuple[int, str, str]]
 
 
-def fake_recognizer(looking: Looking, deciding: Deciding, photos: int, *, late: bool = False) -> Recognizer:
+def fake_recognizer(
+    looking: Looking, deciding: Deciding, sampling: Sampling, photos: int, *, late: bool = False
+) -> Recognizer:
     """Stand for the networks and the gallery, with the facts that the real ones have."""
     with GalleryStore.open(deciding.gallery, Secret.from_environment()) as gallery:
         key = str(gallery.generation())

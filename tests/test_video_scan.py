@@ -18,8 +18,7 @@ from facepipe.catalog import videos
 from facepipe.catalog.catalog import Catalog
 from facepipe.catalog.counts import Counts
 from facepipe.catalog.scan import ScanOptions
-from facepipe.embed.describer import Sampling
-from facepipe.types import Clip, Described, Failed
+from facepipe.types import Clip, Described, Failed, Sampling
 from tests.batch_fixtures import paint, recognizer, run
 from tests.video_fixtures import STORY, Looked, describer, paint_video
 from tests.videos import cut_off

@@ -11,24 +11,18 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from facepipe.catalog.shards import WHOLE, Shard
 from facepipe.catalog.sources import Source
-from facepipe.embed.describer import CHUNK_PIXELS, Describer
+from facepipe.embed.describer import CHUNK_PIXELS, Describer, ordered_map
 from facepipe.errors import InputError
 from facepipe.files.atomic import as_output_error
 from facepipe.images import content_hash, read_image_bytes
 from facepipe.images.memory import apart
 from facepipe.images.taken import taken_of
 from facepipe.types import Described, Face, Failed, Image
-
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 #: Freed memory is given back after so many chunks.
 GIVE_BACK_EVERY = 8
@@ -197,29 +191,3 @@ def _describe(
             found = replace(found, image=None)
         scanned.append(Scanned(photo.source, photo.position, photo.content, found, small, photo.taken))
     return scanned
-
-
-def ordered_map(
-    function: Callable[[_In], _Out],
-    items: Iterable[_In],
-    workers: int,
-    ahead: int,
-) -> Iterator[_Out]:
-    """Yield function(item) in the order of the items, computed on `workers` threads.
-
-    At most `workers + ahead` results exist that were not yielded: a slow consumer slows the producers down. The items are drawn
-    in the consumer's thread. An exception of the function is raised where its result would have been yielded. When the
-    consumer stops early, what has not begun is dropped.
-    """
-    pending: deque[Future[_Out]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="facepipe") as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) >= workers + ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()

@@ -6,18 +6,18 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
 from facepipe.catalog.counts import Counts, Show
 from facepipe.catalog.packing import pack, unpack
-from facepipe.catalog.scan import GIVE_BACK_EVERY, Scanned, ScanOptions, ordered_map
+from facepipe.catalog.scan import GIVE_BACK_EVERY, Scanned, ScanOptions
 from facepipe.catalog.sources import Source
 from facepipe.catalog.store import Store
 from facepipe.embed.clips import Seen, describe_frames, described_clip
-from facepipe.embed.describer import Describer
+from facepipe.embed.describer import Describer, ordered_map
 from facepipe.embed.tracks import Tracker, TrackerState
 from facepipe.errors import InputError
 from facepipe.images import file_hash, is_video
@@ -113,7 +113,7 @@ def scan_videos(
 def _scan(
     describer: Describer, video: Scanned, options: ScanOptions, notes: Notes, told: Callable[[str], object]
 ) -> Scanned:
-    source, sampling = video.source, describer.sampling
+    source = video.source
     begun = notes.begun(video.content, source.name, describer.embedder.fingerprint)
     tracker = Tracker(source.name, None if begun is None else begun.state)
     thumbs = {} if begun is None else begun.thumbnails
@@ -123,9 +123,8 @@ def _scan(
         source.path,
         source.name,
         max_side=describer.facts.get("max_side"),
-        every_seconds=sampling.every_seconds,
-        keyframes=sampling.keyframes,
         start=before.duration,
+        **asdict(describer.sampling),
     ) as opened:
         last, noted, pause = before.duration, time.monotonic(), NOTE_EVERY
         run = partial(ordered_map, workers=options.workers, ahead=1)

@@ -26,12 +26,14 @@ from facepipe.cli.options import (
     picture_options,
     recognition_options,
     shard_option,
+    video_options,
 )
 from facepipe.text import plural
 
 if TYPE_CHECKING:
     from facepipe.batch import Recognizer
     from facepipe.catalog.counts import Counts
+    from facepipe.types import Sampling
 
 #: A batch of few photos uses the engines for many as well: results do not change in their last digit as a folder grows.
 _MANY = 1_000_000
@@ -97,6 +99,7 @@ _LOOKED_FOR = 20
     "--every", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Seconds between passes of --watch."
 )
 @recognition_options
+@video_options
 @quiet_option
 def batch(
     photos: tuple[str, ...],
@@ -118,11 +121,12 @@ def batch(
     fail_on_empty: bool,
     watch: bool,
     every: float,
+    sampling: Sampling,
     looking: Looking,
     deciding: Deciding,
     quiet: bool,
 ) -> int:
-    """Name the people in many photos.
+    """Name the people in many photos and videos.
 
     Folders are searched recursively, archives (zip, tar) are read without unpacking. Stopped at any moment, the same command
     continues where it was. Exit code 7 when some photos failed; they are in the results, and in NAME.failures.csv, with the reason.
@@ -158,7 +162,7 @@ def batch(
     )
     sidecars = regions is not None
     outputs = library.Outputs(out, annotate, crops, sort_into, sort_how, report, csv_raw, sidecars, catalog)
-    opener = _Opener(looking, deciding, keep_embeddings, outputs.catalog_file())
+    opener = _Opener(looking, deciding, sampling, keep_embeddings, outputs.catalog_file())
     if not outputs.catalog_file().exists():
         _tell_of_catalog(roots, exclude)
     failed = 0
@@ -181,8 +185,11 @@ class _Opener:
     nobody: there is no gallery yet, and every face is unknown. One that was named is missed, and so is one that named people before.
     """
 
-    def __init__(self, looking: Looking, deciding: Deciding, keep: bool | None, catalog: Path) -> None:
-        self._looking, self._deciding, self._keep, self._catalog = looking, deciding, keep, catalog
+    def __init__(
+        self, looking: Looking, deciding: Deciding, sampling: Sampling, keep: bool | None, catalog: Path
+    ) -> None:
+        self._looking, self._deciding, self._sampling = looking, deciding, sampling
+        self._keep, self._catalog = keep, catalog
         self._generation = -1
         self.nobody = False
 
@@ -201,7 +208,8 @@ class _Opener:
             if self._must_be_there():
                 raise
             if before is None or not self.nobody:
-                before = load_without_gallery(self._looking, self._deciding, late=late), self._keep is not False
+                nobody = load_without_gallery(self._looking, self._deciding, self._sampling, late=late)
+                before = nobody, self._keep is not False
             self.nobody = True
             return before
         self.nobody = False
@@ -209,7 +217,7 @@ class _Opener:
         if before is not None and (generation, keep) == (self._generation, before[1]):
             return before
         self._generation = generation
-        recognizer = load_recognizer(self._looking, self._deciding, photos=_MANY, late=late)
+        recognizer = load_recognizer(self._looking, self._deciding, self._sampling, _MANY, late=late)
         return recognizer, keep
 
     def _must_be_there(self) -> bool:

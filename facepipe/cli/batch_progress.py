@@ -59,7 +59,8 @@ def _bar(total: int, console: Console) -> Iterator[Show]:
             all_photos = max(total, counts.found)
             bar.update(task, total=all_photos, completed=counts.done, rate=f"{rate_of(counts):.1f}/s")
             failed = f"; {counts.failed} failed" if counts.failed else ""
-            found.plain = f"{_STAGES[counts.stage]}{faces_of(counts)}{failed}"
+            inside = f"{counts.inside}; " if counts.inside else ""
+            found.plain = f"{_STAGES[counts.stage]}{inside}{faces_of(counts)}{failed}"
 
         yield show
 
@@ -76,7 +77,8 @@ def _lines(total: int, every: float = 10.0) -> Show:
         left = f", {duration(rest / rate)} left" if rate and rest > 0 else ""
         speed = f", {rate:.1f} a second{left}" if counts.stage == "scan" else ""
         photos = f"{counts.done:,} of {max(total, counts.found):,} photos{speed}"
-        note(f"{_STAGES[counts.stage]}{photos}; {faces_of(counts)}; {counts.failed} failed")
+        inside = f"; {counts.inside}" if counts.inside else ""
+        note(f"{_STAGES[counts.stage]}{photos}{inside}; {faces_of(counts)}; {counts.failed} failed")
 
     return show
 

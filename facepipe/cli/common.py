@@ -215,8 +215,8 @@ def err_console() -> Console:
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar on a terminal's stderr; yield what moves it on by a count. total: None where nobody knows."""
+def progress_bar(what: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[float], object]]:
+    """Show a progress bar on a terminal's stderr; yield what moves it on by a count, or a part of one. total: None: not known."""
     console = err_console()
     if quiet or not console.is_terminal:
         yield lambda count: None

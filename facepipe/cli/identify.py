@@ -21,11 +21,13 @@ from facepipe.cli.options import (
     listed,
     picture_options,
     recognition_options,
+    video_options,
 )
+from facepipe.text import printable
 
 if TYPE_CHECKING:
     from facepipe.records import Record
-    from facepipe.types import Image
+    from facepipe.types import Image, Recognized, Sampling
 
 
 @click.command()
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 @no_lock_option
 @picture_options
 @recognition_options
+@video_options
 @quiet_option
 def identify(
     images: tuple[str, ...],
@@ -49,27 +52,36 @@ def identify(
     csv_raw: bool,
     annotate: Path | None,
     crops: Path | None,
+    sampling: Sampling,
     looking: Looking,
     deciding: Deciding,
     quiet: bool,
 ) -> int:
-    """Say who is in pictures: known, unknown or ambiguous, for each face. `-` reads one picture from stdin."""
+    """Say who is in pictures: known, unknown or ambiguous, for each face; and who is seen in videos, from when to when.
+
+    `-` reads one picture from stdin.
+    """
     from facepipe.cli.options import load_recognizer
+    from facepipe.cli.process import cores
+    from facepipe.cli.watching import Watched
     from facepipe.errors import ExitCode
     from facepipe.files.guard import require_outside
+    from facepipe.images import is_video
     from facepipe.records import to_record
-    from facepipe.types import Failed
+    from facepipe.types import Failed, Recognized
 
     require_outside(deciding.gallery, annotate, crops)
     style = _style(json=as_json, jsonl=jsonl, csv=csv)
     paths = _checked(list(images), listed(files_from, separated_by_null))
-    recognizer = load_recognizer(looking, deciding, len(paths))
+    recognizer = load_recognizer(looking, deciding, sampling, len(paths))
     show = partial(_print_csv, raw=csv_raw) if style == "csv" else _PRINTERS[style]
     records = []
-    failed = done = 0
-    few = len(paths) <= FEW or style == "jsonl"
+    failed = done = damaged = 0
+    few = (len(paths) <= FEW and not any(map(is_video, paths))) or style == "jsonl"
+    inputs = [_Stdin() if path == "-" else path for path in paths]
     with progress_bar("identifying", len(paths), quiet=quiet or few) as progress:
-        for image, result in recognizer.with_images([_Stdin() if path == "-" else path for path in paths]):
+        watched = Watched(progress)
+        for image, result in recognizer.with_images(inputs, workers=cores(), seen=watched.add):
             done += 1
             if isinstance(result, Failed):
                 failed += 1
@@ -82,12 +94,23 @@ def identify(
                 records.append(record)
             if image is not None:
                 _write_pictures(image, record, annotate, crops)
-            progress(1)
+            elif isinstance(result, Recognized):
+                damaged += _tell_damage(result)
+                watched.write(result.path, record, annotate, crops, looking.read_side)
+            progress(watched.rest())
     if style != "jsonl":
         show(records)
     if failed:
         return ExitCode.INPUT if failed == done else ExitCode.PARTIAL
-    return ExitCode.OK
+    return ExitCode.PARTIAL if damaged else ExitCode.OK
+
+
+def _tell_damage(video: Recognized) -> bool:
+    """Say what of a video could not be read; return whether there is such."""
+    if video.clip is None or video.clip.damage is None:
+        return False
+    note(f"facepipe: {printable(video.path)}: {video.clip.damage}; the answer holds what could be read")
+    return True
 
 
 def _style(**chosen: bool) -> str:

@@ -18,6 +18,7 @@ from facepipe.errors import InputError
 
 if TYPE_CHECKING:
     from facepipe.pipeline import Recognizer
+    from facepipe.types import Sampling
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 FOLDER = PlacePath(file_okay=False)
@@ -73,6 +74,33 @@ def detect_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Reduce larger pictures to this many pixels for the search, crowds up to four times as large; 0: never.",
         ),
         device_option,
+    )(called)
+
+
+def video_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--every-seconds` and `--keyframes`, given to the command as `sampling`."""
+
+    @functools.wraps(command)
+    def called(every_seconds: float, keyframes: bool, **values: Any) -> Any:
+        from facepipe.types import Sampling
+
+        return command(sampling=Sampling(every_seconds, keyframes), **values)
+
+    return _stack(
+        click.option(
+            "--every-seconds",
+            type=FiniteRange(0.01, 86400.0),
+            default=1.0,
+            show_default=True,
+            envvar="FACEPIPE_EVERY_SECONDS",
+            help="Of videos, look at a frame for each so many seconds.",
+        ),
+        click.option(
+            "--keyframes",
+            is_flag=True,
+            envvar="FACEPIPE_KEYFRAMES",
+            help="Of videos, look only at frames that stand alone in the file: faster, and they may lie seconds apart.",
+        ),
     )(called)
 
 
@@ -245,17 +273,21 @@ def recognition_options(command: _F) -> Callable[..., Any]:
 FEW = 8
 
 
-def load_recognizer(looking: Looking, deciding: Deciding, photos: int, *, late: bool = False) -> Recognizer:
+def load_recognizer(
+    looking: Looking, deciding: Deciding, sampling: Sampling, photos: int, *, late: bool = False
+) -> Recognizer:
     """Open the gallery and load everything that answers "who is this?"; late: the networks only when they are needed."""
     from facepipe.gallery.store import GalleryStore
     from facepipe.pipeline import Recognizer
 
     chosen = {name: value for name, value in asdict(deciding).items() if name != "gallery"}
     with GalleryStore.open(deciding.gallery) as gallery:
-        return Recognizer(gallery, **asdict(looking), **chosen, quick=photos <= FEW, late=late, tell=note)
+        return Recognizer(
+            gallery, **asdict(looking), **asdict(sampling), **chosen, quick=photos <= FEW, late=late, tell=note
+        )
 
 
-def load_without_gallery(looking: Looking, deciding: Deciding, *, late: bool) -> Recognizer:
+def load_without_gallery(looking: Looking, deciding: Deciding, sampling: Sampling, *, late: bool) -> Recognizer:
     """Load what answers while nobody is enrolled: every face is unknown; late: the networks only when they are needed."""
     from facepipe.loading import detect_options as detection
     from facepipe.loading import load_describer, load_nobody
@@ -264,5 +296,6 @@ def load_without_gallery(looking: Looking, deciding: Deciding, *, late: bool) ->
 
     facts = asdict(looking)
     describer = load_describer(deciding.model or DEFAULT_EMBEDDER, facts.pop("device"), detection(**facts), late=late)
+    describer.sampling = sampling
     chosen = {name: value for name, value in asdict(deciding).items() if name not in {"gallery", "model"}}
     return Recognizer.of_steps(load_nobody(deciding.model, describer, **chosen))

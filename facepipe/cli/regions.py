@@ -228,8 +228,9 @@ def _told_beside(results: Path, gallery: Path) -> Iterator[Callable[[Record], Re
 def _looked_up(photos: list[str], looking: Looking, deciding: Deciding) -> Iterator[tuple[str, Record]]:
     from facepipe.cli.options import load_recognizer
     from facepipe.records import to_record
+    from facepipe.types import Sampling
 
-    recognizer = load_recognizer(looking, deciding, len(photos))
+    recognizer = load_recognizer(looking, deciding, Sampling(), len(photos))
     for path, result in zip(photos, recognizer(photos), strict=True):
         yield path, to_record(result)
 

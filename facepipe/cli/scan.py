@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from facepipe.cli.batch_progress import progress
 from facepipe.cli.common import PlacePath, echo, model_option, note, quiet_option, without_sidecars
-from facepipe.cli.options import Looking, detect_options, exclude_option, list_options, listed, shard_option
+from facepipe.cli.options import Looking, detect_options, exclude_option, list_options, listed, shard_option, video_options
 from facepipe.text import duration, plural, printable
+
+if TYPE_CHECKING:
+    from facepipe.types import Sampling
 
 
 @click.command()
@@ -35,6 +38,7 @@ from facepipe.text import duration, plural, printable
 )
 @model_option
 @detect_options
+@video_options
 @quiet_option
 def scan(
     photos: tuple[str, ...],
@@ -45,10 +49,11 @@ def scan(
     shard: str,
     workers: int | None,
     model: str | None,
+    sampling: Sampling,
     looking: Looking,
     quiet: bool,
 ) -> int:
-    """Find the faces in many photos, and keep them in a catalog. Needs no gallery.
+    """Find the faces in many photos and videos, and keep them in a catalog. Needs no gallery.
 
     Stopped at any moment, the same command continues where it was. Exit code 7 when some photos failed.
     """
@@ -75,6 +80,7 @@ def scan(
     describer = load_describer(
         model or DEFAULT_EMBEDDER, facts.pop("device"), detection(**facts), late=catalog.exists()
     )
+    describer.sampling = sampling
     options = ScanOptions(workers or process.cores(), allocator.give_back, thumbnails_of, part)
     passing = Passing(exclude)
     try:

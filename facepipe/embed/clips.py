@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from facepipe.embed.describer import CHUNK_PIXELS, Describer
+from facepipe.embed.describer import CHUNK_PIXELS, Describer, ordered_map
 from facepipe.embed.tracks import Tracker, look_of
-from facepipe.images.video import Frame, Video
+from facepipe.errors import InputError
+from facepipe.images.video import Frame, Video, open_video
+from facepipe.text import printable
 from facepipe.types import Clip, Described, Face, Float32, Image
 
+#: Times are rounded to hundredths of a second in records; a frame of 100 a second or fewer is found again.
+_ROUNDED = 0.006
 #: Yields function(item) in the order of the items, perhaps computed on several threads.
 Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
@@ -19,11 +25,12 @@ Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 class Seen:
     """What a chunk of frames brought.
 
-    time: of its last frame. frames: time of each, its faces, and the track of each face. best: tracks whose best frame is among
-    them: their number, and pixels and face.
+    time: of its last frame. share: of the video that is over, 0..1; None where its duration is not known. frames: time of each, its
+    faces, and the track of each face. best: tracks whose best frame is among them: their number, and pixels and face.
     """
 
     time: float
+    share: float | None = None
     frames: list[tuple[float, Described, list[int]]] = field(default_factory=list)
     best: dict[int, tuple[Image, Face]] = field(default_factory=dict)
 
@@ -42,7 +49,8 @@ def describe_frames(describer: Describer, video: Video, tracker: Tracker, run: R
         ]
 
     for chunk in run(described, _chunks(video.frames(), describer.photos * CHUNK_PIXELS)):
-        seen = Seen(chunk[-1][0].time)
+        last = chunk[-1][0].time
+        seen = Seen(last, min(1.0, last / video.duration) if video.duration else None)
         for frame, photo, look in chunk:
             if photo is None:
                 continue
@@ -54,11 +62,40 @@ def describe_frames(describer: Describer, video: Video, tracker: Tracker, run: R
         yield seen
 
 
+def describe_video(
+    describer: Describer,
+    path: Path,
+    name: str,
+    *,
+    max_side: int | None = None,
+    workers: int = 1,
+    seen: Callable[[Seen], object] = lambda seen: None,
+) -> Described:
+    """Return the tracks of a video as the faces of one photo.
+
+    workers: threads that look at frames. seen: is given each chunk. Errors: InputError, ImageError, LibraryError, ModelError.
+    """
+    sampling, tracker, last = describer.sampling, Tracker(name), 0.0
+    with open_video(path, name, max_side=max_side, **asdict(sampling)) as video:
+        for chunk in describe_frames(describer, video, tracker, partial(ordered_map, workers=workers, ahead=1)):
+            seen(chunk)
+            last = chunk.time
+        return described_clip(tracker, video, last)
+
+
 def described_clip(tracker: Tracker, video: Video, last: float) -> Described:
     """Return what was found in a video once its frames have ended. last: time of the last one that was looked at."""
     found = tracker.described()
     duration = last if video.duration is None else video.duration
     return replace(found, size=video.size, clip=Clip(duration, video.damage))
+
+
+def frame_at(path: Path, name: str, at: float, *, max_side: int | None = None) -> Image:
+    """Return the frame of a video at a time, as a record has it. Errors: InputError when there is none, LibraryError."""
+    with open_video(path, name, max_side=max_side, every_seconds=0.0, start=max(0.0, at - _ROUNDED)) as video:
+        for frame in video.frames():
+            return frame.image
+    raise InputError(f"{printable(name)}: has no frame at {at:.2f} s any more; scan it again")
 
 
 def _chunks(frames: Iterable[Frame], most: int) -> Iterator[list[Frame]]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 from facepipe.embed.embedding import embed
 from facepipe.embed.tracks import BEHAVIOUR
 from facepipe.errors import ImageError, ModelError, NoFaceError
 from facepipe.text import printable
-from facepipe.types import Described, Detector, Embedder, Failed, Image
+from facepipe.types import Described, Detector, Embedder, Failed, Image, Sampling
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 #: Photos at a time that fill the networks' batches on the CPU, and are still little in memory.
 CPU_PHOTOS = 24
@@ -19,18 +24,6 @@ CPU_PHOTOS = 24
 CHUNK_PIXELS = 250_000
 #: What a single photo may make the numerical libraries raise; whatever else is raised is not the photo's fault.
 PHOTO_ERRORS = (NoFaceError, ImageError, MemoryError, RuntimeError, ArithmeticError)
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """Which frames of videos are looked at. every_seconds: one for each so many. keyframes: no other than those."""
-
-    every_seconds: float = 1.0
-    keyframes: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0.01 <= self.every_seconds <= 86400.0:
-            raise ValueError(f"every_seconds: expected 0.01 to 86400, got {self.every_seconds}")
 
 
 class Describer:
@@ -121,3 +114,29 @@ def spoiled(path: str, error: Exception) -> Failed:
     return Failed(
         path, f"{printable(path)}: cannot be processed ({reason}); open it in an image editor and save it again"
     )
+
+
+def ordered_map(
+    function: Callable[[_In], _Out],
+    items: Iterable[_In],
+    workers: int,
+    ahead: int,
+) -> Iterator[_Out]:
+    """Yield function(item) in the order of the items, computed on `workers` threads.
+
+    At most `workers + ahead` results exist that were not yielded: a slow consumer slows the producers down. The items are drawn
+    in the consumer's thread. An exception of the function is raised where its result would have been yielded. When the
+    consumer stops early, what has not begun is dropped.
+    """
+    pending: deque[Future[_Out]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="facepipe") as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) >= workers + ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

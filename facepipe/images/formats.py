@@ -114,13 +114,15 @@ def bytes_to_decode(picture: PIL.Image.Image, full: tuple[int, int]) -> int:
     return picture.width * picture.height * each + int(kept)
 
 
+#: What `refused_format` calls a video.
+VIDEO = "of a video"
 #: How files begin that lie among photos, are not read, and are not known to Pillow by their beginning.
 _OTHERS = (
     (rb"\x1c[\x01-\x09\xf0]", "IPTC"),
     (rb"%PDF", "PDF"),
     (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "FPX or MIC"),
     (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL"),
-    (rb"....ftyp(qt  |mp4|isom|M4V|3gp)|RIFF....AVI |\x1a\x45\xdf\xa3|\x00\x00\x01[\xb3\xba]", "of a video"),
+    (rb"....ftyp(qt  |mp4|isom|M4V|3gp)|RIFF....AVI |\x1a\x45\xdf\xa3|\x00\x00\x01[\xb3\xba]", VIDEO),
     (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?<svg", "SVG"),
     (rb"(?i)\s*<(!doctype )?html", "HTML (a web page)"),
     (rb"PK\x03\x04", "ZIP"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from facepipe.errors import InputError
 from facepipe.images.finding import find_images, is_output
+from facepipe.images.formats import is_video
 from facepipe.images.reading import Readable, from_pillow, read_image, read_image_bytes
 from facepipe.types import Failed, Image
 
@@ -93,11 +95,17 @@ def is_one(inputs: Source | Iterable[Source]) -> bool:
     )
 
 
-def read_inputs(inputs: Source | Iterable[Source], *, max_side: int | None = None) -> Iterator[Image | Failed]:
-    """Read the pictures that `inputs` names, one at a time; one that cannot be read is a Failed. See `sources_of`, `as_image`."""
+def read_inputs(inputs: Source | Iterable[Source], *, max_side: int | None = None) -> Iterator[Image | Failed | Path]:
+    """Read the pictures that `inputs` names, one at a time; one that cannot be read is a Failed. See `sources_of`, `as_image`.
+
+    A video is its path.
+    """
     for source in sources_of(inputs):
         if isinstance(source, Failed):
             yield source
+            continue
+        if isinstance(source, (str, os.PathLike)) and is_video(os.fspath(source)):
+            yield Path(source)
             continue
         try:
             yield as_image(source, max_side=max_side)

@@ -40,8 +40,10 @@ from facepipe.errors import ImageError, InputError, UsageError
 from facepipe.images.colours import to_rgb, turned
 from facepipe.images.formats import (
     FORMATS,
+    VIDEO,
     TimedBytes,
     bytes_to_decode,
+    is_video,
     jpeg_scans,
     refused_format,
     require_small_icons,
@@ -187,9 +189,17 @@ def open_at_once(name: str, flags: int) -> int:
 
 def _require_few_bytes(name: str, count: int) -> None:
     if count > (limit := max_bytes()):
+        if is_video(name):
+            raise _is_a_video(name)
         raise ImageError(
             f"{printable(name)}: has more than {limit:,} bytes; raise FACEPIPE_MAX_BYTES if it really is a picture"
         )
+
+
+def _is_a_video(name: str) -> ImageError:
+    return ImageError(
+        f"{printable(name)}: is a video, and a photo is wanted here; facepipe identify and batch say who is seen in videos"
+    )
 
 
 def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> Image:
@@ -213,6 +223,8 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
         raise ImageError(f"{printable(name)}: needs more memory than is available; make the picture smaller") from error
     except PIL.UnidentifiedImageError as error:
         kind = refused_format(data)
+        if kind == VIDEO:
+            raise _is_a_video(name) from error
         is_what = "cannot be read as an image" if kind is None else f"is in the format {kind}, which is not read"
         raise ImageError(f"{printable(name)}: {is_what}; convert it to JPEG or PNG") from error
     except (ImageError, UsageError):

@@ -15,14 +15,15 @@ from typing import BinaryIO, TextIO
 
 from facepipe.files.atomic import atomic_file
 from facepipe.files.guard import own_file
-from facepipe.records import SCHEMA_VERSION, Record, dumps
+from facepipe.records import SCHEMA_VERSION, Record, dumps, track_of
 from facepipe.text import printable
 
 #: What a spreadsheet takes for the beginning of a formula; the wide forms where it works in Japanese or Chinese.
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
-#: Name of each column, and of its Parquet type. face counts from 1 in each photo and is empty where there is none.
+#: Name of each column, and of its Parquet type. face counts from 1 in each photo and is empty where there is none. Only videos have
+#: duration, damage, and of each face from, to, best_frame and frames; see `facepipe.records`.
 COLUMNS: dict[str, str] = {
     "path": "text",
     "width": "integer",
@@ -39,6 +40,9 @@ COLUMNS: dict[str, str] = {
     **dict.fromkeys(("size", "sharpness", "yaw", "pitch", "roll", "edge_density", "usable"), "number"),
     **{f"{landmark}_{axis}": "number" for landmark in LANDMARKS for axis in "xy"},
     **dict.fromkeys(("turn", "enhanced"), "integer"),
+    **dict.fromkeys(("duration", "from", "to", "best_frame"), "number"),
+    "frames": "integer",
+    "damage": "text",
     "model": "text",
     "schema_version": "integer",
 }
@@ -47,6 +51,7 @@ COLUMNS: dict[str, str] = {
 def face_rows(record: Record) -> list[Record]:
     """Return a photo as flat rows with the keys of `COLUMNS`, in their order; a missing value is None."""
     photo = {name: record[name] for name in ("path", "width", "height", "error", "model")}
+    photo.update({name: record.get(name) for name in ("duration", "damage")})
     photo["schema_version"], photo["rotate"] = SCHEMA_VERSION, record.get("rotate", 0)
     rows: list[Record] = []
     for number, face in enumerate(record["faces"], 1):
@@ -56,6 +61,8 @@ def face_rows(record: Record) -> list[Record]:
         values.update({"usable": None, **face["quality"]})
         values["turn"], values["enhanced"] = face.get("turn", 0), int(face.get("enhanced", False))
         values["suggestion"] = face.get("suggestion")
+        track = track_of(record, number - 1) or {}
+        values.update({name: track.get(name) for name in ("from", "to", "best_frame", "frames")})
         for name in ("score", "status", "person", "similarity", "probability", "threshold", "candidates"):
             values[name] = face[name]
         rows.append({name: values[name] for name in COLUMNS})

@@ -27,8 +27,8 @@ from facepipe.files.atomic import is_file
 from facepipe.files.guard import MARK, own_file
 from facepipe.images import encode_image
 from facepipe.outputs.draw import crop_face
-from facepipe.outputs.table import maybe, of_them_maybe
-from facepipe.records import Record, dumps
+from facepipe.outputs.table import maybe, of_them_maybe, seen
+from facepipe.records import Record, dumps, track_of
 from facepipe.text import duration, plural, printable
 from facepipe.types import Image
 
@@ -63,20 +63,23 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class _Shown:
-    """A face that the page may show. entry: what the script is told. thumb: a JPEG."""
+    """A face that the page may show. entry: what the script is told. thumb: a JPEG. at: where in a video it is seen best."""
 
     entry: Record
     path: str
     doubt: float
     thumb: bytes | None
+    at: float | None = None
 
 
 def _entry(face: Record, record: Record, number: int) -> Record:
     """Return what the script is told of a face, but for its thumbnail's number and its photo's link.
 
-    number: of the face in its photo, from 1. place: left, top, width and height as shares of the photo, and its aspect.
+    number: of the face in its photo, from 1. place: left, top, width and height as shares of the photo, and its aspect. seen: when it
+    is seen in a video.
     """
     x1, y1, x2, y2 = face["box"]
+    track = track_of(record, number - 1)
     width, height = record["width"], record["height"]
     shares = (
         [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height, width / height] if width and height else None
@@ -87,6 +90,7 @@ def _entry(face: Record, record: Record, number: int) -> Record:
         "faces": len(record["faces"]),
         "place": None if shares is None else [round(share, 3) for share in shares],
         "doubtful": _is_doubtful(face),
+        "seen": None if track is None else seen(track),
         "size": min(x2 - x1, y2 - y1),
         "person": None if face["person"] is None else printable(face["person"]),
         "maybe": None if (person := maybe(face)) is None else printable(person),
@@ -217,7 +221,9 @@ class HtmlReport:
         covers = person is not None and likely is None and (person.cover is None or doubt < person.cover.doubt)
         if not wanting and not covers:
             return
-        shown = _Shown(_entry(face, record, place + 1), str(record["path"]), doubt, thumb)
+        track = track_of(record, place)
+        at = None if track is None else track["best_frame"]
+        shown = _Shown(_entry(face, record, place + 1), str(record["path"]), doubt, thumb, at)
         for kept in wanting:
             kept.put(shown)
         if covers and person is not None:
@@ -271,7 +277,10 @@ class HtmlReport:
             if shown.thumb is not None:
                 number = numbers.setdefault(id(shown), len(numbers))
                 thumbs[number] = shown.thumb
-            return {**shown.entry, "thumb": number, "href": hrefs[shown.path]}
+            href = hrefs[shown.path]
+            # Browsers begin to play there (W3C, "Media Fragments URI").
+            href = href if href is None or shown.at is None else f"{href}#t={shown.at:.2f}"
+            return {**shown.entry, "thumb": number, "href": href}
 
         def listed(kept: _Kept) -> Record:
             return {"total": kept.total, "faces": [entry(shown) for shown in kept.ranked()]}

@@ -12,7 +12,7 @@ from typing import Literal
 from facepipe.errors import OutputError
 from facepipe.files.atomic import atomic_path, make_folder
 from facepipe.files.guard import is_ours
-from facepipe.images import content_hash, write_image
+from facepipe.images import file_hash, write_image
 from facepipe.outputs.draw import crop_face, crop_names, draw_predictions, drawing
 from facepipe.outputs.names import output_stem, safe_name
 from facepipe.outputs.sync import Decided, Folder, Pixels, digest
@@ -32,19 +32,30 @@ class _Pictures(Folder):
 
 
 class Annotated(_Pictures):
-    """Copies of the photos with frames and names; photos without a face are left out."""
+    """Copies of the photos with frames and names, and of a video the best frame of each track; what has no face is left out."""
 
     def wanted(self, photo: Decided, ours: Mapping[str, str]) -> dict[str, str]:
         """See `Folder.wanted`."""
         if not photo.record["faces"]:
             return {}
-        marks = [astuple(mark) for mark in drawing(photo.record)]
-        return {f"{output_stem(photo.name)}.jpg": digest(photo.content, photo.max_side, marks)}
+        return {
+            name: digest(photo.content, photo.max_side, [astuple(mark) for mark in drawing(record)])
+            for name, record in _shots(photo).items()
+        }
 
     def make(self, photo: Decided, names: Sequence[str], pixels: Pixels) -> None:
         """See `Output.make`."""
-        for name in names:
-            write_image(self.folder / name, draw_predictions(pixels.image, photo.record))
+        for number, (name, record) in enumerate(_shots(photo).items()):
+            if name in names:
+                write_image(self.folder / name, draw_predictions(pixels.of(number), record))
+
+
+def _shots(photo: Decided) -> dict[str, Record]:
+    """Return the pictures that show the faces of a photo, each with a record of those in it."""
+    stem, record = output_stem(photo.name), photo.record
+    if "tracks" not in record:
+        return {f"{stem}.jpg": record}
+    return {f"{stem}-{place:02d}.jpg": {**record, "faces": [face]} for place, face in enumerate(record["faces"], 1)}
 
 
 class Crops(_Pictures):
@@ -57,9 +68,10 @@ class Crops(_Pictures):
 
     def make(self, photo: Decided, names: Sequence[str], pixels: Pixels) -> None:
         """See `Output.make`."""
-        for name, face in zip(crop_names(photo.name, photo.record), photo.record["faces"], strict=True):
+        faces = zip(crop_names(photo.name, photo.record), photo.record["faces"], strict=True)
+        for number, (name, face) in enumerate(faces):
             if name in names:
-                write_image(self.folder / name, crop_face(pixels.image, face))
+                write_image(self.folder / name, crop_face(pixels.of(number), face))
 
 
 def folders_of(record: Record) -> list[PurePosixPath]:
@@ -140,7 +152,7 @@ class Sorted(Folder):
         how, _, what = key.partition(":")
         if how == "link" or place.is_symlink():
             return how == "link" and place.is_symlink() and readable(os.path.realpath(place)) == what
-        return place.is_file() and content_hash(place.read_bytes()) == what
+        return place.is_file() and file_hash(place) == what
 
     def stays(self, key: str) -> bool:
         """See `Folder.stays`."""

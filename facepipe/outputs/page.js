@@ -98,6 +98,7 @@
     const fact = (name, value) => { if (value) facts.append(el("dt", "", name), el("dd", "", value)); };
     fact("Similarity", face.similarity === null ? "" : `${face.similarity.toFixed(3)} (needed: ${face.threshold.toFixed(2)})`);
     fact("Size", `${Math.round(face.size)} pixels`);
+    fact("Seen", face.seen);
     if (face.place !== null && face.faces > 1) {
       const [x, y, width, height, aspect] = face.place;
       const mark = el("i");
@@ -108,7 +109,7 @@
       map.setAttribute("aria-label", `${Math.round(100 * x)} % from the left, ${Math.round(100 * y)} % from the top`);
       fact("Where", map);
     }
-    fact("Face", face.faces > 1 ? `${face.number} of ${face.faces} in the photo` : "");
+    fact("Face", face.faces > 1 ? `${face.number} of ${face.faces} in the ${face.seen ? "video" : "photo"}` : "");
     const path = el("p", "path", linked(face.path, face.href));
     const step = (way, label) => {
       const button = el("button", "more", label);
@@ -158,7 +159,7 @@
     const holder = picture(face);
     if (face.doubtful || face.maybe !== null) holder.dataset.flag = certainty(face);
     if (face.maybe !== null) holder.classList.add("maybe");
-    const button = el("button", "face", holder, el("span", "under", words(fileName(face.path)), figure ? el("span", "", certainty(face)) : null));
+    const button = el("button", "face", holder, el("span", "under", words(fileName(face.path)), face.seen ? el("span", "", face.seen) : null, figure ? el("span", "", certainty(face)) : null));
     button.type = "button";
     button.title = `${answer(face)}${face.maybe === null ? ` ${certainty(face)}` : ""}\n${face.path}`;
     button.setAttribute("aria-label", `${answer(face)}, ${face.path}`);
@@ -166,7 +167,7 @@
     return button;
   };
   const row = (list) => (face, place) => {
-    const button = el("button", "row", picture(face), el("span", "body", tag(face), el("span", "name", words(answer(face))), bars(face), el("span", "path", words(fileName(face.path)))));
+    const button = el("button", "row", picture(face), el("span", "body", tag(face), el("span", "name", words(answer(face))), bars(face), el("span", "path", words(fileName(face.path)), face.seen ? ` ${face.seen}` : null)));
     button.lastChild.lastChild.style.display = "block";
     button.type = "button";
     button.title = face.path;

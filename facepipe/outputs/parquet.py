@@ -2,8 +2,8 @@
 
 Schema version 1, recorded in the file's metadata as `facepipe_schema_version` and in the last column:
 
-- path, error, status, person, model: string; width, height, face, schema_version: int32
-- box (x1 y1 x2 y2), score, similarity, probability, threshold, figures of quality, landmarks: double
+- path, error, status, person, damage, model: string; width, height, face, frames, schema_version: int32
+- box (x1 y1 x2 y2), score, similarity, probability, threshold, figures of quality, landmarks, times of videos: double
 - candidates: list of struct {person: string, similarity: double}, best first
 
 Null means that there is none: a photo without a face has one row in which face and all that follows is null.

@@ -58,10 +58,11 @@ def change_for(photo: str | os.PathLike[str], record: Record | None) -> Change |
     """Return what is to be changed in a photo's sidecar, None when nothing is.
 
     record: the photo's; None takes away what facepipe wrote, and that of a photo that failed, which is no answer, leaves it.
+    Regions are places in a picture: a video has none.
     Errors: InputError, ImageError, OutputError, each a line that names the file. A sidecar that cannot be read is left as it is.
     """
     place, faces = sidecar_of(photo), named_faces(record)
-    if record is not None and record["error"] is not None:
+    if record is not None and (record["error"] is not None or "tracks" in record):
         return None
     if not (faces or os.path.lexists(place)):
         return None
@@ -130,7 +131,7 @@ def write_regions(photo: Recognized | Failed) -> bool:
 
 
 class Sidecars(Output):
-    """The sidecars of a batch. A photo in an archive has none."""
+    """The sidecars of a batch. A photo in an archive has none, nor has a video."""
 
     def __init__(
         self, gone: Callable[[], Iterable[str]] = tuple, told: Callable[[str, Record], Record] | None = None

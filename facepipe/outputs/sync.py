@@ -19,8 +19,8 @@ from typing import Literal
 
 from facepipe.errors import InputError, OutputError
 from facepipe.files.atomic import is_file, make_private_file
-from facepipe.images import content_hash, read_image_bytes
-from facepipe.records import Record, readable
+from facepipe.images import content_hash, file_hash, read_image_bytes
+from facepipe.records import Record, readable, track_of
 from facepipe.text import printable
 from facepipe.types import Image
 
@@ -82,12 +82,21 @@ class Output:
 
 
 class Pixels:
-    """A photo's bytes, and its pixels, decoded when they are first asked for."""
+    """A photo's bytes, none of a video, and its pixels, decoded when they are first asked for."""
 
     def __init__(self, photo: Decided, data: bytes) -> None:
         self.data = data
         self._photo = photo
         self._image: Image | None = None
+
+    def of(self, number: int) -> Image:
+        """Return the pixels that a face was found in: the photo, or the best frame of its track."""
+        photo, track = self._photo, track_of(self._photo.record, number)
+        if track is None or photo.path is None:
+            return self.image
+        from facepipe.embed.clips import frame_at
+
+        return frame_at(photo.path, photo.name, track["best_frame"], max_side=photo.max_side)
 
     @property
     def image(self) -> Image:
@@ -153,7 +162,11 @@ def _make(photo: Decided, jobs: Sequence[tuple[Output, list[str]]], data: bytes 
     """Make what is asked for of one photo; False when it is not what the results say any more."""
     try:
         if data is None and _needs_bytes(photo, jobs):
-            data = photo.load()
+            if "tracks" in photo.record and photo.path is not None:
+                if file_hash(photo.path) != photo.content:
+                    return False
+            else:
+                data = photo.load()
         if data is not None and content_hash(data) != photo.content:
             return False
         if data is None and photo.path is not None and not is_file(photo.path):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from facepipe.records import Record
-from facepipe.text import plural, printable
+from facepipe.records import Record, track_of
+from facepipe.text import clock, plural, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,12 +55,18 @@ def who(face: Mapping[str, Any]) -> str:
     return "unknown"
 
 
+def seen(track: Mapping[str, Any]) -> str:
+    """Return from when to when a face is seen in a video, in whole seconds."""
+    first, last = clock(track["from"]), clock(track["to"])
+    return first if first == last else f"{first}–{last}"
+
+
 #: A path is not shortened to less than this.
 _LEAST_PATH = 16
 
 
 def photo_table(records: Iterable[Record], width: int) -> Table:
-    """Return a rich table with a row for each face, and one for each photo that has none or failed.
+    """Return a rich table with a row for each face, and one for each photo that has none or failed; of videos it says when.
 
     width: columns of the terminal. Where it is narrow there are fewer candidates, then shorter paths, and then none but the nearest,
     beside its similarity: a name is not cut from its figure.
@@ -70,9 +76,15 @@ def photo_table(records: Iterable[Record], width: int) -> Table:
     from rich.text import Text
 
     rows = [list(row) for record in records for row in _rows(record)]
+    when = [row.pop() for row in rows]
+    times = max(map(len, when), default=0)
     faces = [row for row in rows if row[1]]  # a failed photo's reason may fold
     widest = [max((cell_len(str(row[place])) for row in faces), default=0) for place in range(1, 6)]
-    taken = 2 * 6 + sum(max(own, len(title)) for own, title in zip(widest, _TITLES[1:6], strict=True))
+    taken = (
+        2 * 6
+        + (max(times, 4) + 2 if times else 0)
+        + sum(max(own, len(title)) for own, title in zip(widest, _TITLES[1:6], strict=True))
+    )
     first = max((cell_len(row[6][0]) for row in rows if row[6]), default=0)
     longest = max((cell_len(str(row[0])) for row in rows), default=0)
     path = max(min(longest, _LEAST_PATH), min(longest, width - taken - max(first, len(_TITLES[6]))))
@@ -100,8 +112,10 @@ def photo_table(records: Iterable[Record], width: int) -> Table:
             max_width=who if title == "who" else None,
             style="dim" if title == "nearest people" else "",
         )
-    for row in rows:
-        table.add_row(*row[: len(titles)])
+        if title == "face" and times:
+            table.add_column("seen", no_wrap=True)
+    for row, seen_when in zip(rows, when, strict=True):
+        table.add_row(*row[:2], *([seen_when] if times else []), *row[2 : len(titles)])
     return table
 
 
@@ -132,16 +146,16 @@ def _fitting(candidates: Sequence[str], room: int) -> str:
 
 
 def _rows(record: Record) -> Iterable[Sequence[Any]]:
-    """Yield the cells of each row; the last is a list of candidates."""
+    """Yield the cells of each row; the last but one is a list of candidates, the last when the face is seen in a video."""
     from rich.text import Text
 
     path = Text(printable(record["path"]))
     if record["error"] is not None:
         reason = printable(record["error"]).removeprefix(f"{path}: ")
-        yield path, "", Text("failed", STATUS_STYLES["failed"]), Text(reason), "", "", []
+        yield path, "", Text("failed", STATUS_STYLES["failed"]), Text(reason), "", "", [], ""
         return
     if not record["faces"]:
-        yield path, "", Text("no face", STATUS_STYLES["no face"]), "", "", "", []
+        yield path, "", Text("no face", STATUS_STYLES["no face"]), "", "", "", [], ""
     for number, face in enumerate(record["faces"], 1):
         nearest = [f"{printable(c['person'])} {c['similarity']:.2f}" for c in face["candidates"]]
         similarity = "–" if face["similarity"] is None else against(face["similarity"], face["threshold"])
@@ -153,6 +167,7 @@ def _rows(record: Record) -> Iterable[Sequence[Any]]:
             percent(face["probability"]) if face["status"] != "unknown" else "–",
             similarity,
             nearest,
+            "" if (track := track_of(record, number - 1)) is None else seen(track),
         )
 
 
@@ -173,7 +188,11 @@ def summary(records: Sequence[Mapping[str, Any]]) -> str:
     statuses = [face["status"] for face in faces]
     failed = sum(record["error"] is not None for record in records)
     parts = [f"{statuses.count(status)} {status}" for status in ("known", "ambiguous", "unknown") if status in statuses]
-    line = f"{plural(len(records), 'photo')}, {plural(len(statuses), 'face')}"
+    videos = sum("tracks" in record for record in records)
+    sources = [plural(len(records) - videos, "photo")] * (len(records) > videos) + [plural(videos, "video")] * bool(
+        videos
+    )
+    line = ", ".join([*(sources or ["0 photos"]), plural(len(statuses), "face")])
     line += f": {', '.join(parts)}" if parts else ""
     line += of_them_maybe(sum(maybe(face) is not None for face in faces))
     return line + (f"; {failed} failed" if failed else "")
