@@ -22,7 +22,7 @@ from facepipe.images.inputs import Source, is_one
 from facepipe.loading import detect_options, enroll_limits, find_record, load_describer, record_of
 from facepipe.predict.policy import limits_for, policy_for
 from facepipe.single import describer_for, embed_photos
-from facepipe.types import Detector, Embedder
+from facepipe.types import Detector, Embedder, Sampling
 
 if TYPE_CHECKING:
     from facepipe.evaluate.calibration import Calibration
@@ -61,6 +61,8 @@ class Gallery(store.GalleryStore):
         min_score: float = 0.4,
         max_side: int | None = 1280,
         second_chance: bool = True,
+        every_seconds: float = 1.0,
+        keyframes: bool = False,
         quick: bool = False,
         detector: Detector | None = None,
         embedder: Embedder | None = None,
@@ -73,13 +75,14 @@ class Gallery(store.GalleryStore):
         The photos are judged together, so nothing is written before the last was looked at (of 20,000, in a larger enrolment).
 
         photos: without `name` a folder of folders named like people, a folder of one person's photos, a CSV file of path,name,
-        or several of these; with `name` that person's photos, as files, folders, bytes, PIL images or NumPy arrays.
+        or several of these; with `name` that person's photos and videos, as files, folders, bytes, PIL images or NumPy arrays.
         faces: which face of a photo with several; clear: one must be far larger than the others; largest, only, all, its number.
         accept_poor: enrol faces that are small, blurred or turned away, too.
         force: enrol a face even if it looks like somebody else, or unlike its person's others.
         keep_chips: store a small picture of each face: needed by `reembed` and audit pages.
         retain: seconds until the faces expire; None: never.
-        device, min_face, min_score, max_side, second_chance, quick, detector, embedder: see `facepipe.Recognizer`.
+        device, min_face, min_score, max_side, second_chance, every_seconds, keyframes, quick, detector, embedder: see
+        `facepipe.Recognizer`. Of a video up to five frames of the one person in it are enrolled, the best and most different ones.
         threshold: cosine, -1..1, from which on two people are confused; None: that of the model's record.
         from_regions: `photos` are photos, and folders of them, in which another program tagged people: each tagged face is enrolled
         under the name that it has there.
@@ -106,6 +109,7 @@ class Gallery(store.GalleryStore):
         options = detect_options(min_face, min_score, max_side, second_chance)
         model = "" if embedder is not None else record_of(self).name
         describer = load_describer(model, device, options, quick=quick, detector=detector, embedder=embedder)
+        describer.sampling = Sampling(every_seconds, keyframes)
         return chain(astray, Enroller(self, describer, rules).run(collected, progress))
 
     def calibrate(

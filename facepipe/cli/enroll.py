@@ -26,13 +26,14 @@ from facepipe.cli.common import (
     quiet_option,
     without_sidecars,
 )
-from facepipe.cli.options import FEW, Looking, detect_options, exclude_option, face_option
+from facepipe.cli.options import FEW, Looking, detect_options, exclude_option, face_option, video_options
 from facepipe.text import plural
 
 if TYPE_CHECKING:
     from facepipe.api import Gallery
     from facepipe.detect.selection import FaceRule
     from facepipe.gallery.enrolment.intake import EnrollOutcome
+    from facepipe.types import Sampling
 
 #: So many pairs of people who look alike are named.
 _PAIRS = 3
@@ -73,6 +74,7 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0, "y": 365 * 86400.0}
 @gallery_option
 @model_option
 @detect_options
+@video_options
 @quiet_option
 def enroll(
     photos: tuple[Path, ...],
@@ -91,11 +93,13 @@ def enroll(
     gallery: Path,
     model: str | None,
     looking: Looking,
+    sampling: Sampling,
     quiet: bool,
 ) -> int:
     """Enrol people: folders named like the people in them, photos with --name, or a CSV file of path,name.
 
-    With --from-regions the photos, or folders of them, tell themselves who is where.
+    Of a video the best frames of the one person in it are enrolled. With --from-regions the photos, or folders of them, tell
+    themselves who is where.
     """
     from facepipe.api import Gallery
     from facepipe.errors import UsageError
@@ -132,6 +136,7 @@ def enroll(
             quick=len(collected) <= FEW,
             progress=progress,
             **asdict(looking),
+            **asdict(sampling),
         )
         for outcome in found:
             outcomes.append(outcome)

@@ -21,13 +21,14 @@ from facepipe.embed.describer import Describer
 from facepipe.errors import InputError
 from facepipe.gallery.arrays.snapshot import GallerySnapshot
 from facepipe.gallery.chips import cut_chip, cut_out
+from facepipe.gallery.enrolment.filmed import filmed
 from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus, Photo
 from facepipe.gallery.enrolment.judging import Judge, Verdict, are_several, groups_of, unlike_limit
 from facepipe.gallery.names import gallery_command
 from facepipe.gallery.people import find_person
 from facepipe.gallery.privacy.erasing import finish_scrub, forget_expired
 from facepipe.gallery.store import GalleryStore, NewFace
-from facepipe.images import content_hash, read_bytes, read_image_bytes
+from facepipe.images import content_hash, is_video, read_bytes, read_image_bytes
 from facepipe.images.inputs import as_image
 from facepipe.text import printable
 from facepipe.types import MOST_LEAN, SURE_SCORE, Described, Face, Float32, Image, rotation_of
@@ -119,14 +120,16 @@ class Enroller:
         for run in _runs(photos):
             looked: list[_Looked | EnrollOutcome] = []
             for start in range(0, len(run), BATCH):
-                looked += self._look(run[start : start + BATCH])
-                progress(len(looked) - start)
+                some = run[start : start + BATCH]
+                looked += self._look(some)
+                progress(len(some))
             yield from self._settle(looked)
 
     def _look(self, photos: Sequence[Photo]) -> list[_Looked | EnrollOutcome]:
         """Read photos and find their faces."""
         images: dict[str, Image] = {}  # a photo of several people is read and described once
-        read = [self._read(photo, images) for photo in photos]
+        frames = [one for photo in photos for one in self._frames(photo)]
+        read = [self._read(one, images) if isinstance(one, Photo) else one for one in frames]
         contents = list(dict.fromkeys(item.content for item in read if isinstance(item, _Pending)))
         found = self._describer.describe([images[content] for content in contents]) if contents else []
         described = dict(zip(contents, found, strict=True))
@@ -138,6 +141,22 @@ class Enroller:
             else:
                 looked.append(item)
         return looked
+
+    def _frames(self, photo: Photo) -> Sequence[Photo | EnrollOutcome]:
+        """Return a photo, or what is to be enrolled of a video."""
+        if photo.picture is not None or not is_video(str(photo.path)):
+            return [photo]
+        rules = self._rules
+        found = filmed(
+            self._describer,
+            photo,
+            choice=rules.faces,
+            same=rules.lookalike if rules.one_person is None else rules.one_person,
+            alike=rules.duplicate_limit,
+            max_side=rules.max_side,
+            fits=lambda face: rules.accept_poor or not faults(face),
+        )
+        return [found] if isinstance(found, EnrollOutcome) else found
 
     def _read(self, photo: Photo, images: dict[str, Image]) -> EnrollOutcome | _Pending:
         """Read a photo, unless it is in `images`, by the SHA-256 of its bytes, already."""
