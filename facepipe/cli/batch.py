@@ -60,7 +60,7 @@ _LOOKED_FOR = 20
 @exclude_option
 @shard_option
 @csv_raw_option
-@picture_options
+@picture_options(FOLDER, "Write copies with frames and names into this folder, of videos the best frame of each face.")
 @click.option("--sort-into", type=FOLDER, help="Sort the photos into folders by who is in them.")
 @click.option(
     "--sort-how",

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from facepipe.cli.common import echo, no_lock_option, note, out_console, progress_bar, quiet_option, without_sidecars
+from facepipe.cli.common import PlacePath, echo, no_lock_option, note, out_console, progress_bar, quiet_option, without_sidecars
 from facepipe.cli.options import (
     FEW,
     Deciding,
@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 @click.option("--csv", is_flag=True, help="Print CSV, a row for each face.")
 @csv_raw_option
 @no_lock_option
-@picture_options
+@picture_options(
+    PlacePath(),
+    "Write copies with frames and names, of videos too, into this folder; or a copy of the one video into this file (.mp4).",
+)
 @recognition_options
 @video_options
 @quiet_option
@@ -71,6 +74,7 @@ def identify(
     from facepipe.types import Failed, Recognized
 
     require_outside(deciding.gallery, annotate, crops)
+    _check_place(annotate, images)
     style = _style(json=as_json, jsonl=jsonl, csv=csv)
     paths = _checked(list(images), listed(files_from, separated_by_null))
     recognizer = load_recognizer(looking, deciding, sampling, len(paths))
@@ -139,6 +143,17 @@ def _checked(named: list[str], found: list[str]) -> list[str]:
         if kind is not None:
             raise UsageError(f"{path}: {kind}; use `facepipe batch {shlex.quote(path)} --out results.jsonl`")
     return [*named, *found]
+
+
+def _check_place(annotate: Path | None, images: Sequence[str]) -> None:
+    """Refuse a file for copies where there is not just one video. Errors: UsageError."""
+    from facepipe.errors import UsageError
+    from facepipe.images import is_video
+
+    if annotate is None or (len(images) == 1 and is_video(images[0]) and is_video(annotate.name)):
+        return
+    if is_video(annotate.name) or annotate.is_file():
+        raise UsageError(f"--annotate {annotate}: one video goes into a file; name a folder for photos and several videos")
 
 
 class _Stdin:

@@ -224,10 +224,12 @@ def listed(file: IO[bytes] | None, separated_by_null: bool) -> list[str]:
     return [os.fsdecode(name if separated_by_null else name.rstrip(b"\r")) for name in names if name.strip()]
 
 
-def picture_options(command: _F) -> _F:
-    """`--annotate` and `--crops`: pictures of what was found."""
-    command = click.option("--crops", type=FOLDER, help="Write each face as a picture into this folder.")(command)
-    return click.option("--annotate", type=FOLDER, help="Write copies with frames and names into this folder.")(command)
+def picture_options(place: click.ParamType, help: str) -> Callable[[_F], _F]:
+    """`--annotate` and `--crops`: pictures of what was found. place, help: of `--annotate`."""
+    return _stack(
+        click.option("--annotate", type=place, help=help),
+        click.option("--crops", type=FOLDER, help="Write each face as a picture into this folder."),
+    )
 
 
 @dataclass(frozen=True, slots=True)

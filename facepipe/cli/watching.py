@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from facepipe.embed.clips import Seen
+    from facepipe.images.video import Frame
     from facepipe.records import Record
+    from facepipe.types import Float32, UInt8
 
 
 class Watched:
@@ -35,15 +37,53 @@ class Watched:
         return rest
 
     def write(self, path: str, record: Record, annotate: Path | None, crops: Path | None, max_side: int | None) -> None:
-        """Write the crops of a video's faces, and the copy of it."""
-        from facepipe.embed.clips import frame_at
-        from facepipe.images import write_image
-        from facepipe.outputs.draw import crop_face, crop_names
+        """Write the crops of a video's faces, and the copy of it: a file, or one in a folder."""
+        from facepipe.images.video_writer import VIDEO_OUTPUTS
+        from facepipe.outputs.names import output_stem
         from facepipe.outputs.owned import claim_folder
 
         if crops is not None:
             claim_folder(crops)
-            faces = zip(crop_names(path, record), record["faces"], record["tracks"], strict=True)
-            for name, face, track in faces:
-                image = frame_at(Path(path), path, track["best_frame"], max_side=max_side)
-                write_image(crops / name, crop_face(image, face))
+            _write_crops(path, record, crops, max_side)
+        if annotate is not None:
+            if annotate.suffix.lower() not in VIDEO_OUTPUTS:
+                claim_folder(annotate)
+                annotate /= f"{output_stem(path)}.mp4"
+            self._write_copy(path, record, annotate)
+
+    def _write_copy(self, path: str, record: Record, target: Path) -> None:
+        import numpy as np
+
+        from facepipe.cli.process import cores
+        from facepipe.images.video_writer import box_at, redraw_video
+        from facepipe.outputs.draw import draw_predictions
+
+        frames = [frame for seen in self._seen for frame in seen.frames]
+        known: list[tuple[list[float], list[Float32]]] = [([], []) for _ in record["faces"]]
+        for time, photo, numbers in frames:
+            for number, face in zip(numbers, photo.faces, strict=True):
+                known[number][0].append(time)
+                known[number][1].append(face.box)
+        # A face is shown for half of the time to the frame before and after those in which it was found.
+        room = (frames[-1][0] - frames[0][0]) / max(1, len(frames) - 1) / 2 if frames else 0.0
+
+        def draw(frame: Frame) -> UInt8:
+            faces = []
+            for face, (times, boxes) in zip(record["faces"], known, strict=True):
+                box = box_at(times, np.stack(boxes), frame.time, room)
+                if box is not None:
+                    faces.append({**face, "box": box.tolist(), "landmarks": []})
+            return draw_predictions(frame.image, {**record, "faces": faces})
+
+        redraw_video(Path(path), target, draw, threads=cores())
+
+
+def _write_crops(path: str, record: Record, folder: Path, max_side: int | None) -> None:
+    from facepipe.embed.clips import frame_at
+    from facepipe.images import write_image
+    from facepipe.outputs.draw import crop_face, crop_names
+
+    faces = zip(crop_names(path, record), record["faces"], record["tracks"], strict=True)
+    for name, face, track in faces:
+        image = frame_at(Path(path), path, track["best_frame"], max_side=max_side)
+        write_image(folder / name, crop_face(image, face))
