@@ -11,7 +11,16 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from facepipe.cli.common import PlacePath, echo, no_lock_option, note, out_console, progress_bar, quiet_option, without_sidecars
+from facepipe.cli.common import (
+    PlacePath,
+    echo,
+    no_lock_option,
+    note,
+    out_console,
+    progress_bar,
+    quiet_option,
+    without_sidecars,
+)
 from facepipe.cli.options import (
     FEW,
     Deciding,
@@ -153,7 +162,9 @@ def _check_place(annotate: Path | None, images: Sequence[str]) -> None:
     if annotate is None or (len(images) == 1 and is_video(images[0]) and is_video(annotate.name)):
         return
     if is_video(annotate.name) or annotate.is_file():
-        raise UsageError(f"--annotate {annotate}: one video goes into a file; name a folder for photos and several videos")
+        raise UsageError(
+            f"--annotate {annotate}: one video goes into a file; name a folder for photos and several videos"
+        )
 
 
 class _Stdin:

@@ -224,7 +224,7 @@ def listed(file: IO[bytes] | None, separated_by_null: bool) -> list[str]:
     return [os.fsdecode(name if separated_by_null else name.rstrip(b"\r")) for name in names if name.strip()]
 
 
-def picture_options(place: click.ParamType, help: str) -> Callable[[_F], _F]:
+def picture_options(place: PlacePath, help: str) -> Callable[[_F], _F]:
     """`--annotate` and `--crops`: pictures of what was found. place, help: of `--annotate`."""
     return _stack(
         click.option("--annotate", type=place, help=help),

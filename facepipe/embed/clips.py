@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from facepipe.embed.describer import CHUNK_PIXELS, Describer, ordered_map
 from facepipe.embed.tracks import Tracker, look_of
 from facepipe.errors import InputError
+from facepipe.images import file_hash
 from facepipe.images.video import Frame, Video, open_video
 from facepipe.text import printable
 from facepipe.types import Clip, Described, Face, Float32, Image
@@ -96,6 +98,20 @@ def frame_at(path: Path, name: str, at: float, *, max_side: int | None = None) -
         for frame in video.frames():
             return frame.image
     raise InputError(f"{printable(name)}: has no frame at {at:.2f} s any more; scan it again")
+
+
+def frame_of(path: str, content: str, at: float, *, max_side: int | None = None) -> Image:
+    """Return the frame of a video as `frame_at`. content: SHA-256 of the file's bytes. Errors: InputError also for another video."""
+    info = os.stat(path) if os.path.isfile(path) else None  # noqa: PTH113, PTH116
+    if info is None or _hash_of(path, info.st_size, info.st_mtime_ns) != content:
+        raise InputError(f"{printable(path)}: is another video now than the one that was scanned; scan it again")
+    return frame_at(Path(path), path, at, max_side=max_side)
+
+
+@lru_cache(256)
+def _hash_of(path: str, size: int, changed: int) -> str:
+    """Return the hash of a file, made anew when its size or time are others."""
+    return file_hash(path)
 
 
 def _chunks(frames: Iterable[Frame], most: int) -> Iterator[list[Frame]]:

@@ -155,7 +155,9 @@ class Album(Groups):
         status = self._status(row, faces)
         probability = faces.probabilities[row] if status == "recognised" else None
         key, score, group = pile.key(row), float(pile.scores[row]), faces.group.get(row)
-        return PhotoFace(key, pile.box(row), score, faces.who[row], status, probability, suggestion, group)
+        return PhotoFace(
+            key, pile.box(row), score, faces.who[row], status, probability, suggestion, group, pile.spans.get(row)
+        )
 
     def nearest(self, key: FaceKey, count: int = 5, *, person: str | None = None) -> list[Nearest]:
         """Return the enrolled faces that are most like a face, itself aside; person: only theirs."""

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.catalog.catalog import Catalog
-from facepipe.catalog.packing import quality_of, raw_faces
+from facepipe.catalog.packing import clip_of, quality_of, raw_faces
 from facepipe.errors import InputError
 from facepipe.groups.values import FaceKey
 from facepipe.text import printable
-from facepipe.types import SURE_SCORE, Face, Float32, Int64
+from facepipe.types import SURE_SCORE, Face, Float32, Int64, Span
 
 #: Overlap of two boxes of a photo from which on they are one face.
 SAME_BOX = 0.5
@@ -26,7 +26,7 @@ class Pile:
     contents, paths, taken: of each photo the SHA-256, a path, and when it was taken. photos: int64 (n,), each face's photo, rising.
     numbers: int64 (n,), the place of each in its photo. boxes: float32 (n, 4). scores: float32 (n,). turns: int64 (n,), see `Face`.
     landmarks: float32 (n, 5, 2). quality: float64 (n, q), in the order of `Quality`. vectors: float32 (n, d), unit.
-    model: fingerprint of the embedder.
+    model: fingerprint of the embedder. spans: of the faces of videos, by row.
     """
 
     contents: list[str]
@@ -41,6 +41,7 @@ class Pile:
     quality: NDArray[np.float64]
     vectors: Float32
     model: str
+    spans: Mapping[int, Span] = field(default_factory=dict)
     _rows: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -86,7 +87,19 @@ class Pile:
     def face(self, row: int) -> Face:
         """Return a face as step 1 found it."""
         quality = quality_of(*self.quality[row].tolist())
-        return Face(self.boxes[row], float(self.scores[row]), self.landmarks[row], quality, int(self.turns[row]))
+        box, points, span = self.boxes[row], self.landmarks[row], self.spans.get(row)
+        return Face(box, float(self.scores[row]), points, quality, int(self.turns[row]), span=span)
+
+    def at_once(self, row: int) -> set[tuple[int, int]]:
+        """Return names of the moments in which a face begins while this one is seen; two faces that are seen at one time share one.
+
+        In a photo there is one moment.
+        """
+        photo, span = int(self.photos[row]), self.spans.get(row)
+        if span is None:
+            return {(photo, -1)}
+        rows = range(*np.searchsorted(self.photos, (photo, photo + 1)).tolist())
+        return {(photo, other) for other in rows if span.start <= self.spans[other].start <= span.end}
 
     @property
     def sure(self) -> NDArray[np.bool_]:
@@ -98,7 +111,8 @@ def read_pile(catalog: Catalog) -> Pile:
     """Read a catalog's faces. Errors: InputError when embeddings were not kept."""
     contents, paths, taken = [], [], []
     parts, vectors, counts = [], [], []
-    lacking = 0
+    spans: dict[int, Span] = {}
+    lacking = faces = 0
     for content, path, date, data in catalog.contents():
         raw = raw_faces(data)
         if raw is None:  # not kept, or damaged and found again by the next scan
@@ -110,6 +124,10 @@ def read_pile(catalog: Catalog) -> Pile:
         parts.append(raw[1])
         vectors.append(raw[2])
         counts.append(len(raw[1]))
+        assert data is not None
+        seen = clip_of(data)[1].tolist()
+        spans.update((faces + number, Span(*span)) for number, span in enumerate(seen))
+        faces += len(raw[1])
     if lacking and not contents:
         raise InputError(
             f"{printable(catalog.path)}: holds no embeddings to group faces by (--no-keep-embeddings, or a sealed gallery, whose "
@@ -139,6 +157,7 @@ def read_pile(catalog: Catalog) -> Pile:
         rows["quality"].astype(np.float64),
         np.concatenate([part for part in vectors if len(part)]).reshape(-1, dim),
         catalog.model,
+        spans,
     )
 
 

@@ -215,7 +215,7 @@ def _tokens(file: GroupsFile, pile: Pile, said: _Said) -> dict[int, set[Hashable
         np.bincount(pile.photos, minlength=len(pile.contents))[pile.photos] > 1 if len(pile) else np.zeros(0, bool)
     )
     for row in np.flatnonzero(several).tolist():
-        found[row] = {int(pile.photos[row])}
+        found[row] = set(pile.at_once(row))
     members: dict[int, int] = {}  # one face of each group carries what the group does: clusters begin with whole groups
     for row in np.flatnonzero(said.group >= 0).tolist():
         if said.confirmed[row] or pile.sure[row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from facepipe.groups.values import FaceKey
+from facepipe.types import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class PhotoFace:
     """A face of a photo, and who it is.
 
     status: `enrolled`, `confirmed` or `recognised` where it is a person's. probability: that it is. suggestion: who it may be else.
+    span: when it is seen in a video, whose best frame has the box.
     """
 
     key: FaceKey
@@ -39,6 +41,7 @@ class PhotoFace:
     probability: float | None
     suggestion: tuple[str, float] | None
     group: int | None
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,9 +110,10 @@ class Review:
     async def _picture(self, request: Request) -> Response:
         asked = await Asked.of(request)
         side, number = asked.number("side", 1600), asked.number("number") if asked.has("number") else None
+        whole = asked.has("whole")
         photo = await _in(self._thread, lambda: self._calls.photo_of(asked))
         return Response(
-            await _in(self._decoders, lambda: picture(photo, side, number)),
+            await _in(self._decoders, lambda: picture(photo, side, number, whole=whole)),
             media_type="image/jpeg",
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from facepipe.groups.shown import CatalogPhoto, Known, Nearest, PhotoFace
 from facepipe.groups.values import FaceKey, Group, GroupFace, PersonFace, Suggested
+from facepipe.outputs.table import seen
 from facepipe.review.asked import enrolled_text, key_text
 from facepipe.text import printable
 
@@ -44,7 +45,13 @@ def _name(key: FaceKey | None, face_id: int | None) -> str | None:
 
 def _photo_face(face: PhotoFace) -> Json:
     names = ("score", "person", "status", "probability", "suggestion", "group")
-    return {"face": key_text(face.key), "box": list(face.box), **{name: getattr(face, name) for name in names}}
+    when = None if face.span is None else seen({"from": face.span.start, "to": face.span.end})
+    return {
+        "face": key_text(face.key),
+        "box": list(face.box),
+        "seen": when,
+        **{name: getattr(face, name) for name in names},
+    }
 
 
 def photo_json(photo: CatalogPhoto) -> Json:

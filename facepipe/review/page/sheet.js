@@ -17,7 +17,9 @@ const said = (face) => {
   return ["Nobody you know"];
 };
 
+// Of a video one frame is shown, the best one of the chosen face, and the other faces are not where it has them.
 const boxes = (shown, chosen, choose) => shown.faces.map((face, number) => {
+  if (face.seen !== null && face.face !== chosen) return "";
   const [x1, y1, x2, y2] = face.box;
   const name = face.person ?? (face.suggestion ? `${face.suggestion[0]}?` : String(number + 1));
   const box = button(el("span", "", words(name)), face.face === chosen ? "box chosen" : "box", () => choose(face.face));
@@ -56,7 +58,7 @@ const panel = (shown, face, again) => {
   const list = el("ul", "nearest");
   nearest(face.face, list);
   const place = shown.faces.findIndex((other) => other.face === face.face) + 1;
-  const facts = [shown.faces.length > 1 ? `Face ${place} of ${shown.faces.length}` : "", shown.taken ? shown.taken.slice(0, 16).replace("T", " ") : ""].filter(Boolean).join(" · ");
+  const facts = [face.seen === null ? "" : `Seen ${face.seen}`, shown.faces.length > 1 ? `Face ${place} of ${shown.faces.length}` : "", shown.taken ? shown.taken.slice(0, 16).replace("T", " ") : ""].filter(Boolean).join(" · ");
   return [
     el("div", "who", el("span", "ava", thumbnail(face.face)), el("div", "", el("h3", "", ...said(face)), el("p", "soft", facts))),
     field.node, acts,
@@ -98,7 +100,7 @@ export const openFace = async (face, faces = []) => {
       show(chosen);
     };
     await draw();
-    await photo(image, { content, side: 1600 });
+    await photo(image, { content, number: face.face.split(":")[1], whole: true, side: 1600 });
   } catch (error) {
     if (mine === turn) frame.replaceChildren(el("p", "empty", error.message));
   }
