@@ -17,6 +17,7 @@ from facepipe.cli import COMMANDS, cli, main
 from facepipe.errors import ExitCode
 from facepipe.images import write_image
 from facepipe.images.samples import portraits, probes
+from tests.videos import crossing, write_video
 
 ROOT = Path(__file__).parent.parent
 TEXTS = {
@@ -78,6 +79,8 @@ def test_the_examples_print_what_stands_there(
     page: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stderr", sys.stdout)  # in one stream, as on a terminal
+    if "clip.mp4" in TEXTS[page]:
+        write_video(Path("clip.mp4"), crossing(6, (960, 480)))
     names: dict[str, object] = {}
     wrong = []
     for command, expected in EXAMPLES[page]:

@@ -183,16 +183,16 @@ def test_only_listed_formats_are_read_and_others_are_named(portrait: PIL.Image.I
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
-        (b"%PDF-1.7\n", "PDF"),
-        (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
-        (b"<!DOCTYPE html><html></html>", "HTML"),
-        (b"\0\0\0\x18ftypqt  " + bytes(20), "of a video"),
-        (b"\xff\x0a" + bytes(20), "JPEG XL"),
-        (b"PK\x03\x04" + bytes(20), "ZIP"),
+        (b"%PDF-1.7\n", "in the format PDF"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "in the format SVG"),
+        (b"<!DOCTYPE html><html></html>", "in the format HTML"),
+        (b"\0\0\0\x18ftypqt  " + bytes(20), "a video, and a photo is wanted here"),
+        (b"\xff\x0a" + bytes(20), "in the format JPEG XL"),
+        (b"PK\x03\x04" + bytes(20), "in the format ZIP"),
     ],
 )
 def test_what_lies_among_photos_and_is_none_is_named(data: bytes, kind: str) -> None:
-    with pytest.raises(ImageError, match=f"is in the format {kind}"):
+    with pytest.raises(ImageError, match=f"is {kind}"):
         read_image_bytes(data, "x.jpg")
 
 
