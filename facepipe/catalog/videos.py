@@ -18,7 +18,7 @@ from facepipe.catalog.sources import Source
 from facepipe.catalog.store import Store
 from facepipe.embed.clips import Seen, describe_frames, described_clip
 from facepipe.embed.describer import Describer, ordered_map
-from facepipe.embed.tracks import Tracker, TrackerState
+from facepipe.embed.tracks import REST, Tracker, TrackerState
 from facepipe.errors import InputError
 from facepipe.images import file_hash, is_video
 from facepipe.images.video import open_video
@@ -187,15 +187,14 @@ def unpack_begun(data: bytes, path: str, model: str) -> Begun | None:
             parts.append(data[place : place + length])
             place += length
         tracks = unpack(parts[0], path, model)
-        dim = 0 if tracks is None else tracks.embeddings.vectors.shape[1]
-        rest = np.frombuffer(parts[1], "<f8").astype(np.float64).reshape(-1, 6 + dim)
         look = np.frombuffer(parts[2], "<f4").astype(np.float32)
         small = {}
         for number, length in enumerate(np.frombuffer(parts[3], "<u4").tolist()):
             small[number] = data[place : place + length]
             place += length
+        if tracks is None or tracks.clip is None or len(tracks.faces) != len(small):
+            return None
+        rest = np.frombuffer(parts[1], "<f8").reshape(len(small), REST + tracks.embeddings.vectors.shape[1])
     except (ValueError, struct.error):
-        return None
-    if tracks is None or tracks.clip is None or not len(tracks.faces) == len(rest) == len(small):
         return None
     return Begun(TrackerState(tracks, rest, look), small)

@@ -22,8 +22,9 @@ from facepipe.types import Described, Embeddings, Face, Float32, Image, Span
 
 #: Raised when frames are chosen, or faces linked, in another way.
 BEHAVIOUR = 1
-#: Cosine with a track's mean from which on a face is the track's, wherever it is: 1 of 2,000 pairs of people have it.
-SAME = 0.45
+#: Cosine with a track's mean from which on a face is the track's, wherever it is. 1 of 400 pairs of people have it; in the videos of
+#: `scripts/bench video` tracks are mixed from 0.3 down, and people who turn are lost more often from 0.5 up.
+SAME = 0.4
 #: Overlap from which on a face is the track's, where the cosine reaches `NEAR`, or one of the two is too poor to tell.
 OVERLAP, NEAR = 0.3, 0.2
 #: See `Quality.usable`. Below that a face of the same person may have any cosine.
@@ -35,6 +36,8 @@ MISSED = 3
 #: Share of the colours that two frames have in common, below which there is a cut between them.
 CUT = 0.45
 _BINS = 4
+#: Columns of `TrackerState.rest` before the total.
+REST = 6
 #: A closed track.
 _ENDED = np.iinfo(np.int16).max
 
@@ -54,7 +57,7 @@ class _Track:
 class TrackerState:
     """What a tracker goes on from.
 
-    tracks: so far. rest: float64 (n, 6 + d), of each the last box, missed frames, weight, and the total. look: of the last frame.
+    tracks: so far. rest: float64 (n, REST + d), of each the last box, missed frames, weight, and the total. look: of the last frame.
     """
 
     tracks: Described
@@ -114,7 +117,7 @@ class Tracker:
     @property
     def state(self) -> TrackerState:
         """What another tracker can go on from."""
-        rest = np.zeros((len(self._tracks), 6 + self._dim))
+        rest = np.zeros((len(self._tracks), REST + self._dim))
         for row, track in enumerate(self._tracks):
             rest[row] = (*track.box, track.missed, track.weight, *track.total)
         return TrackerState(self.described(), rest, np.zeros(0, np.float32) if self._look is None else self._look)
@@ -124,7 +127,7 @@ class Tracker:
         self.size, self.fingerprint = found.size, found.embeddings.fingerprint
         self._dim, self._look = found.embeddings.vectors.shape[1], state.look if len(state.look) else None
         for face, rest in zip(found.faces, state.rest, strict=True):
-            box, total = rest[:4].astype(np.float32), rest[6:].astype(np.float32)
+            box, total = rest[:4].astype(np.float32), rest[REST:].astype(np.float32)
             self._tracks.append(_Track(face, float(rest[5]), total, box, int(rest[4])))
 
     def _similar(self, going: Sequence[int], faces: Sequence[Face], vectors: Float32) -> tuple[Float32, Float32]:
@@ -186,7 +189,8 @@ def overlap_of(one: Float32, other: Float32) -> float:
 
 def look_of(image: Image) -> Float32:
     """Return what a frame looks like, float32 (64,): shares of its colours."""
-    small = cv2.resize(image.rgb, (64, 64), interpolation=cv2.INTER_AREA)
+    step = max(1, min(image.rgb.shape[:2]) // 64)
+    small = np.ascontiguousarray(image.rgb[::step, ::step])
     counts = cv2.calcHist([small], [0, 1, 2], None, [_BINS] * 3, [0, 256] * 3)
     return np.asarray(counts.ravel() / counts.sum(), np.float32)
 

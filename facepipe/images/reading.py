@@ -114,8 +114,9 @@ def file_hash(path: str | os.PathLike[str]) -> str:
     try:
         with open(path, "rb", opener=open_at_once) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{printable(path)}: cannot be read ({error.strerror}); check its permissions") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{printable(path)}: cannot be read ({reason}); check the path and its permissions") from error
 
 
 def read_image(source: str | os.PathLike[str] | Readable, *, max_side: int | None = None) -> Image:

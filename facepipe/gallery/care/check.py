@@ -30,7 +30,7 @@ from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, journ
 from facepipe.gallery.storage.database import Database
 from facepipe.gallery.storage.disk import leftovers
 from facepipe.gallery.storage.soundness import fault_in_rows
-from facepipe.images import content_hash, read_bytes
+from facepipe.images import content_hash, file_hash, is_video, read_bytes
 from facepipe.text import plural
 from facepipe.types import UNIT_TOLERANCE
 
@@ -244,7 +244,8 @@ def _check_sources(database: Database) -> Iterator[Finding]:
     for face_id, person_id, source, content in rows:
         path = codec.open_text(source, "face.source", face_id, person_id)
         try:
-            actual = bytes.fromhex(content_hash(read_bytes(path)[1]))[:16]
+            whole = file_hash(path) if is_video(path) else content_hash(read_bytes(path)[1])
+            actual = bytes.fromhex(whole)[:16]
         except InputError as error:
             yield Finding("source", str(error), "enrol the photo from its new place", face_id)
             continue
