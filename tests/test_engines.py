@@ -95,6 +95,17 @@ def test_rnet_and_onet_by_opencv(count: int) -> None:
         assert np.abs(ours - expected).max() < 1e-4
 
 
+def test_opencv_answers_several_threads_as_one() -> None:
+    cascade = OpenCvCascade()
+    parts = [noise(count, 48, 48, 3) for count in (7, 64, 3, 20) * 8]
+    alone = [cascade.over_crops("onet", crops, None)[0] for crops in parts]
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(
+            alone, pool.map(lambda crops: cascade.over_crops("onet", crops, None)[0], parts), strict=True
+        ):
+            assert one.tobytes() == other.tobytes()
+
+
 def test_a_cascade_that_does_not_mix_sizes_says_so() -> None:
     with pytest.raises(ValueError, match="does not mix"):
         OpenCvCascade().propose(noise(1, 12, 12, 3), np.array([[0, 0, 0, 12, 12]]))

@@ -86,7 +86,9 @@ def identify(
     _check_place(annotate, images)
     style = _style(json=as_json, jsonl=jsonl, csv=csv)
     paths = _checked(list(images), listed(files_from, separated_by_null))
-    recognizer = load_recognizer(looking, deciding, sampling, len(paths))
+    # A video is many frames, and the engines that start without torch work on one at a time.
+    photos = sum(FEW + 1 if is_video(path) else 1 for path in paths)
+    recognizer = load_recognizer(looking, deciding, sampling, photos)
     show = partial(_print_csv, raw=csv_raw) if style == "csv" else _PRINTERS[style]
     records = []
     failed = done = damaged = 0

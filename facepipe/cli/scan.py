@@ -10,7 +10,15 @@ import click
 
 from facepipe.cli.batch_progress import progress
 from facepipe.cli.common import PlacePath, echo, model_option, note, quiet_option, without_sidecars
-from facepipe.cli.options import Looking, detect_options, exclude_option, list_options, listed, shard_option, video_options
+from facepipe.cli.options import (
+    Looking,
+    detect_options,
+    exclude_option,
+    list_options,
+    listed,
+    shard_option,
+    video_options,
+)
 from facepipe.text import duration, plural, printable
 
 if TYPE_CHECKING:

@@ -20,20 +20,22 @@ class Watched:
         """progress: moves a bar on by a part of a file."""
         self._progress = progress
         self._share = 0.0
-        self._seen: list[Seen] = []
+        #: Time, track and box of each face; the frames' times.
+        self._boxes: list[tuple[float, int, Float32]] = []
+        self._times: list[float] = []
 
     def add(self, path: Path, seen: Seen) -> None:
-        """Take what a chunk of a video's frames brought, but no pixels."""
-        from dataclasses import replace
-
-        self._seen.append(replace(seen, best={}))
+        """Take what a chunk of a video's frames brought, but no pixels and no embeddings."""
+        for time, photo, numbers in seen.frames:
+            self._times.append(time)
+            self._boxes += [(time, number, face.box) for number, face in zip(numbers, photo.faces, strict=True)]
         if seen.share is not None:
             self._progress(seen.share - self._share)
             self._share = seen.share
 
     def rest(self) -> float:
         """Return which part of the file that is done was not told yet, and go on to the next one."""
-        rest, self._share, self._seen = 1.0 - self._share, 0.0, []
+        rest, self._share, self._boxes, self._times = 1.0 - self._share, 0.0, [], []
         return rest
 
     def write(self, path: str, record: Record, annotate: Path | None, crops: Path | None, max_side: int | None) -> None:
@@ -58,19 +60,18 @@ class Watched:
         from facepipe.images.video_writer import box_at, redraw_video
         from facepipe.outputs.draw import draw_predictions
 
-        frames = [frame for seen in self._seen for frame in seen.frames]
-        known: list[tuple[list[float], list[Float32]]] = [([], []) for _ in record["faces"]]
-        for time, photo, numbers in frames:
-            for number, face in zip(numbers, photo.faces, strict=True):
-                known[number][0].append(time)
-                known[number][1].append(face.box)
+        found: list[tuple[list[float], list[Float32]]] = [([], []) for _ in record["faces"]]
+        for time, number, box in self._boxes:
+            found[number][0].append(time)
+            found[number][1].append(box)
+        known = [(times, np.stack(boxes)) for times, boxes in found]
         # A face is shown for half of the time to the frame before and after those in which it was found.
-        room = (frames[-1][0] - frames[0][0]) / max(1, len(frames) - 1) / 2 if frames else 0.0
+        room = (self._times[-1] - self._times[0]) / max(1, len(self._times) - 1) / 2 if self._times else 0.0
 
         def draw(frame: Frame) -> UInt8:
             faces = []
             for face, (times, boxes) in zip(record["faces"], known, strict=True):
-                box = box_at(times, np.stack(boxes), frame.time, room)
+                box = box_at(times, boxes, frame.time, room)
                 if box is not None:
                     faces.append({**face, "box": box.tolist(), "landmarks": []})
             return draw_predictions(frame.image, {**record, "faces": faces})

@@ -8,6 +8,7 @@ done before torch has begun. Their answers agree to rounding.
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 import cv2
@@ -94,11 +95,13 @@ class OpenCvEngine:
             self._network = cv2.dnn.readNetFromONNX(np.frombuffer(onnx, np.uint8))
         except cv2.error as error:
             raise ModelError(f"OpenCV cannot read the network: {' '.join(str(error).split())[:200]}") from error
+        self._one_at_a_time = Lock()  # the network keeps its input and all that comes of it
 
     def run(self, x: Float32) -> tuple[Float32, ...]:
         """See `Engine.run`."""
-        self._network.setInput(np.ascontiguousarray(x))
-        return (np.asarray(self._network.forward(), np.float32).copy(),)
+        with self._one_at_a_time:
+            self._network.setInput(np.ascontiguousarray(x))
+            return (np.asarray(self._network.forward(), np.float32).copy(),)
 
 
 def starts_without_torch(device: str) -> bool:
