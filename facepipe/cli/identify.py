@@ -110,7 +110,7 @@ def identify(
             if image is not None:
                 _write_pictures(image, record, annotate, crops)
             elif isinstance(result, Recognized):
-                damaged += _tell_damage(result)
+                damaged += _tell_damage(result, quiet)
                 watched.write(result.path, record, annotate, crops, looking.read_side)
             progress(watched.rest())
     if style != "jsonl":
@@ -120,11 +120,12 @@ def identify(
     return ExitCode.PARTIAL if damaged else ExitCode.OK
 
 
-def _tell_damage(video: Recognized) -> bool:
+def _tell_damage(video: Recognized, quiet: bool) -> bool:
     """Say what of a video could not be read; return whether there is such."""
     if video.clip is None or video.clip.damage is None:
         return False
-    note(f"facepipe: {printable(video.path)}: {video.clip.damage}; the answer holds what could be read")
+    if not quiet:
+        note(f"facepipe: {printable(video.path)}: {video.clip.damage}; the answer holds what could be read")
     return True
 
 
