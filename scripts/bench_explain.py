@@ -32,8 +32,7 @@ def main() -> None:
     from facepipe.cli.process import settle
 
     settle()
-    from facepipe.explain.maps import layers_of
-    from facepipe.explain.saliency import cover
+    from facepipe.explain.maps import layers_of, maps_of
     from facepipe.loading import load_describer
     from facepipe.models.registry import get_record
     from scripts.benchlib import machine
@@ -44,8 +43,8 @@ def main() -> None:
     templates, chips, owners = read(given.faces / "people", given.people, given.each, describer)
 
     def maps(chip: UInt8, direction: Float32) -> dict[str, Float32]:
-        found = {"occlusion": cover(embedder, chip).map_of(direction)}
-        return found if layers is None else {**found, "gradients": layers.gradient_map(chip, direction)}
+        found = maps_of(embedder, layers, chip, {"occlusion": direction})
+        return {name.replace("gradient", "gradients"): one for name, one in found.items()}
 
     rng = np.random.default_rng(0)
     areas: dict[str, list[tuple[float, float]]] = {}

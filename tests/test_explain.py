@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,7 @@ from facepipe.embed.alignment import TEMPLATES, align
 from facepipe.errors import UsageError
 from facepipe.explain.enrolled import without
 from facepipe.explain.layers import Layers
-from facepipe.explain.reasons import hanging, sentence, two_figures, why_not
+from facepipe.explain.reasons import hanging, sentence, turning_points, two_figures, why_not
 from facepipe.explain.saliency import chip_matrix, cover, on_photo, patches
 from facepipe.explain.writing import write
 from facepipe.gallery import people
@@ -33,7 +34,9 @@ from facepipe.images.samples import PEOPLE, portraits, probes
 from facepipe.loading import load_describer
 from facepipe.models.graphs import mini_graph
 from facepipe.models.registry import get_record, read_weights
-from facepipe.types import Embeddings, Float32, Image, UInt8
+from facepipe.outputs.table import either, who
+from facepipe.predict.decision import decide
+from facepipe.types import Candidate, Embeddings, Float32, Image, Policy, Prediction, UInt8
 from tests.fakes import FakeDetector, FakeEmbedder, face_at, picture
 
 HOSTILE = '<script>alert("1")</script> \u202eAnna'
@@ -64,7 +67,7 @@ def answer(status: str, person: str | None, similarity: float, threshold: float,
 def test_the_sentence_of_the_issue() -> None:
     known = answer("known", "A", 0.61, 0.48, 0.39)
     assert sentence(known, 40, {"A": 3}) == (
-        "Known as A because the 3 photos of A are more similar (0.61) than the threshold for 40 people (0.48), "
+        "Known as A because the 3 photos of A together are more similar (0.61) than the threshold for 40 people (0.48), "
         "and the next person, B, is 0.22 behind."
     )
     assert sentence(answer("known", "A", 0.61, 0.48), 1, {"A": 1}).endswith("and nobody else is enrolled.")
@@ -75,7 +78,9 @@ def test_the_sentence_of_the_issue() -> None:
     assert "the given threshold (0.48)" in sentence(known, 40, {"A": 3}, given=True)
     taken = answer("known", "B", 0.9, 0.48, 0.6)
     taken["similarity"] = 0.6
-    assert sentence(taken, 2, {"A": 1, "B": 1}).endswith("A, who is more similar, is another face of this photo.")
+    assert sentence(taken, 2, {"A": 1, "B": 1}).endswith(
+        "A is more similar, but is another face of this photo (--repeat names a person twice)."
+    )
     nobody = {**unknown_of_nobody(), "candidates": []}
     assert "nobody in the gallery" in sentence(nobody, 0, {})
 
@@ -94,10 +99,10 @@ def test_figures_show_which_is_greater(value: float, limit: float) -> None:
 
 def test_why_not_somebody() -> None:
     known = answer("known", "A", 0.61, 0.48, 0.30)
-    said = why_not(known, "B", 0.30, 3, 2)
-    assert said.startswith("Not B because the 3 photos of B are less similar (0.30) than the threshold (0.48)")
+    said = why_not(known, "B", 0.30, 3, 2, 40)
+    assert said.startswith("Not B because the 3 photos of B together are less similar (0.30) than the threshold (0.48)")
     assert "A is 0.31 ahead" in said
-    assert why_not(known, "A", 0.61, 3, 1).startswith("It is A")
+    assert why_not(known, "A", 0.61, 3, 1, 40).startswith("It is A")
 
 
 def test_what_it_hangs_on_is_told_in_words() -> None:
@@ -105,6 +110,48 @@ def test_what_it_hangs_on_is_told_in_words() -> None:
     stays, falls = {"face": 1, "status": "known", "person": "A"}, {"face": 2, "status": "unknown", "person": None}
     assert "no single photo" in hanging(known, [stays], {1: "x.jpg"}, 1)
     assert "without y.jpg it would be unknown" in hanging(known, [stays, falls], {1: "x.jpg", 2: "y.jpg"}, 2)
+
+
+def test_whoever_has_another_face_of_the_photo_is_not_why_it_is_ambiguous() -> None:
+    taken = answer("ambiguous", None, 0.56, 0.12, 0.125, 0.112)
+    taken["similarity"] = 0.125
+    said = sentence(taken, 20, {"A": 3, "B": 1, "C": 1}, given=True)
+    assert (
+        "photo of B is more similar (0.12" in said
+        and "C, is only 0.01 behind" in said
+        and "A is more similar, but" in said
+    )
+    assert either(taken) == ["B", "C"] and who(taken) == "B or C?"
+    said = why_not(taken, "A", 0.56, 3, 1, 20, taken=True)
+    assert "another face of this photo is more similar to A" in said and "less" not in said
+    assert "of 1 " not in why_not(answer("unknown", None, 0.1, 0.4), "A", 0.1, 1, 1, 1)
+
+
+@given(st.integers(0, 10**6))
+def test_a_turning_point_turns_the_answer(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    people = unit(rng, 3)
+    templates = np.stack([people, unit(rng, 3), unit(rng, 3), unit(rng, 3)])
+    vectors = np.stack([people, unit(rng, 3), unit(rng, 3)])
+    policy = Policy(float(rng.uniform(0.0, 1.0)), float(rng.uniform(0.0, 0.3)), top_k=4)
+    faces = [face_at(0, 0, 40), face_at(100, 0, 40), face_at(200, 0, 40)]
+    offered = []
+    for vector in vectors:
+        scores = [float(np.clip(vector @ template, -1.0, 1.0)) for template in templates]
+        offered.append(tuple(Candidate(f"P{i}", scores[i]) for i in np.argsort(scores)[::-1].tolist()))
+
+    def at(threshold: float, margin: float = policy.margin) -> Prediction:
+        return decide(faces, offered, replace(policy, threshold=threshold, margin=margin))[1]
+
+    now = at(policy.threshold)
+    said = turning_points(now, policy.margin, at)
+    if (found := re.search(r"threshold of (-?[\d.]+) or less it would be (\w+)", said)) is not None:
+        other = at(float(found[1]))
+        assert now.status == "unknown" and (other.person or other.status) == found[2] and other.status != "unknown"
+    if (found := re.search(r"threshold above (-?[\d.]+) it would be unknown", said)) is not None:
+        assert at(min(1.0, float(found[1]) + 1e-9)).status == "unknown"
+    if (found := re.search(r"margin of ([\d.]+) or less it would be (\w+)", said)) is not None:
+        assert now.status == "ambiguous" and at(policy.threshold, float(found[1])).person == found[2]
 
 
 # The gallery without a photo
@@ -177,6 +224,49 @@ def test_the_threshold_at_which_the_answer_turns(album: Path) -> None:
             assert next(there(album / "photo.jpg")).predictions[0].status == status
 
 
+@pytest.mark.models
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_of_two_faces_of_one_person_each_is_explained_as_it_is_decided(album: Path, tmp_path: Path, top_k: int) -> None:
+    shown = portraits()[PEOPLE[0]].rgb
+    small = np.array(cv2.GaussianBlur(shown, (0, 0), 2.0), np.uint8)
+    twice = Image(np.ascontiguousarray(np.hstack([shown, small])), "twice")
+    with GalleryStore.open(album / "gallery") as gallery:
+        whole = next(facepipe.Recognizer(gallery, quick=True)([twice]))
+        (number,) = [n for n, one in enumerate(whole.predictions, 1) if one.status == "unknown"]
+        made = facepipe.explain(twice, gallery, face=number, top_k=top_k, against=PEOPLE[0])
+        assert f"{PEOPLE[0]} is more similar, but is another face of this photo" in made.sentence
+        assert "less similar" in made.sentence and PEOPLE[1] in made.sentence
+        assert "another face of this photo is more similar" in made.facts["against"]["sentence"]
+        assert made.facts["predict"]["copies"]["mirrored"]["status"] == "unknown"
+        close = facepipe.explain(twice, gallery, face=number, top_k=top_k, threshold=-1.0, margin=2.0)
+        assert (
+            close.facts["answer"]["status"]
+            == next(facepipe.Recognizer(gallery, quick=True, threshold=-1.0, margin=2.0)([twice]))
+            .predictions[number - 1]
+            .status
+        )
+
+
+@pytest.mark.models
+def test_its_figures_are_those_of_identify(album: Path) -> None:
+    with GalleryStore.open(album / "gallery") as gallery:
+        made = facepipe.explain(album / "photo.jpg", gallery)
+        there = next(facepipe.Recognizer(gallery, quick=True)(album / "photo.jpg")).predictions[0]
+        assert made.facts["answer"]["similarity"] == round(there.similarity or 0.0, 4)
+
+
+@pytest.mark.models
+def test_another_photo_under_the_name_of_an_enrolled_one_is_not_shown(tmp_path: Path) -> None:
+    first, second = (portraits()[name] for name in PEOPLE)
+    write_image(tmp_path / "a.png", first.rgb)
+    with facepipe.Gallery(tmp_path / "gallery") as gallery:
+        list(gallery.enroll(tmp_path / "a.png", name="A"))
+        assert "face-1" in facepipe.explain(first, gallery).pictures
+        write_image(tmp_path / "a.png", second.rgb)
+        made = facepipe.explain(first, gallery)
+        assert "face-1" not in made.pictures and any("photo" in line for line in made.facts["missing"])
+
+
 # The parts of detection
 
 
@@ -218,7 +308,7 @@ class CornerEmbedder(FakeEmbedder):
 def test_a_map_lights_up_where_the_embedder_looks() -> None:
     chip = np.full((112, 112, 3), 20, np.uint8)
     chip[20:50, 60:100] = 255
-    covered = cover(CornerEmbedder(dim=2), chip)
+    covered = cover(lambda chips: CornerEmbedder(dim=2).embed(chips).vectors, chip)
     found = covered.map_of(np.array([1.0, 0.0], np.float32))
     inside = np.zeros((112, 112), bool)
     inside[20:50, 60:100] = True
@@ -262,7 +352,7 @@ def test_half_a_face_of_somebody_else_is_where_the_map_says(astronaut: Image, ho
     for inside in (np.arange(112)[:, None] >= 67, np.arange(112)[None] < 56):
         mixed = np.where(np.broadcast_to(inside, (112, 112))[..., None], second, first).astype(np.uint8)
         where = np.broadcast_to(inside, (112, 112))
-        for found in (cover(describer.embedder, mixed).map_of(b - a), layers.gradient_map(mixed, b - a)):
+        for found in (cover(layers.embed, mixed).map_of(b - a), layers.gradient_map(mixed, b - a)):
             assert found[where].mean() > found[~where].mean()
 
 
@@ -273,11 +363,7 @@ def test_layers_and_gradients_are_those_of_the_network_that_embeds(astronaut: Im
     chip = align(astronaut, [photo.faces[0]], "arcface112")[0]
     layers = Layers(get_record("mini"))
     vector = photo.embeddings.vectors[0]
-    import torch
-
-    with torch.no_grad():
-        same = layers._similarity(layers._input(chip[None]), torch.from_numpy(vector.copy()))
-    assert float(same[0]) == pytest.approx(1.0, abs=0.01)
+    assert float(layers.embed(chip[None])[0] @ vector) == pytest.approx(1.0, abs=0.01)
     seen = layers.activations(chip[None])
     sizes = [values.shape[2] for values in seen.values()]
     assert sizes == sorted(sizes, reverse=True) and len(sizes) >= 3

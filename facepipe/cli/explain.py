@@ -54,7 +54,8 @@ def explain(
 
 def show(facts: Record) -> None:
     """Print what an explanation says, a line for each step."""
-    from facepipe.text import plural, printable
+    from facepipe.explain.reasons import figure
+    from facepipe.text import printable
 
     detect, match, predict = facts["detect"], facts["match"], facts["predict"]
     which = f", face {facts['face']} of {facts['faces']}" if facts["faces"] > 1 else ""
@@ -66,7 +67,7 @@ def show(facts: Record) -> None:
         rows.append(("1 detect", text))
     limit = detect["limit"]
     said = "; ".join(detect["faults"]) or (
-        "nothing limits it" if limit is None else f"limited most by {limit['figure']}, {limit['value']:.3g}"
+        "nothing limits it" if limit is None else f"limited most by {figure(limit['figure'], limit['value'])}"
     )
     rows.append(("", f"score {facts['answer']['score']:.3f}; quality: {said.replace('_', ' ')}"))
     layers = facts["embed"]["layers"]
@@ -75,7 +76,7 @@ def show(facts: Record) -> None:
     )
     for number, one in enumerate(match["candidates"]):
         near = _photo(one["nearest"]) + ("" if one["farthest"] is None else f" to {_photo(one['farthest'])}")
-        photos = plural(one["photos"], "photo")
+        photos = "1 photo" if one["photos"] == 1 else f"{one['photos']:,} photos together"
         rows.append(("3 match" if not number else "", f"{one['person']} {one['similarity']:.3f}, {photos}: {near}"))
     rows.append(("4 predict", predict["turns"]))
     rows.append(("", predict["hangs_on"]))

@@ -55,6 +55,16 @@ def kept_boxes(image: Image, trace: Trace) -> UInt8:
     return np.asarray(canvas)
 
 
+def framed(rgb: UInt8, face: Face, scale: float) -> UInt8:
+    """Return a picture with a white frame around a face, outside of what is drawn at its box."""
+    canvas = PIL.Image.fromarray(rgb)
+    draw = PIL.ImageDraw.Draw(canvas)
+    x1, y1, x2, y2 = (face.box * scale).tolist()
+    for room, colour, width in ((11, (0, 0, 0), 7), (9, (255, 255, 255), 3)):
+        draw.rectangle((x1 - room, y1 - room, x2 + room, y2 + room), outline=colour, width=width)
+    return np.asarray(canvas)
+
+
 def level_picture(trace: Trace) -> UInt8 | None:
     """Return the part of the pyramid level around the first network's window, its pixels as squares; None without one."""
     if trace.level is None or trace.window is None:

@@ -19,6 +19,8 @@ from facepipe.types import Float32, UInt8
 _STEPS = 12
 #: Spread of that blur, and of the map's: shares of the chip's side.
 _BLUR, _SMOOTH = 0.09, 0.027
+#: Chips in one pass.
+_BATCH = 32
 
 
 class Layers:
@@ -48,12 +50,18 @@ class Layers:
         x = (x - torch.tensor(record.mean)) / torch.tensor(record.std)
         return x.permute(0, 3, 1, 2)
 
-    def _similarity(self, x: Tensor, direction: Tensor) -> Tensor:
-        out = self._network(x)
+    def _vectors(self, x: Tensor) -> Tensor:
+        out: Tensor = self._network(x)
         if self._record.centre is not None:
             out = out - torch.tensor(self._record.centre)
-        cosine: Tensor = (out / out.norm(dim=1, keepdim=True)) @ direction
-        return cosine
+        unit: Tensor = out / out.norm(dim=1, keepdim=True)
+        return unit
+
+    def embed(self, chips: UInt8) -> Float32:
+        """Return the unit vectors of chips, uint8 (n, size, size, 3): float32 (n, d)."""
+        with torch.inference_mode():
+            parts = [self._vectors(self._input(part)) for part in np.split(chips, range(_BATCH, len(chips), _BATCH))]
+            return np.asarray(torch.cat(parts).numpy(), np.float32)
 
     def activations(self, chips: UInt8) -> dict[str, Float32]:
         """Return what each layer gives for chips, uint8 (n, size, size, 3): float32 (n, channels, h, w), 0 and more."""
@@ -71,7 +79,7 @@ class Layers:
         blurred = cv2.GaussianBlur(chip, (0, 0), _BLUR * size).astype(np.float32)
         steps = (np.arange(_STEPS, dtype=np.float32) + 0.5) / _STEPS
         x = self._input(blurred + steps[:, None, None, None] * (chip - blurred)).requires_grad_(True)
-        (gradient,) = torch.autograd.grad(self._similarity(x, torch.from_numpy(direction.copy())).sum(), x)
+        (gradient,) = torch.autograd.grad((self._vectors(x) @ torch.from_numpy(direction.copy())).sum(), x)
         change = self._input(chip[None]) - self._input(blurred[None])
         found = (gradient.mean(dim=0) * change[0]).sum(dim=0).numpy()
         return np.asarray(cv2.GaussianBlur(found, (0, 0), _SMOOTH * size), np.float32)

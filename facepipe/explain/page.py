@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+from facepipe.explain import reasons
 from facepipe.explain.values import Explanation
 from facepipe.files.guard import MARK
 from facepipe.images import encode_image
@@ -119,7 +120,7 @@ def _detection(facts: Mapping[str, Any], pictures: Mapping[str, UInt8], face: Ma
     if facts["level"]:
         lines.append(
             f"The first network was surest at a pyramid level of {100 * facts['level']:.1f} % of the photo's size, where the face is "
-            "about 12 pixels wide."
+            f"{facts['level'] * face['quality']['size']:.0f} pixels wide; its windows have 12."
         )
     if len(facts["looks"]) == 4:
         first, own, mirrored, larger = (f"{score:.3f}" for score in facts["looks"])
@@ -132,13 +133,15 @@ def _detection(facts: Mapping[str, Any], pictures: Mapping[str, UInt8], face: Ma
     elif limit is None:
         lines.append("Nothing limits its quality.")
     else:
-        lines.append(f"What limits its quality most is {limit['figure'].replace('_', ' ')}: {limit['value']:.3g}.")
+        lines.append(f"What limits its quality most is {reasons.figure(limit['figure'], limit['value'])}.")
     quality = face["quality"]
-    figures = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in quality.items() if value is not None)
+    figures = ", ".join(reasons.figure(name, value) for name, value in quality.items() if value is not None)
     lines.append(f"Score {face['score']:.3f}; {figures}.")
     boxes = 'kept by the <b class="k1">first</b>, <b class="k2">second</b> and <b class="k3">third</b> network'
     return _list(lines) + _row(
-        _figure(pictures, "photo", "the photo, its faces and their landmarks"),
+        _figure(
+            pictures, "photo", "the photo, its faces and their landmarks; of several, this one has the white frame"
+        ),
         _figure(pictures, "edges", "its edges: where a face can be at all"),
         _figure(pictures, "boxes", boxes),
         _figure(pictures, "level", "what the first network saw: its window in the pyramid level"),
@@ -177,7 +180,7 @@ def _match(made: Explanation) -> str:
     facts, pictures = made.facts["match"], made.pictures
     body = ""
     for one in facts["candidates"]:
-        body += f"<h3><bdi>{_safe(one['person'])}</bdi> {one['similarity']:.3f}, {plural(one['photos'], 'photo')}</h3>"
+        body += f"<h3><bdi>{_safe(one['person'])}</bdi> {one['similarity']:.3f}, {_together(one['photos'])}</h3>"
         figures = []
         for which in ("nearest", "farthest"):
             if one[which] is not None:
@@ -187,6 +190,10 @@ def _match(made: Explanation) -> str:
     if "usual" in facts:
         body += _spread(made)
     return _section(f"Match: who of {plural(facts['people'], 'person', 'people')} is similar?", body, 3)
+
+
+def _together(photos: int) -> str:
+    return "1 photo" if photos == 1 else f"{photos:,} photos together"
 
 
 def _spread(made: Explanation) -> str:
@@ -235,7 +242,7 @@ def _predict(made: Explanation) -> str:
     sure = (
         ""
         if facts["probability"] is None
-        else f" The probability that the most similar person is right is {percent(facts['probability'])}."
+        else f" The probability that the most similar person is right is {_safe(percent(facts['probability']))}."
     )
     body = f"<p>{_safe(made.sentence)}{sure}</p><h3>What would change the answer</h3>"
     body += _list([facts["turns"], facts["hangs_on"]])

@@ -36,7 +36,7 @@ def explain_pair(
 
     out: file to write, .html, .png or .json. Errors: as `facepipe.verify`; OutputError.
     """
-    describer = describer_for(model, device, min_face, min_score, max_side, second_chance, False)
+    describer = describer_for(model, device, min_face, min_score, max_side, second_chance, True)
     network, embedder = layers_of(get_record(model)), describer.embedder
     images = [as_image(source, max_side=max_side or None) for source in (a, b)]
     faces = (found.first, found.second)

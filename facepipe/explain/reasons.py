@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -16,7 +18,7 @@ from facepipe.match.matcher import match
 from facepipe.predict.decision import predict
 from facepipe.records import readable, rounded
 from facepipe.text import plural
-from facepipe.types import Described, Face, Image, Policy, Prediction, Status, UInt8
+from facepipe.types import Described, Embeddings, Face, Image, Policy, Prediction, Recognized, Status, UInt8
 
 #: Enrolled photos of the best person that are left out, one at a time: the most similar ones.
 MOST_LEFT_OUT = 12
@@ -34,18 +36,24 @@ def sentence(answer: Mapping[str, Any], people: int, photos: Mapping[str, int], 
     limit = "the given threshold" if given else f"the threshold for {plural(people, 'person', 'people')}"
     if not ranked:
         return "Unknown because there is nobody in the gallery whom it could be."
-    best = next((one for one in ranked if one["person"] == answer["person"]), ranked[0])
-    if answer["status"] == "unknown":
-        best = next((one for one in ranked if one["similarity"] == answer["similarity"]), best)
+    best = next((one for one in ranked if one["person"] == answer["person"]), None)
+    best = best or next((one for one in ranked if one["similarity"] == answer["similarity"]), ranked[0])
     name, similarity = best["person"], best["similarity"]
     value, bound = two_figures(similarity, threshold)
     count = photos.get(name, 1)
-    those = f"the {count} photos of {name} are" if count > 1 else f"the photo of {name} is"
+    those = f"the {count} photos of {name} together are" if count > 1 else f"the photo of {name} is"
     taken = [one["person"] for one in ranked if one["similarity"] > similarity]
     behind = [one for one in ranked if one is not best and one["similarity"] <= similarity]
-    more = f" {taken[0]}, who is more similar, is another face of this photo." if taken else ""
+    more = (
+        f" {taken[0]} is more similar, but is another face of this photo (--repeat names a person twice)."
+        if taken
+        else ""
+    )
     if answer["status"] == "unknown":
-        return f"Unknown because {those} less similar ({value}) than {limit} ({bound}), and nobody else is more similar.{more}"
+        rest = "nobody else who is free" if taken else "nobody else"
+        return (
+            f"Unknown because {those} less similar ({value}) than {limit} ({bound}), and {rest} is more similar.{more}"
+        )
     if answer["status"] == "ambiguous":
         second = behind[0]
         lead, margin = two_figures(similarity - second["similarity"], answer["margin"])
@@ -62,15 +70,36 @@ def sentence(answer: Mapping[str, Any], people: int, photos: Mapping[str, int], 
     return f"Known as {name} because {those} more similar ({value}) than {limit} ({bound}){rest}.{more}"
 
 
-def why_not(answer: Mapping[str, Any], name: str, similarity: float, photos: int, rank: int) -> str:
-    """Say why a face did not get this name, which stands at this rank (from 1) of all people."""
+#: Units of the figures of a face's quality.
+_UNITS = {"yaw": "°", "pitch": "°", "roll": "°", "size": " px"}
+
+
+def figure(name: str, value: float) -> str:
+    """Return a figure of a face's quality in words: `pitch -17.7°`."""
+    return f"{name.replace('_', ' ')} {value:.3g}{_UNITS.get(name, '')}"
+
+
+def why_not(
+    answer: Mapping[str, Any], name: str, similarity: float, photos: int, rank: int, people: int, *, taken: bool = False
+) -> str:
+    """Say why a face did not get this name, which stands at this rank (from 1) of so many people.
+
+    taken: another face of the photo is more similar to this person, who is named once.
+    """
     if answer["person"] == name:
         return f"It is {name}: see the answer above."
-    those = f"{plural(photos, 'photo')} of {name} {'is' if photos == 1 else 'are'}"
+    those = f"{plural(photos, 'photo')} of {name} {'is' if photos == 1 else 'together are'}"
+    if taken:
+        return (
+            f"Not {name}, though the {those} most similar ({similarity:.2f}), because another face of this photo is more similar to "
+            f"{name}, and a person is named once in a photo; --repeat names them twice."
+        )
+    if answer["status"] == "ambiguous" and rounded(similarity, 4) == answer["similarity"]:
+        return f"{name} is the most similar ({similarity:.2f}), and not named because the next is too close: see the answer above."
     value, bound = two_figures(similarity, answer["threshold"])
     side = "less similar" if similarity < answer["threshold"] else "more similar"
     ahead = answer["candidates"][0] if answer["candidates"] else None
-    before = f"; of all people {name} is number {rank}"
+    before = f"; of {people} people {name} is number {rank}" if people > 1 else ""
     if rank > 1 and ahead is not None:
         joint = "and" if side == "less similar" else "but"
         before = f", {joint} {ahead['person']} is {ahead['similarity'] - similarity:.2f} ahead{before}"
@@ -151,29 +180,51 @@ def _resized(rgb: UInt8, share: float) -> UInt8:
 
 
 def recognised_again(
-    made: Mapping[str, Image], describe: _Describe, decide: Callable[[Sequence[Described]], list[Any]]
+    made: Mapping[str, Image],
+    photo: Described,
+    place: int,
+    describe: _Describe,
+    decide: Callable[[Sequence[Described]], list[Recognized]],
 ) -> dict[str, dict[str, Any]]:
-    """Return the answer about each copy: it is found and embedded anew; status None where no face is found."""
-    found = {}
-    described = describe(list(made.values()))
-    for name, result in zip(made, decide(described), strict=True):
-        sizes = [float(np.prod(one.face.box[2:] - one.face.box[:2])) for one in result.predictions]
-        if sizes:
-            found[name] = _short(result.predictions[int(np.argmax(sizes))])
-        else:
+    """Return the answer about a face of a photo with each copy in its place: found and embedded anew.
+
+    The other faces stay as they are: they may have somebody's name. status: None where no face is found in the copy.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, copy in zip(made, describe(list(made.values())), strict=True):
+        sizes = [float(np.prod(face.box[2:] - face.box[:2])) for face in copy.faces]
+        if not sizes:
             found[name] = {"status": None, "person": None, "similarity": None, "threshold": None}
+            continue
+        vectors = photo.embeddings.vectors.copy()
+        vectors[place] = copy.embeddings.vectors[int(np.argmax(sizes))]
+        changed = replace(photo, embeddings=Embeddings(vectors, photo.embeddings.fingerprint))
+        found[name] = _short(decide([changed])[0].predictions[place])
     return found
 
 
-def turning_points(prediction: Prediction, margin: float) -> str:
-    """Say at which threshold the answer would be another one."""
-    similarity = prediction.similarity
+def turning_points(prediction: Prediction, margin: float, at: Callable[[float], Prediction]) -> str:
+    """Say at which threshold or margin the answer would be another one.
+
+    prediction: with all candidates that could count. at: the answer at another threshold.
+    """
+    similarity, threshold = prediction.similarity, f"it is {prediction.threshold:.4f}"
     if similarity is None or not prediction.candidates:
         return "No threshold changes the answer."
-    if prediction.status is not Status.UNKNOWN:
-        return f"With a threshold above {similarity:.4f} it would be unknown; it is {prediction.threshold:.4f}."
-    best = next((one for one in prediction.candidates if one.similarity == similarity), prediction.candidates[0])
-    rivals = [one.similarity for one in prediction.candidates if one is not best and one.similarity <= similarity]
-    close = bool(rivals) and similarity - max(rivals) < margin
-    named = "ambiguous" if close else readable(best.person)
-    return f"With a threshold of {similarity:.4f} or less it would be {named}; it is {prediction.threshold:.4f}."
+    if prediction.status is Status.UNKNOWN:
+        limit = _outward(similarity, -1)
+        other = at(limit)
+        if other.status is Status.UNKNOWN:
+            return f"No lower threshold alone changes the answer; {threshold}."
+        return f"With a threshold of {limit:.4f} or less it would be {readable(other.person or str(other.status))}; {threshold}."
+    above = f"With a threshold above {_outward(similarity, 1):.4f} it would be unknown; {threshold}."
+    if prediction.status is Status.KNOWN:
+        return above
+    best, *rest = [one for one in prediction.candidates if one.similarity <= similarity]
+    lead = _outward(similarity - rest[0].similarity, -1)
+    return f"With a margin of {lead:.4f} or less it would be {readable(best.person)}; it is {margin:.4f}. {above}"
+
+
+def _outward(value: float, way: int) -> float:
+    """Return a figure with four decimals that is not less (way 1), or not greater (-1)."""
+    return (math.ceil(value * 1e4) if way > 0 else math.floor(value * 1e4)) / 1e4 + 0.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ from facepipe.predict.decision import predict
 from facepipe.predict.population import own_trials
 from facepipe.records import SCHEMA_VERSION, Record, readable, rounded, to_record
 from facepipe.text import printable
-from facepipe.types import Described, Detected, Face, Float32, Image, Recognized, UInt8
+from facepipe.types import Described, Detected, Face, Float32, Image, Policy, Prediction, Recognized, UInt8
 
 if TYPE_CHECKING:
     from facepipe.explain.layers import Layers
@@ -68,9 +69,9 @@ def explain(
     min_score, second_chance, detector, embedder): see `facepipe.Recognizer`.
     Errors: as `facepipe.Recognizer` and `facepipe.detect`; UsageError when nobody is called `against`; OutputError.
     """
-    recognizer = Recognizer(
-        gallery, threshold=threshold, margin=margin, top_k=top_k, repeat=repeat, max_side=max_side, **options
-    )
+    # `quick`, as for any single photo: the figures are those of `identify`.
+    options = {"threshold": threshold, "margin": margin, "repeat": repeat, "max_side": max_side, **options}
+    recognizer = Recognizer(gallery, top_k=top_k, quick=True, **options)
     image = as_image(photo, max_side=max_side or None)
     seen, described = look(recognizer.describer, image)
     (place,) = require_faces(described.faces, face, described.path)
@@ -83,6 +84,8 @@ def explain(
             raise UsageError(f"{printable(against)}: has no enrolled face to compare with")
     record = find_record(gallery, options.get("model"))
     decided = recognizer.decide([described])[0]
+    # Of a photo's other faces each may have taken somebody: so many people can count.
+    whole = replace(recognizer.policy, top_k=max(top_k, len(described.faces) + 1))
     policy = partial(
         policy_of,
         record,
@@ -91,14 +94,15 @@ def explain(
         threshold=threshold,
         margin=margin,
         exclusive=not repeat,
-        top_k=top_k,
+        top_k=whole.top_k,
     )
     if len(snapshot.vectors) > _SMALL:
-        policy = lambda _: recognizer.policy  # type: ignore[assignment]  # noqa: E731
-    made = _Maker(recognizer, gallery, snapshot, record, seen, described, decided, place).made(name, policy, threshold)
+        policy = lambda _, threshold=whole.threshold: replace(whole, threshold=threshold)  # type: ignore[assignment]  # noqa: E731
+    made = _Maker(recognizer, gallery, snapshot, record, seen, described, decided, whole, place)
+    explanation = made.made(name, policy, threshold)
     if out is not None:
-        write(out, made)
-    return made
+        write(out, explanation)
+    return explanation
 
 
 def look(describer: Any, image: Image) -> tuple[Detected, Described]:
@@ -119,14 +123,21 @@ class _Maker:
         seen: Detected,
         described: Described,
         decided: Recognized,
+        policy: Policy,
         place: int,
     ) -> None:
         self._recognizer, self._gallery, self._snapshot, self._record = recognizer, gallery, snapshot, record
         self._seen, self._described, self._place = seen, described, place
         self._vector = described.embeddings.vectors[place]
-        self._prediction = decided.predictions[place]
+        self._policy = policy
+        full = self._decide([described], policy)[0]
+        self._prediction = full.predictions[place]
+        margin = {"margin": rounded(policy.margin, 4)}
         self._photo = to_record(decided)
-        self._answer = {**self._photo["faces"][place], "margin": rounded(recognizer.policy.margin, 4)}
+        self._shown = [one.person for one in decided.predictions[place].candidates]
+        self._answer = {**self._photo["faces"][place], **margin}
+        #: The same with all candidates that could count.
+        self._judged = {**to_record(full)["faces"][place], **margin}
         self._embedder = recognizer.describer.embedder
         self._network = layers_of(record)
         self._pixels = seen.larger or seen.image
@@ -134,10 +145,11 @@ class _Maker:
         self._pictures: dict[str, UInt8] = {}
         self._missing: list[str] = []
 
-    def made(
-        self, against: str | None, policy: Callable[[GallerySnapshot], Any], threshold: float | None
-    ) -> Explanation:
-        people = [one.person for one in self._prediction.candidates]
+    def _decide(self, photos: Sequence[Described], policy: Policy) -> list[Recognized]:
+        return predict(match(self._recognizer.matcher, photos, policy), policy)
+
+    def made(self, against: str | None, policy: Callable[..., Policy], threshold: float | None) -> Explanation:
+        people = self._shown
         best = next(
             (c.person for c in self._prediction.candidates if c.similarity == self._prediction.similarity), None
         )
@@ -146,7 +158,7 @@ class _Maker:
         shown = list(dict.fromkeys([one for one in (best, *people, against) if one is not None]))
         counts = {one: int((self._snapshot.owners == self._number(one)).sum()) for one in shown}
         ready = {readable(one): count for one, count in counts.items()}
-        sentence = reasons.sentence(self._answer, len(self._snapshot.persons), ready, threshold is not None)
+        sentence = reasons.sentence(self._judged, len(self._snapshot.persons), ready, threshold is not None)
         maps, saliency = self._saliency(best, other)
         facts = {
             "schema_version": SCHEMA_VERSION,
@@ -181,7 +193,10 @@ class _Maker:
         facts, pictures = detection(self._recognizer.describer.detector, self._seen, face)
         if facts["windows"] is None:
             self._missing.append("step 1: a detector of your own; what it does inside is not known")
-        self._pictures |= {"photo": draw_predictions(shown, self._photo), **pictures, "chip": self._chip}
+        photo = draw_predictions(shown, self._photo)
+        if len(self._described.faces) > 1:
+            photo = drawing.framed(photo, face, shown.scale)
+        self._pictures |= {"photo": photo, **pictures, "chip": self._chip}
         return facts
 
     # -- step 2 ----------------------------------------------------------------------------------------------------------------
@@ -253,7 +268,7 @@ class _Maker:
 
     # -- step 4 ----------------------------------------------------------------------------------------------------------------
 
-    def _predict(self, best: str | None, policy: Callable[[GallerySnapshot], Any]) -> Record:
+    def _predict(self, best: str | None, policy: Callable[..., Policy]) -> Record:
         answers: list[Record] = []
         labels: dict[int, str] = {}
         total = 0
@@ -265,17 +280,24 @@ class _Maker:
             answers = reasons.left_out(self._described, self._place, self._snapshot, ids, policy)
             answers = [{"photo": labels[one["face"]], **one} for one in answers]
             total = len(near)
-        recognizer = self._recognizer
         again = reasons.recognised_again(
             reasons.copies(self._pixels, self._prediction.face),
-            recognizer.describer.describe,
-            lambda photos: predict(match(recognizer.matcher, photos, recognizer.policy), recognizer.policy),
+            self._described,
+            self._place,
+            self._recognizer.describer.describe,
+            lambda photos: self._decide(photos, self._policy),
         )
+
+        def at(threshold: float) -> Prediction:
+            return self._decide([self._described], policy(self._snapshot, threshold=threshold))[0].predictions[
+                self._place
+            ]
+
         return {
             "threshold": rounded(self._prediction.threshold, 4),
             "margin": self._answer["margin"],
             "probability": self._answer["probability"],
-            "turns": reasons.turning_points(self._prediction, recognizer.policy.margin),
+            "turns": reasons.turning_points(self._prediction, self._policy.margin, at),
             "without": answers,
             "hangs_on": reasons.hanging(self._answer, answers, labels, total),
             "copies": again,
@@ -302,7 +324,12 @@ class _Maker:
         scores = self._snapshot.templates @ self._vector
         similarity = float(scores[self._number(person)])
         rank = int((scores > similarity).sum()) + 1
-        sentence = reasons.why_not(self._answer, readable(person), similarity, photos, rank)
+        above = [
+            one.person for one in self._prediction.candidates if one.similarity > (self._prediction.similarity or 1.0)
+        ]
+        sentence = reasons.why_not(
+            self._judged, readable(person), similarity, photos, rank, len(scores), taken=person in above
+        )
         return {"person": readable(person), "similarity": rounded(similarity, 4), "rank": rank, "sentence": sentence}
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import PIL.Image
 
 from facepipe.errors import GalleryDamagedError, ImageError
+from facepipe.gallery.people import open_source
 from facepipe.gallery.storage.database import Database
-from facepipe.images import read_image_bytes
+from facepipe.images import content_hash, read_bytes, read_image_bytes
 from facepipe.types import Face, Image, UInt8
 
 #: Room on each side of the box, as a share of its longer side: what the widest alignment template sees of a turned face.
@@ -83,3 +84,18 @@ def read_chip(database: Database, face_id: int) -> StoredChip | None:
         (face_id,),
     ).fetchone()
     return None if row is None else StoredChip(database.codec.open(row[0], "chip.data", face_id, row[1]), *row[2:])
+
+
+def enrolled_photo(database: Database, row_id: int, table: str = "face") -> tuple[str, bytes] | None:
+    """Return path and bytes of the photo that a row of `face` or `anchor` came from; None when it is not there, or another one is.
+
+    Errors: InputError when the photo cannot be read.
+    """
+    query = f"SELECT person_id, source, content FROM {table} WHERE id = ?"
+    row = database.connection.execute(query, (row_id,)).fetchone()
+    path = None if row is None else open_source(database, row[1], row_id, row[0], table)
+    if path is None:
+        return None
+    _, data = read_bytes(path)
+    known = None if row[2] is None else database.codec.unlookup(row[2], "content")
+    return None if known is not None and bytes.fromhex(content_hash(data))[:16] != known else (path, data)

@@ -28,7 +28,7 @@ from facepipe.outputs.paint import (
     measured,
     place_label,
 )
-from facepipe.outputs.table import maybe, percent
+from facepipe.outputs.table import either, maybe, percent
 from facepipe.records import Record
 from facepipe.text import printable
 from facepipe.types import Image, UInt8
@@ -96,8 +96,7 @@ def _answer(face: Record) -> list[str]:
     sure = [] if face["probability"] is None else [f"  {percent(face['probability'])}"]
     if face["status"] == "known":
         return [face["person"], *sure]
-    names = [candidate["person"] for candidate in face["candidates"][:2]]
-    return [*" \0or\0 ".join(names).split("\0"), "?", *sure]
+    return [*" \0or\0 ".join(either(face)).split("\0"), "?", *sure]
 
 
 def _drawn(image: Image, marks: Sequence[Mark]) -> UInt8:

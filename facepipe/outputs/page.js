@@ -43,7 +43,10 @@
   // ---- words about a face ----
   const answer = (face) => {
     if (face.status === "known") return face.person;
-    if (face.status === "ambiguous") return `${face.candidates.slice(0, 2).map((c) => c[0]).join(" or ")}?`;
+    if (face.status === "ambiguous") {
+      const free = face.candidates.filter(([, similarity]) => similarity <= face.similarity); // others have another face of the photo
+      return `${free.slice(0, 2).map(([name]) => name).join(" or ")}?`;
+    }
     return face.maybe === null ? "Unknown" : `maybe ${face.maybe}, ${percent(face.probability)}`;
   };
   const sure = (face) => (face.status !== "unknown" || face.maybe !== null) && face.probability !== null;

@@ -44,12 +44,17 @@ def maybe(face: Mapping[str, Any]) -> str | None:
     return face.get("suggestion") if face["status"] == "unknown" else None
 
 
+def either(face: Mapping[str, Any]) -> list[str]:
+    """Return the two people of an ambiguous face; whoever is more similar has another face of the photo."""
+    return [one["person"] for one in face["candidates"] if one["similarity"] <= face["similarity"]][:2]
+
+
 def who(face: Mapping[str, Any]) -> str:
     """Return the answer about one face in a few words: a name, `A or B?`, `maybe A, 71 %`, or `unknown`."""
     if face["status"] == "known":
         return str(face["person"])
     if face["status"] == "ambiguous":
-        return " or ".join(candidate["person"] for candidate in face["candidates"][:2]) + "?"
+        return " or ".join(either(face)) + "?"
     if (person := maybe(face)) is not None:
         return f"maybe {person}, {percent(face['probability'])}"
     return "unknown"

@@ -11,10 +11,10 @@ import PIL.Image
 
 from facepipe.detect.quality import upright_turn
 from facepipe.errors import InputError
-from facepipe.gallery.chips import open_chip, read_chip
+from facepipe.gallery.chips import enrolled_photo, open_chip, read_chip
 from facepipe.gallery.people import FaceRecord
 from facepipe.gallery.storage.database import Database
-from facepipe.images import read_image, write_image
+from facepipe.images import read_image_bytes, write_image
 from facepipe.types import UInt8
 
 TILE = 160
@@ -32,8 +32,11 @@ def face_picture(database: Database, face: FaceRecord) -> UInt8 | None:
         rgb, left, top, scale = open_chip(chip).rgb, chip.x, chip.y, chip.scale
     elif face.source is not None:
         try:
-            image = read_image(face.source, max_side=2048)
+            found = enrolled_photo(database, face.id)
+            image = None if found is None else read_image_bytes(found[1], found[0], max_side=2048)
         except InputError:  # moved, deleted or damaged since
+            return None
+        if image is None:
             return None
         rgb, left, top, scale = image.rgb, 0.0, 0.0, image.scale
     else:

@@ -17,11 +17,11 @@ from facepipe.detect.quality import head_pose, upright_turn
 from facepipe.embed.alignment import align
 from facepipe.errors import GalleryError, InputError, NoFaceError
 from facepipe.gallery.arrays.derived import drop_derived
-from facepipe.gallery.chips import face_in_chip, open_chip, read_chip
-from facepipe.gallery.people import drop_faces, open_source
+from facepipe.gallery.chips import enrolled_photo, face_in_chip, open_chip, read_chip
+from facepipe.gallery.people import drop_faces
 from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.storage.database import Database
-from facepipe.images import content_hash, read_bytes, read_image_bytes
+from facepipe.images import read_image_bytes
 from facepipe.types import Embedder, Face, Float32, Quality, UInt8
 
 BATCH = 64
@@ -169,11 +169,11 @@ def _from_pictures(database: Database, embedder: Embedder, table: str, ids: Sequ
 
 def aligned_chip(database: Database, template: str, table: str, row_id: int) -> UInt8 | None:
     """Return the aligned chip of a row of `face` or `anchor`, uint8 (1, H, W, 3), None when there is neither a chip nor the photo."""
-    query = f"SELECT person_id, source, content, x1, y1, x2, y2, landmarks FROM {table} WHERE id = ?"
+    query = f"SELECT x1, y1, x2, y2, landmarks FROM {table} WHERE id = ?"
     row = database.connection.execute(query, (row_id,)).fetchone()
     if row is None or row[-1] is None:
         return None
-    person_id, stored, content, *corners, landmarks = row
+    *corners, landmarks = row
     points = np.frombuffer(landmarks, np.float32).reshape(5, 2)
     turn = upright_turn(float(head_pose(points[None])[0, 2]))
     face = Face(np.array(corners, np.float32), 1.0, points, _UNKNOWN, turn)
@@ -181,14 +181,7 @@ def aligned_chip(database: Database, template: str, table: str, row_id: int) -> 
     try:
         if chip is not None:
             return align(open_chip(chip), [face_in_chip(face, chip)], template)
-        path = open_source(database, stored, row_id, person_id, table)
-        if path is None:
-            return None
-        _, data = read_bytes(path)
-        if content is not None and bytes.fromhex(content_hash(data))[:16] != database.codec.unlookup(
-            content, "content"
-        ):
-            return None
-        return align(read_image_bytes(data, path), [face], template)
+        found = enrolled_photo(database, row_id, table)
+        return None if found is None else align(read_image_bytes(found[1], found[0]), [face], template)
     except (InputError, NoFaceError):  # moved, deleted or damaged since
         return None
