@@ -67,12 +67,24 @@ def test_a_video_without_anybody_and_one_that_cannot_be_read(clip: Path, tmp_pat
     assert status in {"poor", "no-face"} and reason
 
 
-def test_a_folder_of_people_may_hold_photos_and_videos_of_them_by_a_table(clip: Path, tmp_path: Path) -> None:
+def test_tables_and_folders_of_people_may_hold_videos(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_text(f"path,name\n{clip},Eileen\n")
+    (tmp_path / "people" / "Grace").mkdir(parents=True)
+    write_video(tmp_path / "people" / "Grace" / "clip.mp4", pan(faces()[1], 3, (640, 480)))
     with facepipe.Gallery(tmp_path / "g") as gallery:
-        outcomes = list(gallery.enroll(str(tmp_path / "people.csv"), quick=True))
-    assert {outcome.person for outcome in outcomes} == {"Eileen"}
-    assert outcomes[0].path.startswith(f"{clip}#t=")
+        outcomes = [
+            outcome
+            for place in ("people.csv", "people")
+            for outcome in gallery.enroll(str(tmp_path / place), quick=True)
+        ]
+        assert {(outcome.person, str(outcome.status)) for outcome in outcomes} == {
+            ("Eileen", "enrolled"),
+            ("Grace", "enrolled"),
+        }
+        assert outcomes[0].path.startswith(f"{clip}#t=")
+        recognizer = facepipe.Recognizer(gallery, quick=True)
+        (video,) = recognizer(tmp_path / "people")  # a folder of one video
+        assert [face.person for face in video.predictions] == ["Grace"]
 
 
 def test_the_best_frame_and_different_ones_but_neither_odd_nor_alike() -> None:

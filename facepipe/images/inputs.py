@@ -77,8 +77,8 @@ def from_array(array: NDArray[Any]) -> Image:
 def sources_of(inputs: Source | Iterable[Source]) -> Iterator[Source | Failed]:
     """Yield the pictures that `inputs` names, one at a time: a folder is searched when it is its turn.
 
-    Folders are searched recursively, in natural order, for files with a picture's suffix; what `facepipe batch` wrote is left
-    out. A folder that cannot be searched is a Failed in its place.
+    Folders are searched recursively, in natural order, for files with a picture's or video's suffix; what `facepipe batch` wrote
+    is left out. A folder that cannot be searched is a Failed in its place.
     """
     many: Iterable[Source] = (inputs,) if is_one(inputs) else inputs  # type: ignore[assignment]
     for source in many:
@@ -124,7 +124,11 @@ def _name_of(source: Source) -> str:
 
 def _search(path: str) -> Iterator[str | Failed]:
     problems: list[Failed] = []
-    for found in find_images([path], on_error=lambda error: problems.append(Failed(path, str(error))), skip=is_output):
+
+    def fail(error: InputError) -> None:
+        problems.append(Failed(path, str(error)))
+
+    for found in find_images([path], on_error=fail, skip=is_output, videos=True):
         yield os.fspath(found)
         yield from problems
         problems.clear()

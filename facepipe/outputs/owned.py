@@ -60,7 +60,7 @@ def check_folders(folders: Collection[Path], roots: Iterable[str]) -> None:
     for folder in folders:
         if is_output(os.fspath(folder)):
             continue
-        if folder.is_dir() and next(find_images([folder], skip=is_output), None) is not None:
+        if folder.is_dir() and next(find_images([folder], skip=is_output, videos=True), None) is not None:
             raise UsageError(f"{printable(folder)}: holds photos that no batch wrote; choose a new or empty folder")
 
 

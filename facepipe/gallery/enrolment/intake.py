@@ -115,7 +115,7 @@ def _given(root: Path, rules: Rules) -> Iterator[Photo | EnrollOutcome]:
 def _search(place: Path, person: str, rules: Rules) -> Iterator[Photo | EnrollOutcome]:
     """Yield all photos of a file or folder as this person's."""
     failed: list[InputError] = []
-    yield from (Photo(path, person) for path in find_images([place], on_error=failed.append, rules=rules))
+    yield from (Photo(path, person) for path in find_images([place], on_error=failed.append, rules=rules, videos=True))
     for error in failed:
         path, _, reason = str(error).partition(": ")
         yield EnrollOutcome(path, person, EnrollStatus.UNREADABLE, reason)
@@ -167,7 +167,7 @@ def _sorted_out(entries: Sequence[Path], rules: Rules) -> tuple[list[Path], list
             rules.passing.passed[LINKED] += 1
         elif is_folder:
             folders.append(entry)
-        elif rules.passing.take(entry.name, beside):
+        elif rules.passing.take(entry.name, beside, videos=True):
             loose.append(entry)
     return folders, loose
 
