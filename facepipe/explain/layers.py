@@ -19,8 +19,6 @@ from facepipe.types import Float32, UInt8
 _STEPS = 12
 #: Spread of that blur, and of the map's: shares of the chip's side.
 _BLUR, _SMOOTH = 0.09, 0.027
-#: Chips in one pass.
-_BATCH = 32
 
 
 class Layers:
@@ -29,7 +27,7 @@ class Layers:
     def __init__(self, record: ModelRecord) -> None:
         """Build the network of a record on the CPU, in float32. Errors: ModelError, also for one that torch does not run."""
         self._network = torch_network(record, read_weights(record)[0])
-        self._record = record
+        self._record, self.name = record, record.name
         self._kept: dict[str, Tensor] = {}
         self.names: tuple[str, ...] = ()
         for name, module in _looked_at(self._network):
@@ -56,12 +54,6 @@ class Layers:
             out = out - torch.tensor(self._record.centre)
         unit: Tensor = out / out.norm(dim=1, keepdim=True)
         return unit
-
-    def embed(self, chips: UInt8) -> Float32:
-        """Return the unit vectors of chips, uint8 (n, size, size, 3): float32 (n, d)."""
-        with torch.inference_mode():
-            parts = [self._vectors(self._input(part)) for part in np.split(chips, range(_BATCH, len(chips), _BATCH))]
-            return np.asarray(torch.cat(parts).numpy(), np.float32)
 
     def activations(self, chips: UInt8) -> dict[str, Float32]:
         """Return what each layer gives for chips, uint8 (n, size, size, 3): float32 (n, channels, h, w), 0 and more."""

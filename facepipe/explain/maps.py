@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from facepipe.embed.embedder import load_embedder
 from facepipe.explain import drawing
 from facepipe.explain.saliency import cover, on_photo, strength
 from facepipe.models.registry import ModelRecord
@@ -30,12 +31,16 @@ def layers_of(record: ModelRecord | None) -> Layers | None:
     return Layers(record)
 
 
+def for_many(embedder: Embedder, network: Layers | None, device: str) -> Embedder:
+    """Return what embeds hundreds of copies: the answer's network in torch, twice as fast there, or the embedder itself."""
+    return embedder if network is None else load_embedder(network.name, device)
+
+
 def maps_of(
     embedder: Embedder, network: Layers | None, chip: UInt8, directions: Mapping[str, Float32]
 ) -> dict[str, Float32]:
     """Return a map by occlusion for each direction, and `gradient` for the first where the network's layers are in sight."""
-    # The layers' network is quick with many chips, whatever made the answer; to rounding they agree.
-    covered = cover((lambda chips: embedder.embed(chips).vectors) if network is None else network.embed, chip)
+    covered = cover(embedder, chip)
     maps = {name: covered.map_of(direction) for name, direction in directions.items()}
     if network is not None:
         maps["gradient"] = network.gradient_map(chip, next(iter(directions.values())))

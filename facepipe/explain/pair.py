@@ -6,7 +6,7 @@ from os import PathLike
 
 from facepipe.embed.alignment import align
 from facepipe.explain import drawing
-from facepipe.explain.maps import grid, layers_of, map_pictures, maps_of
+from facepipe.explain.maps import for_many, grid, layers_of, map_pictures, maps_of
 from facepipe.explain.reasons import two_figures
 from facepipe.explain.story import detection
 from facepipe.explain.values import Explanation
@@ -38,6 +38,7 @@ def explain_pair(
     """
     describer = describer_for(model, device, min_face, min_score, max_side, second_chance, True)
     network, embedder = layers_of(get_record(model)), describer.embedder
+    many = for_many(embedder, network, device)
     images = [as_image(source, max_side=max_side or None) for source in (a, b)]
     faces = (found.first, found.second)
     photos = list(describer.detector.detect(images))
@@ -49,7 +50,7 @@ def explain_pair(
     for place, side in enumerate("ab"):
         seen, face, chip = photos[place], faces[place], chips[place]
         found_here, shown = detection(describer.detector, seen, face)
-        made = maps_of(embedder, network, chip, {"person": vectors[1 - place]})
+        made = maps_of(many, network, chip, {"person": vectors[1 - place]})
         photo = drawing.reduced(seen.image)
         shown |= {"photo": draw_faces(photo, [face_record(face)]), "chip": chip}
         shown |= map_pictures(made, chip, seen.larger or seen.image, face, embedder.template)

@@ -8,7 +8,7 @@ alone would also show what the network makes of a grey square, and both at each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facepipe.embed.alignment import Template, get_template, similarity_transforms
-from facepipe.types import Face, Float32, Image, UInt8
+from facepipe.types import Embedder, Face, Float32, Image, UInt8
 
 #: Side of the patches and their distance, as shares of the chip's side.
 PATCHES = ((0.13, 0.1), (0.22, 0.14), (0.36, 0.2))
@@ -58,18 +58,15 @@ class Covered:
         return np.asarray(found / len(np.unique(groups)) * areas.max(), np.float32)
 
 
-def cover(embed: Callable[[UInt8], Float32], chip: UInt8) -> Covered:
-    """Cover the parts of a chip, uint8 (size, size, 3), one after the other, and embed what is left.
-
-    embed: returns a unit vector, float32 (n, d), for each of the chips, uint8 (n, size, size, 3).
-    """
+def cover(embedder: Embedder, chip: UInt8) -> Covered:
+    """Cover the parts of a chip, uint8 (size, size, 3), one after the other, and embed what is left, in batches."""
     masks, groups, fills = patches(len(chip))
     blurred = cv2.GaussianBlur(chip, (0, 0), _BLUR * len(chip))
     change = np.stack([_GREY - chip.astype(np.float32), blurred.astype(np.float32) - chip])
     copies = [
         np.rint(chip + mask[..., None] * change[fill]).astype(np.uint8) for mask, fill in zip(masks, fills, strict=True)
     ]
-    vectors = embed(np.stack([chip, *copies]))
+    vectors = embedder.embed(np.stack([chip, *copies])).vectors
     return Covered(masks, groups, vectors[0], vectors[1:])
 
 

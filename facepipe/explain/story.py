@@ -17,7 +17,7 @@ from facepipe.embed.alignment import align
 from facepipe.embed.embedding import embed
 from facepipe.errors import UsageError
 from facepipe.explain import drawing, enrolled, reasons
-from facepipe.explain.maps import grid, layers_of, map_pictures, maps_of
+from facepipe.explain.maps import for_many, grid, layers_of, map_pictures, maps_of
 from facepipe.explain.values import Explanation
 from facepipe.explain.writing import write
 from facepipe.gallery.enrolment.enroller import faults, headroom
@@ -98,7 +98,9 @@ def explain(
     )
     if len(snapshot.vectors) > _SMALL:
         policy = lambda _, threshold=whole.threshold: replace(whole, threshold=threshold)  # type: ignore[assignment]  # noqa: E731
-    made = _Maker(recognizer, gallery, snapshot, record, seen, described, decided, whole, place)
+    made = _Maker(
+        recognizer, gallery, snapshot, record, seen, described, decided, whole, place, options.get("device", "auto")
+    )
     explanation = made.made(name, policy, threshold)
     if out is not None:
         write(out, explanation)
@@ -125,6 +127,7 @@ class _Maker:
         decided: Recognized,
         policy: Policy,
         place: int,
+        device: str,
     ) -> None:
         self._recognizer, self._gallery, self._snapshot, self._record = recognizer, gallery, snapshot, record
         self._seen, self._described, self._place = seen, described, place
@@ -139,7 +142,7 @@ class _Maker:
         #: The same with all candidates that could count.
         self._judged = {**to_record(full)["faces"][place], **margin}
         self._embedder = recognizer.describer.embedder
-        self._network = layers_of(record)
+        self._network, self._device = layers_of(record), device
         self._pixels = seen.larger or seen.image
         self._chip = align(self._pixels, [self._prediction.face], self._embedder.template)[0]
         self._pictures: dict[str, UInt8] = {}
@@ -312,7 +315,7 @@ class _Maker:
         directions = {"person": target}
         if other is not None:
             directions["rather"] = target - self._snapshot.templates[self._number(other)]
-        maps = maps_of(self._embedder, self._network, self._chip, directions)
+        maps = maps_of(for_many(self._embedder, self._network, self._device), self._network, self._chip, directions)
         self._pictures |= map_pictures(maps, self._chip, self._pixels, self._prediction.face, self._embedder.template)
         return maps, {
             "for": readable(best),
