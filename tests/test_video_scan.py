@@ -7,10 +7,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from facepipe.batch import thumbnails_of
@@ -18,7 +19,7 @@ from facepipe.catalog import videos
 from facepipe.catalog.catalog import Catalog
 from facepipe.catalog.counts import Counts
 from facepipe.catalog.scan import ScanOptions
-from facepipe.types import Clip, Described, Failed, Sampling
+from facepipe.types import Clip, Described, Detected, Failed, Image, Sampling
 from tests.batch_fixtures import paint, recognizer, run
 from tests.video_fixtures import STORY, Looked, describer, paint_video
 from tests.videos import cut_off
@@ -167,6 +168,31 @@ def test_a_video_that_was_cut_off_keeps_what_was_readable_and_says_so(tmp_path: 
     assert str(clip) in failures and "the results hold what could be read" in failures
     counts, _ = run(tmp_path / "r.jsonl", clip)
     assert (counts.fresh, counts.cut_short) == (0, 1)
+
+
+class Spoiling(Looked):
+    """Fails on frames in which a colour is painted."""
+
+    def __init__(self, channel: int) -> None:
+        super().__init__()
+        self.channel = channel
+
+    def detect(self, images: Sequence[Image]) -> Iterator[Detected]:
+        for image in images:
+            others = np.delete(image.rgb.astype(int), self.channel, axis=2).max(axis=2)
+            if (image.rgb[..., self.channel] - others).max() > 150:
+                raise RuntimeError("no memory for this frame")
+        return super().detect(images)
+
+
+def test_frames_that_cannot_be_processed_are_said_and_stop_nothing(tmp_path: Path) -> None:
+    clip = paint_video(tmp_path / "clip.mkv")
+    (video,) = scanned(tmp_path / "c.catalog", clip, look=Spoiling(2))
+    assert isinstance(video, Described) and video.clip is not None
+    assert video.clip.damage == "frames from 2.0 s on could not be processed"
+    assert spans(video) == [(0.0, 1.0, 2), (8.0, 8.0, 1), (9.0, 9.0, 1)]
+    (failed,) = scanned(tmp_path / "d.catalog", paint_video(tmp_path / "red.mkv", [("red",)] * 3), look=Spoiling(0))
+    assert isinstance(failed, Failed) and "no memory for this frame" in failed.reason
 
 
 def test_what_is_no_video_failed(tmp_path: Path) -> None:

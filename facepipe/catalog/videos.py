@@ -16,7 +16,7 @@ from facepipe.catalog.packing import pack, unpack
 from facepipe.catalog.scan import GIVE_BACK_EVERY, Scanned, ScanOptions
 from facepipe.catalog.sources import Source
 from facepipe.catalog.store import Store
-from facepipe.embed.clips import Seen, describe_frames, described_clip
+from facepipe.embed.clips import Seen, both, describe_frames, described_clip
 from facepipe.embed.describer import Describer, ordered_map
 from facepipe.embed.tracks import REST, Tracker, TrackerState
 from facepipe.errors import InputError
@@ -126,24 +126,23 @@ def _scan(
         start=before.duration,
         **asdict(describer.sampling),
     ) as opened:
-        last, noted, pause = before.duration, time.monotonic(), NOTE_EVERY
+        seen, noted, pause = Seen(before.duration), time.monotonic(), NOTE_EVERY
         run = partial(ordered_map, workers=options.workers, ahead=1)
         for number, seen in enumerate(describe_frames(describer, opened, tracker, run), 1):
-            last = seen.time
             thumbs.update(_thumbnails(seen, options))
             whole = "" if opened.duration is None else f" of {clock(opened.duration)}"
-            told(f"{printable(source.path.name)} {clock(last)}{whole}")
+            told(f"{printable(source.path.name)} {clock(seen.time)}{whole}")
             if number % GIVE_BACK_EVERY == 0:
                 options.give_back()
-            if last > 0.0 and time.monotonic() - noted >= pause:
+            if seen.time > 0.0 and time.monotonic() - noted >= pause:
                 started = time.monotonic()
-                damage = _joined(before.damage, opened.damage)
-                notes.note(video.content, Begun(_until(tracker.state, Clip(last, damage)), thumbs))
+                until = Clip(seen.time, both(before.damage, both(opened.damage, seen.spoiled)))
+                notes.note(video.content, Begun(_until(tracker.state, until), thumbs))
                 noted = time.monotonic()
                 pause = max(NOTE_EVERY, _SHARE * (noted - started))
-        found = described_clip(tracker, opened, last)
+        found = described_clip(tracker, opened, seen)
     assert found.clip is not None
-    found = replace(found, clip=replace(found.clip, damage=_joined(before.damage, found.clip.damage)))
+    found = replace(found, clip=replace(found.clip, damage=both(before.damage, found.clip.damage)))
     small: Sequence[bytes] = [thumbs[number] for number in range(len(found.faces))] if options.thumbnails else ()
     return replace(video, found=found, thumbnails=small)
 
@@ -156,11 +155,6 @@ def _thumbnails(seen: Seen, options: ScanOptions) -> dict[int, bytes]:
 
 def _until(state: TrackerState, clip: Clip) -> TrackerState:
     return replace(state, tracks=replace(state.tracks, clip=clip))
-
-
-def _joined(before: str | None, after: str | None) -> str | None:
-    """Return what was damaged before a stopped run and after it."""
-    return before if after is None or after == before else after if before is None else f"{before}; {after}"
 
 
 def pack_begun(begun: Begun) -> bytes:

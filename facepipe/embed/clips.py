@@ -11,11 +11,11 @@ from typing import Any
 
 from facepipe.embed.describer import CHUNK_PIXELS, Describer, ordered_map
 from facepipe.embed.tracks import Tracker, look_of
-from facepipe.errors import InputError
+from facepipe.errors import ImageError, InputError
 from facepipe.images import file_hash
 from facepipe.images.video import Frame, Video, open_video
 from facepipe.text import printable
-from facepipe.types import Clip, Described, Face, Float32, Image
+from facepipe.types import Clip, Described, Face, Failed, Float32, Image
 
 #: Times are rounded to hundredths of a second in records; a frame of 100 a second or fewer is found again.
 _ROUNDED = 0.006
@@ -28,40 +28,44 @@ class Seen:
     """What a chunk of frames brought.
 
     time: of its last frame. share: of the video that is over, 0..1; None where its duration is not known. frames: time of each, its
-    faces, and the track of each face. best: tracks whose best frame is among them: their number, and pixels and face.
+    faces, and the track of each face. best: tracks whose best frame is among them: their number, and pixels and face. spoiled: why
+    frames until now could not be looked at; None: all could be.
     """
 
     time: float
     share: float | None = None
     frames: list[tuple[float, Described, list[int]]] = field(default_factory=list)
     best: dict[int, tuple[Image, Face]] = field(default_factory=dict)
+    spoiled: str | None = None
 
 
 def describe_frames(describer: Describer, video: Video, tracker: Tracker, run: Run = map) -> Iterator[Seen]:
     """Look at a video's frames and link their faces; yield after each chunk. A frame that cannot be looked at is passed over.
 
-    run: how chunks are described. Errors: ModelError.
+    run: how chunks are described. Errors: ModelError; ImageError when not one frame can be looked at.
     """
 
-    def described(chunk: list[Frame]) -> list[tuple[Frame, Described | None, Float32]]:
+    def described(chunk: list[Frame]) -> list[tuple[Frame, Described | Failed, Float32]]:
         found = describer.describe_each([frame.image for frame in chunk])
-        return [
-            (frame, photo if isinstance(photo, Described) else None, look_of(frame.image))
-            for frame, photo in zip(chunk, found, strict=True)
-        ]
+        return [(frame, photo, look_of(frame.image)) for frame, photo in zip(chunk, found, strict=True)]
 
+    spoiled, reason = None, ""
     for chunk in run(described, _chunks(video.frames(), describer.photos * CHUNK_PIXELS)):
         last = chunk[-1][0].time
         seen = Seen(last, min(1.0, last / video.duration) if video.duration else None)
         for frame, photo, look in chunk:
-            if photo is None:
+            if isinstance(photo, Failed):
+                reason = photo.reason
+                spoiled = spoiled or f"frames from {frame.time:.1f} s on could not be processed"
                 continue
             numbers = tracker.add(photo, frame.time, look)
             seen.frames.append((frame.time, replace(photo, image=None), numbers))
             for number, face in zip(numbers, photo.faces, strict=True):
                 if tracker.best_at(number) == frame.time:
                     seen.best[number] = (frame.image, face)
-        yield seen
+        yield replace(seen, spoiled=spoiled)
+    if spoiled and not tracker.fingerprint:
+        raise ImageError(reason)
 
 
 def describe_video(
@@ -77,19 +81,24 @@ def describe_video(
 
     workers: threads that look at frames. seen: is given each chunk. Errors: InputError, ImageError, LibraryError, ModelError.
     """
-    sampling, tracker, last = describer.sampling, Tracker(name), 0.0
+    sampling, tracker, last = describer.sampling, Tracker(name), Seen(0.0)
     with open_video(path, name, max_side=max_side, **asdict(sampling)) as video:
         for chunk in describe_frames(describer, video, tracker, partial(ordered_map, workers=workers, ahead=1)):
             seen(chunk)
-            last = chunk.time
+            last = chunk
         return described_clip(tracker, video, last)
 
 
-def described_clip(tracker: Tracker, video: Video, last: float) -> Described:
-    """Return what was found in a video once its frames have ended. last: time of the last one that was looked at."""
-    found = tracker.described()
-    duration = last if video.duration is None else video.duration
-    return replace(found, size=video.size, clip=Clip(duration, video.damage))
+def described_clip(tracker: Tracker, video: Video, last: Seen) -> Described:
+    """Return what was found in a video once its frames have ended. last: its last chunk."""
+    duration = last.time if video.duration is None else video.duration
+    clip = Clip(duration, both(video.damage, last.spoiled))
+    return replace(tracker.described(), size=video.size, clip=clip)
+
+
+def both(one: str | None, other: str | None) -> str | None:
+    """Return two things that were wrong, or the one that was."""
+    return "; ".join(dict.fromkeys(filter(None, (one, other)))) or None
 
 
 def frame_at(path: Path, name: str, at: float, *, max_side: int | None = None) -> Image:
