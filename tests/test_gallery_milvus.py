@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import grpc
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -240,6 +241,25 @@ def test_exact_takes_the_people_back(gallery: GalleryStore, server: MilvusServer
     assert isinstance(load_index(gallery.database, gallery.snapshot()), ExactIndex)
     assert show_index(gallery.database).kind == "exact"
     assert not (gallery.folder / INDEX_NAME).exists()
+
+
+def test_what_a_server_does_not_let_go_of_is_not_forgotten(
+    gallery: GalleryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(grpc.RpcError):  # type: ignore[misc]
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.DEADLINE_EXCEEDED
+
+    follower = gallery.database.follower()
+    assert follower is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(type(follower.people._client), "drop_collection", Mock(side_effect=Late))
+        with pytest.raises(GalleryServerError, match=r"does not answer \(StatusCode.DEADLINE_EXCEEDED\)"):
+            build_index(gallery.database, "exact")
+    assert gallery.database.server() is not None
+    build_index(gallery.database, "exact")
+    assert gallery.database.server() is None
+    assert follower.people.note() is None
 
 
 def test_a_server_that_is_away_is_one_line_and_nothing_is_written(

@@ -63,9 +63,9 @@ class MilvusPeople:
         try:
             yield
         except (self._library.MilvusException, grpc.RpcError, ValueError) as error:
-            text = str(getattr(error, "message", error)).strip() or type(error).__name__
+            text = str(error.code() if isinstance(error, grpc.RpcError) else getattr(error, "message", error)).strip()
             raise GalleryServerError(
-                f"{self.uri}: the vector database does not answer ({printable(text.splitlines()[0])[:200]}): start it, or give "
+                f"{self.uri}: the vector database does not answer ({printable(text.partition(chr(10))[0])[:200]}): start it, or give "
                 f"its token in {TOKEN}"
             ) from error
 

@@ -57,22 +57,27 @@ def build_index(
         raise UsageError(f"no index kind {kind!r}: choose one of {', '.join(KINDS)}")
     if (kind == MILVUS) != (uri is not None):
         raise UsageError(f"--kind {MILVUS} and --uri go together: --kind {MILVUS} --uri http://HOST:19530")
-    left = (
-        None if forget or database.server() in {None, uri} else database.follower()
-    )  # connected, before anything changes
+    # Connected before anything changes.
+    left = None if forget or database.server() in {None, uri} else database.follower()
+
+    def leave() -> None:
+        # Before the gallery forgets where it is: what fails here can be tried again.
+        if left is not None:
+            left.people.destroy()
+
     snapshot = load_snapshot(database)
     if kind == MILVUS:
-        report = build_milvus(database, str(uri), min_recall)
+        report = build_milvus(database, str(uri), min_recall, leave)
     elif kind == "exact":
         report = IndexReport("exact", 1.0, 0, len(snapshot.persons), 0.0, 0)
+        leave()
         _choose(database, report, None)
     else:
         report = _build_and_store(database, snapshot, kind, min_recall)
+        leave()
         _choose(database, report, {"kind": kind, "min_recall": min_recall})
     if kind not in APPROXIMATE:
         drop_derived(database, INDEX_NAME)
-    if left is not None:
-        left.people.destroy()
     return report
 
 

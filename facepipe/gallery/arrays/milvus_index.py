@@ -75,10 +75,13 @@ class MilvusIndex:
         return ExactIndex(self._snapshot.templates).search(vectors, k)
 
 
-def build_milvus(database: Database, uri: str, min_recall: float) -> IndexReport:
+def build_milvus(
+    database: Database, uri: str, min_recall: float, leave: Callable[[], None] = lambda: None
+) -> IndexReport:
     """Store the people's templates in a vector database, measure it, and let searches use it from now on.
 
-    One that holds them already is brought up to date only. Errors: see `build_index`; GalleryServerError, LibraryError.
+    leave: takes leave of another database, before this one is chosen. One that holds the people already is brought up to date
+    only. Errors: see `build_index`; GalleryServerError, LibraryError.
     """
     require_uri(uri)
     if database.codec.sealed:
@@ -110,6 +113,7 @@ def build_milvus(database: Database, uri: str, min_recall: float) -> IndexReport
         if database.server() != uri:
             follower.people.destroy()
         raise
+    leave()
     with database.lock("index"):
         with database.append("index"):
             database.set_meta("index", json.dumps({**chosen, "report": asdict(report)}))
