@@ -112,7 +112,9 @@ def _copies(roots: Sequence[str], folder: Path, cover: _Cover, passing: Passing)
     taken: set[str] = set()
     for root in roots:
         problems: list[InputError] = []
-        for path in find_images([root], on_error=problems.append, skip=is_output, rules=passing.rules(root)):
+        for path in find_images(
+            [root], on_error=problems.append, skip=is_output, rules=passing.rules(root), videos=True
+        ):
             below = path.relative_to(root) if is_folder(root) else Path(path.name)
             yield _copy(path, folder / below, cover, taken)
         yield from (Blurred(root, None, error=str(problem)) for problem in problems)

@@ -251,8 +251,9 @@ def test_only_who_is_named_and_certain_stays(
 
 
 def test_every_frame_of_a_video_is_covered(tmp_path: Path, astronaut: Image, gallery: facepipe.Gallery) -> None:
-    clip = write_video(tmp_path / "clip.avi", pan(astronaut.rgb, 1.0, (320, 240)), codec="mpeg4")
-    (one,) = blur(clip, tmp_path / "out")
+    (tmp_path / "clips").mkdir()
+    clip = write_video(tmp_path / "clips" / "clip.avi", pan(astronaut.rgb, 1.0, (320, 240)), codec="mpeg4")
+    (one,) = blur(tmp_path / "clips", tmp_path / "out")
     assert (one.out, one.covered >= 1, one.error) == (tmp_path / "out" / "clip.avi.mp4", True, None)
     assert one.out is not None
     with open_video(one.out, "copy", every_seconds=0.0) as video, open_video(clip, "clip", every_seconds=0.0) as first:

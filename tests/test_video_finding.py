@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from facepipe.catalog.sources import find_sources
 from facepipe.images import Passing, encode_image, find_images, passing, read_image
+from facepipe.images.inputs import sources_of
 from facepipe.images.live import is_live_movie
 
 from .videos import faces, pan, write_video
@@ -74,6 +75,7 @@ def test_videos_are_found_only_where_they_are_asked_for_and_can_be_read(
     assert sources(tmp_path, met) == ["a.jpg", "b.MP4", "c.webm", "e.mov"]
     assert met.told() == "1 video"  # a .ts is more often a program
     assert [path.name for path in find_images([tmp_path])] == ["a.jpg"]
+    assert [Path(str(one)).name for one in sources_of(tmp_path)] == ["a.jpg", "b.MP4", "c.webm", "e.mov"]
     monkeypatch.setattr(passing, "is_installed", lambda library: False)
     met = Passing()
     assert sources(tmp_path, met) == ["a.jpg"]
