@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from facepipe.catalog.catalog import Catalog, Decider
 from facepipe.catalog.counts import Counts, Show
-from facepipe.catalog.scan import ScanOptions
+from facepipe.catalog.scan import Scanned, ScanOptions
 from facepipe.catalog.shards import WHOLE, Shard
 from facepipe.catalog.sources import MEMBER, Source, count_sources, file_of, find_sources, none_exists
 from facepipe.catalog.store import catalog_path
@@ -105,6 +105,7 @@ class BatchOptions:
 
     workers: threads that scan photos and draw.
     shard: the part of the input that is looked at.
+    stream: see `ScanOptions`.
     exclude: patterns of files and folders that are passed over, as in a .gitignore file.
     fail_on_empty: InputError when there are no photos at all.
     every: seconds after which it looks for new photos again, for ever; None: it does not.
@@ -115,6 +116,7 @@ class BatchOptions:
 
     workers: int = 1
     shard: Shard = WHOLE
+    stream: Callable[..., Iterator[list[Scanned]]] | None = None
     exclude: tuple[str, ...] = ()
     fail_on_empty: bool = False
     every: float | None = None
@@ -286,6 +288,7 @@ class _Batch:
                 options.give_back,
                 thumbnails_of if self._keep or self._outputs.report is not None else None,
                 options.shard,
+                options.stream,
             ),
             decider=recognizer,
             retry_failed=retry_failed,

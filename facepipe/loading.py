@@ -12,7 +12,7 @@ import numpy as np
 from facepipe.detect import BEHAVIOUR as DETECT_BEHAVIOUR
 from facepipe.embed import BEHAVIOUR as EMBED_BEHAVIOUR
 from facepipe.embed.describer import CPU_PHOTOS, Describer
-from facepipe.errors import GalleryMissingError, GalleryModelError, UsageError
+from facepipe.errors import GalleryMissingError, GalleryModelError, ModelError, UsageError
 from facepipe.match.cuda import CUDA_PEOPLE, cuda_index
 from facepipe.match.exact import ExactIndex
 from facepipe.match.matcher import Matcher
@@ -260,6 +260,15 @@ def load_describer(
     if not late:
         describer.load()
     return describer
+
+
+def load_like(facts: Mapping[str, Any], device: str) -> Describer:
+    """Load what another machine has, by the facts of its describer. Errors: ModelError when the model is not on this one."""
+    record = find_embedder(facts["model"])
+    if record is None:
+        raise ModelError(f"the model {facts['model']} is not on this machine; facepipe models pull fetches it")
+    chosen = detect_options(facts["min_face"], facts["min_score"], facts["max_side"], facts["second_chance"])
+    return load_describer(record.name, device, chosen)
 
 
 def _facts(

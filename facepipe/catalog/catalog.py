@@ -142,7 +142,7 @@ class Catalog(Store):
         videos: list[tuple[int, Source]] = []
         self._note_shard(options.shard)
         todo = self._skip_done(options.shard.share(as_sources(photos)), counts, retry_failed)
-        chunks = scan_stream(describer, without_videos(todo, videos), self._recall, options)
+        chunks = (options.stream or scan_stream)(describer, without_videos(todo, videos), self._recall, options)
         notes = Notes(self, self._video_key, self._keep, partial(self._recall, key=self._video_key))
         for chunk in chain(chunks, scan_videos(describer, videos, options, notes, counts, show)):
             records = {} if self._keep or decider is None else _decided(decider, chunk)

@@ -40,12 +40,14 @@ class ScanOptions:
     give_back: called now and then, to return freed memory to the system.
     thumbnails: returns a JPEG of each face; None: none are kept.
     shard: the part of the input that is scanned.
+    stream: has photos looked at elsewhere, as `scan_stream` does here; None: here.
     """
 
     workers: int = 1
     give_back: Callable[[], object] = lambda: None
     thumbnails: Callable[[Image, Sequence[Face]], list[bytes]] | None = None
     shard: Shard = WHOLE
+    stream: Callable[..., Iterator[list[Scanned]]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

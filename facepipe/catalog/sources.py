@@ -160,7 +160,11 @@ def file_source(path: Path) -> Source:
         stamp = f"{info.st_size}:{info.st_mtime_ns}"
     except OSError:
         stamp = ""
-    return Source(str(path), stamp, path, lambda: read_bytes(path)[1])
+    return Source(str(path), stamp, path, partial(_load, path))
+
+
+def _load(path: Path) -> bytes:
+    return read_bytes(path)[1]
 
 
 def _members(path: str, passing: Passing) -> Iterator[Source]:

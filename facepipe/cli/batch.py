@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,9 @@ from facepipe.cli.options import (
     exclude_option,
     list_options,
     listed,
+    on_ray,
     picture_options,
+    ray_option,
     recognition_options,
     shard_option,
     video_options,
@@ -59,6 +62,7 @@ _LOOKED_FOR = 20
 @list_options
 @exclude_option
 @shard_option
+@ray_option
 @csv_raw_option
 @picture_options(FOLDER, "Write copies with frames and names into this folder, of videos the best frame of each face.")
 @click.option("--sort-into", type=FOLDER, help="Sort the photos into folders by who is in them.")
@@ -91,7 +95,7 @@ _LOOKED_FOR = 20
     type=click.IntRange(min=1),
     default=None,
     envvar="FACEPIPE_WORKERS",
-    help="Threads that scan photos; default: one for each core.",
+    help="Threads that scan photos, or workers of --ray; default: one for each core.",
 )
 @click.option("--fail-on-empty", is_flag=True, help="Fail when there are no photos at all; otherwise it is only said.")
 @click.option("--watch", is_flag=True, help="Continue as new photos arrive, until Ctrl-C.")
@@ -109,6 +113,7 @@ def batch(
     separated_by_null: bool,
     exclude: tuple[str, ...],
     shard: str,
+    ray: str | None,
     csv_raw: bool,
     annotate: Path | None,
     crops: Path | None,
@@ -162,12 +167,21 @@ def batch(
     )
     sidecars = regions is not None
     outputs = library.Outputs(out, annotate, crops, sort_into, sort_how, report, csv_raw, sidecars, catalog)
-    opener = _Opener(looking, deciding, sampling, keep_embeddings, outputs.catalog_file())
+    opener = _Opener(
+        looking if ray is None else replace(looking, device="auto"),
+        deciding,
+        sampling,
+        keep_embeddings,
+        outputs.catalog_file(),
+    )
     if not outputs.catalog_file().exists():
         _tell_of_catalog(roots, exclude)
     failed = 0
     try:
-        with closing(library.run(roots, outputs, opener, options)) as passes:
+        with (
+            on_ray(ray, looking.device, workers) as stream,
+            closing(library.run(roots, outputs, opener, replace(options, stream=stream))) as passes,
+        ):
             for counts in passes:
                 failed = counts.failed + counts.unwritten + counts.cut_short
                 _report(counts, out, quiet)

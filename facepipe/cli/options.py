@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,8 @@ from facepipe.cli.process import settle
 from facepipe.errors import InputError
 
 if TYPE_CHECKING:
+    from facepipe.catalog.ray_scan import RayScan
+    from facepipe.embed.describer import Describer
     from facepipe.pipeline import Recognizer
     from facepipe.types import Sampling
 
@@ -203,6 +206,36 @@ def shard_option(command: _F) -> _F:
         default="1/1",
         help="Look at the K-th of N parts of the photos, for N machines or jobs; facepipe catalog merge joins their catalogs.",
     )(command)
+
+
+def ray_option(command: _F) -> _F:
+    """`--ray ADDRESS|auto|local`: see `on_ray`."""
+    return click.option(
+        "--ray",
+        metavar="ADDRESS|auto|local",
+        default=None,
+        envvar="FACEPIPE_RAY",
+        help="Scan photos on a Ray cluster that runs, with --workers workers; local: start one on this machine for this scan.",
+    )(command)
+
+
+def on_ray(address: str | None, device: str, workers: int | None) -> AbstractContextManager[RayScan | None]:
+    """Return the cluster to scan on, None without one."""
+    if address is None:
+        return nullcontext()
+    from facepipe.catalog.ray_scan import RayScan
+
+    return RayScan(address, _load_on_worker, device, workers, lambda line: note(f"facepipe: {line}"))
+
+
+def _load_on_worker(facts: Mapping[str, Any], device: str) -> Describer:
+    from facepipe.cli.allocator import share_arenas
+
+    settle()
+    share_arenas()
+    from facepipe.loading import load_like
+
+    return load_like(facts, device)
 
 
 def listed(file: IO[bytes] | None, separated_by_null: bool) -> list[str]:

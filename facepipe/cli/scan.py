@@ -16,6 +16,8 @@ from facepipe.cli.options import (
     exclude_option,
     list_options,
     listed,
+    on_ray,
+    ray_option,
     shard_option,
     video_options,
 )
@@ -37,12 +39,13 @@ if TYPE_CHECKING:
 @list_options
 @exclude_option
 @shard_option
+@ray_option
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=None,
     envvar="FACEPIPE_WORKERS",
-    help="Threads that scan photos; default: one for each core.",
+    help="Threads that scan photos, or workers of --ray; default: one for each core.",
 )
 @model_option
 @detect_options
@@ -55,6 +58,7 @@ def scan(
     separated_by_null: bool,
     exclude: tuple[str, ...],
     shard: str,
+    ray: str | None,
     workers: int | None,
     model: str | None,
     sampling: Sampling,
@@ -85,17 +89,19 @@ def scan(
         raise InputError(f"{named(roots)}: no such file or folder; check the path")
     allocator.share_arenas()
     facts = asdict(looking)
+    facts["device"] = looking.device if ray is None else "auto"  # the cluster has the device
     describer = load_describer(
-        model or DEFAULT_EMBEDDER, facts.pop("device"), detection(**facts), late=catalog.exists()
+        model or DEFAULT_EMBEDDER, facts.pop("device"), detection(**facts), late=ray is not None or catalog.exists()
     )
     describer.sampling = sampling
-    options = ScanOptions(workers or process.cores(), allocator.give_back, thumbnails_of, part)
     passing = Passing(exclude)
     try:
         with (
+            on_ray(ray, looking.device, workers) as stream,
             Catalog(catalog, write=True) as opened,
             progress(part.count(count_sources(roots, (), Passing(exclude))), quiet=quiet) as show,
         ):
+            options = ScanOptions(workers or process.cores(), allocator.give_back, thumbnails_of, part, stream)
             counts = opened.scan(find_sources(roots, (), passing), describer, options, show=show)
             failures = list(opened.failures())
             damaged = list(opened.damages())
