@@ -22,10 +22,11 @@ from facepipe.catalog.ray_scan import RayScan, keep_local
 from facepipe.catalog.scan import ScanOptions
 from facepipe.catalog.sources import Source
 from facepipe.cli.options import _load_on_worker
+from facepipe.cli.process import settle
 from facepipe.embed.describer import CPU_PHOTOS, Describer
 from facepipe.loading import load_describer
 from facepipe.types import Failed, Image
-from scripts.benchlib import limit_threads, machine, spread
+from scripts.benchlib import machine, spread
 
 #: Seconds that the networks take for a photo on one core.
 SECONDS = 0.04
@@ -139,7 +140,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32, 64])
     parser.add_argument("--blocks", type=int, default=6, help="blocks of 24 photos for each sleeping worker")
     arguments = parser.parse_args()
-    limit_threads()
+    settle()
     keep_local()
     photos = sorted(arguments.folder.rglob("*.jpg"))[: arguments.photos]
     print(

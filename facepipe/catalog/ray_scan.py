@@ -147,7 +147,8 @@ class _Actor:
         except RayTaskError as error:
             if isinstance(error.cause, FacepipeError):
                 raise error.cause from None
-            raise
+            what = printable(str(error.cause).strip().split("\n")[0])
+            raise LibraryError(f"--ray: a worker failed ({type(error.cause).__name__}: {what})") from error
         except RayError as error:
             raise LostError(str(error).strip().split("\n")[-1].strip()) from error
 

@@ -128,8 +128,9 @@ class Pool:
         self._seats: list[_Seat] = []
         self._error: FacepipeError | None = None
         self._closed = False
-        for _ in range(workers):
-            Thread(target=self._keep, name="facepipe-worker", daemon=True).start()
+        self._keepers = [Thread(target=self._keep, name="facepipe-worker", daemon=True) for _ in range(workers)]
+        for keeper in self._keepers:
+            keeper.start()
 
     def close(self) -> None:
         """End all workers."""
@@ -139,6 +140,8 @@ class Pool:
             self._changed.notify_all()
         for seat in seats:
             seat.remote.stop()
+        for keeper in self._keepers:
+            keeper.join()
 
     def scan(
         self, sources: Iterable[tuple[int, Source]], recall: Callable[[str], str | None]
