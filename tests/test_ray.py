@@ -100,8 +100,8 @@ def dies_at(calls: Sequence[int]) -> Fault:
 
     def fault(method: str, arguments: tuple[Any, ...]) -> bool:
         with lock:
-            count[0] += method != "hello"
-            return method != "hello" and count[0] in calls
+            count[0] += method in ("read", "describe")
+            return method in ("read", "describe") and count[0] in calls
 
     return fault
 
@@ -117,7 +117,7 @@ def test_the_photo_that_kills_workers_is_found_and_fails_alone(pile: list[Path],
     deadly, died = 77, []
 
     def fault(method: str, arguments: tuple[Any, ...]) -> bool:
-        if method == "hello":
+        if method in ("hello", "alive"):
             return False
         if method == "read":
             inside = any(photo.position == deadly for photo in arguments[0])
@@ -133,6 +133,29 @@ def test_the_photo_that_kills_workers_is_found_and_fails_alone(pile: list[Path],
     assert there[deadly][5].endswith("0077.png: made a worker die twice; scan it without --ray, or repair it")
     assert [row for row in there if row[0] != deadly] == [row for row in here if row[0] != deadly]
     assert 4 <= len(died) <= 10
+
+
+def test_a_machine_that_takes_all_its_workers_makes_no_photo_fail(pile: list[Path], tmp_path: Path) -> None:
+    made: list[FakeRemote] = []
+    calls = [0]
+
+    def fault(method: str, arguments: tuple[Any, ...]) -> bool:
+        calls[0] += method == "read"
+        if calls[0] == 14 and method == "read":
+            for remote in made:
+                remote.dead = True
+        return False
+
+    def start(ended: Callable[[], bool]) -> FakeRemote:
+        made.append(FakeRemote(fault))
+        return made[-1]
+
+    here = scan(tmp_path / "one.catalog", *pile[:1])
+    many = Pool(start, 12, dict(recognizer().describer.facts))
+    with many._changed:
+        many._changed.wait_for(lambda: len(many._seats) == 12)
+    calls[0] = 13  # the first block finds all twelve dead
+    assert scan(tmp_path / "many.catalog", *pile[:1], by=many) == here
 
 
 def test_workers_of_another_facepipe_are_refused(pile: list[Path], tmp_path: Path) -> None:
@@ -158,6 +181,12 @@ def test_a_model_error_of_a_worker_ends_the_scan(pile: list[Path], tmp_path: Pat
 
 def test_an_address_that_does_not_answer_is_one_line() -> None:
     with pytest.raises(DeviceError, match=r"127\.0\.0\.1:9: does not answer"), RayScan("127.0.0.1:9", no_describer):
+        pass
+
+
+def test_offline_asks_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACEPIPE_OFFLINE", "1")
+    with pytest.raises(DeviceError, match="FACEPIPE_OFFLINE is set"), RayScan("auto", no_describer):
         pass
 
 

@@ -53,6 +53,8 @@ class RayScan:
         local = self._address == "local"
         if local:
             keep_local()
+        elif os.environ.get("FACEPIPE_OFFLINE", "") not in {"", "0"}:
+            raise DeviceError(f"FACEPIPE_OFFLINE is set: the cluster --ray {printable(self._address)} is not asked")
         else:
             _require_answer(self._address)
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

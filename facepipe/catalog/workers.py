@@ -72,6 +72,10 @@ class Worker:
         self._describer = self._load()
         return __version__, dict(self._describer.facts), self._describer.photos
 
+    def alive(self) -> bool:
+        """Say so."""
+        return True
+
     def read(self, block: Block) -> list[str]:
         """Read and decode photos; return the SHA-256 of each that is an image, else an empty text."""
         max_side = self._describer.facts.get("max_side")
@@ -285,9 +289,21 @@ class Pool:
     def _seat(self, wanted: _Seat | None = None, *, alone: bool = False) -> Iterator[_Seat]:
         """Give a worker that is up: the wanted one, else that with the least to do; alone: nobody else gets it meanwhile.
 
-        Calls end whether or not their results are taken, so whoever waits here is served. Errors:
-        LostError when the wanted one is gone.
+        Errors: LostError when the wanted one is gone. alone: it answered just now, so that what kills it is what it gets.
         """
+        seat = self._take(wanted, alone)
+        while alone and not self._answers(seat):
+            seat = self._take(wanted, alone)
+        try:
+            yield seat
+        except LostError:
+            seat.lost = True
+            raise
+        finally:
+            self._leave(seat, alone)
+
+    def _take(self, wanted: _Seat | None, alone: bool) -> _Seat:
+        """Wait for a worker. Calls end whether or not their results are taken, so whoever waits here is served."""
 
         def free() -> list[_Seat]:
             return [seat for seat in self._seats if not (seat.lost or seat.alone) and wanted in (None, seat)]
@@ -302,16 +318,22 @@ class Pool:
                 seat.alone = True
                 self._changed.wait_for(lambda: seat.calls == 0 or self._ended())
             seat.calls += 1
-        try:
-            yield seat
-        except LostError:
-            seat.lost = True
-            raise
-        finally:
-            with self._changed:
-                seat.calls -= 1
-                seat.alone = seat.alone and not alone
-                self._changed.notify_all()
+            return seat
+
+    def _leave(self, seat: _Seat, alone: bool) -> None:
+        with self._changed:
+            seat.calls -= 1
+            seat.alone = seat.alone and not alone
+            self._changed.notify_all()
+
+    def _answers(self, seat: _Seat) -> bool:
+        """Say whether a worker is still there: a machine that goes takes all of its workers, and most of them without work."""
+        with suppress(LostError):
+            seat.remote.call("alive")
+            return True
+        seat.lost = True
+        self._leave(seat, alone=True)
+        return False
 
 
 def _sendable(photo: _Read) -> _Read:
