@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -158,6 +159,17 @@ def test_every_format_is_covered_and_only_the_first_frame_goes_along(tmp_path: P
     pixels = read_image(tmp_path / "out" / "a.png").rgb
     assert np.array_equal(pixels[y2 + 9 :], portrait[y2 + 9 :])  # nothing is lost beside the cover
     assert len(np.unique(pixels[y1 + 9 : y2 - 9, x1 + 9 : x2 - 9])) == 1
+
+
+def test_what_damages_everything_but_the_pixels_stops_nothing(tmp_path: Path) -> None:
+    grey = io.BytesIO()
+    PIL.Image.new("RGB", (60, 60), "grey").save(grey, "PNG")
+    head, rest = grey.getvalue()[:33], grey.getvalue()[33:]
+    text = b"zTXt" + b"Comment\0\0" + zlib.compress(bytes(200_000_000))
+    bomb = (len(text) - 4).to_bytes(4) + text + zlib.crc32(text).to_bytes(4)
+    (tmp_path / "a.png").write_bytes(head + bomb + rest)
+    (one,) = blur(tmp_path / "a.png", tmp_path / "out")
+    assert (one.out, one.error) == (tmp_path / "out" / "a.png", None)
 
 
 def test_what_cannot_be_read_is_not_copied_and_leaves_no_older_copy(tmp_path: Path, portrait: UInt8) -> None:

@@ -17,6 +17,7 @@ import PIL.JpegImagePlugin
 from facepipe.images.colours import managed
 from facepipe.images.raw import is_raw
 from facepipe.images.reading import open_quietly
+from facepipe.images.wholeness import mended
 from facepipe.images.writing import encode_image
 from facepipe.types import UInt8
 
@@ -63,9 +64,16 @@ class Form:
 
 
 def form_of(data: bytes, name: str) -> Form:
-    """Return how a picture that can be read is written. data: its file. Errors: whatever Pillow raises."""
+    """Return how a picture that can be read is written. data: its file."""
     if is_raw(data, name):
         return Form("JPEG")
+    try:
+        return _form(mended(data))
+    except Exception:  # noqa: BLE001 - Pillow reads more of a file than its pixels need, and raises whatever damage there leads to
+        return Form("JPEG" if data.startswith(b"\xff\xd8\xff") else "PNG")
+
+
+def _form(data: bytes) -> Form:
     with open_quietly(data) as picture:
         kind, mode = picture.format or "", picture.mode
         embedded = picture.info.get("icc_profile") or b""
@@ -87,6 +95,7 @@ def _strength(picture: PIL.Image.Image) -> dict[str, Any]:
     """Return what compresses a JPEG of three colours as strongly as this one."""
     tables = getattr(picture, "quantization", {})
     sampling = PIL.JpegImagePlugin.get_sampling(picture)
-    if picture.mode != "RGB" or not 1 <= len(tables) <= 3 or sampling < 0:
+    coarse = any(max(table) > 255 for table in tables.values())  # of which libjpeg warns
+    if picture.mode != "RGB" or not 1 <= len(tables) <= 3 or sampling < 0 or coarse:
         return {}
     return {"qtables": [list(table) for table in tables.values()], "subsampling": sampling}
