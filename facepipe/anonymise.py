@@ -21,6 +21,7 @@ import numpy as np
 
 from facepipe.detect import BEHAVIOUR as DETECT_BEHAVIOUR
 from facepipe.embed.describer import PHOTO_ERRORS, spoiled
+from facepipe.embed.tracks import Tracker, look_of
 from facepipe.errors import InputError, UsageError
 from facepipe.files.atomic import is_folder, remove_file
 from facepipe.files.guard import MARK, check_outputs, own_file
@@ -37,7 +38,7 @@ from facepipe.images import (
     read_image_bytes,
 )
 from facepipe.images.recoding import form_of
-from facepipe.images.video import Frame, open_video
+from facepipe.images.video import Frame, Video, open_video
 from facepipe.images.video_writer import VIDEO_OUTPUTS, redraw_video
 from facepipe.loading import detect_options, load_detector
 from facepipe.outputs.covers import CELLS, MARGIN, STYLES, Style, covered
@@ -45,7 +46,7 @@ from facepipe.outputs.names import short_hash
 from facepipe.outputs.owned import check_folders, mark_folders
 from facepipe.pipeline import Recognizer
 from facepipe.text import printable
-from facepipe.types import Face, Float32, Image, Status, UInt8
+from facepipe.types import Face, Float32, Image, Prediction, Status, UInt8
 
 #: Smallest face, least score and longer side of the second search.
 SEARCH = (20.0, 0.2, 1920)
@@ -63,7 +64,8 @@ class Blurred:
     """What became of a photo.
 
     path: its own. out: the copy, None where there is none. covered: faces that are covered, in a video the most at once. kept: those
-    of people who are not. unchanged: the copy was there already. frames: of an animation, or pages, of which the copy has the first.
+    of people who are not, in a video these people. unchanged: the copy was there already. frames: of an animation, or pages, of which
+    the copy has the first.
     error: why there is no copy, or which part of a video could not be read.
     """
 
@@ -152,30 +154,24 @@ def _copy_photo(path: Path, target: Path, cover: _Cover, taken: set[str]) -> Blu
 
 def _copy_video(path: Path, target: Path, cover: _Cover, taken: set[str]) -> Blurred:
     """Cover in each frame what was found in the frames around it: where a face is lost for a moment, or moves, it stays covered."""
-    if cover.spares:
-        raise InputError(
-            f"{printable(path)}: in a video everybody is covered; leave --keep and --only-unknown out for it"
-        )
     place = target if target.suffix.lower() in VIDEO_OUTPUTS else target.with_name(f"{target.name}.mp4")
     place = _free(place, str(path), taken)
     key = cover.key(file_hash(path))
     if (before := _written(place)) is not None and before[0] == key:
         return Blurred(str(path), place, *before[1:], unchanged=True)
-    times: list[float] = []
-    boxes: list[list[Float32]] = []
     with open_video(path, str(path), max_side=SEARCH[2], every_seconds=EVERY_SECONDS) as video:
-        for frame in video.frames():
-            times.append(frame.time)
-            boxes.append(cover.boxes(frame.image)[0])
+        times, boxes, kept = cover.boxes_of_frames(video)
+        if video.damage is not None:
+            key = "0" * 32  # the next run says it again, and tries again
 
     def draw(frame: Frame) -> UInt8:
         near = slice(bisect_left(times, frame.time - AROUND), bisect_right(times, frame.time + AROUND))
         return covered(frame.image.rgb, chain.from_iterable(boxes[near]), cover.style)
 
     most = max(map(len, boxes), default=0)
-    written = redraw_video(path, place, draw, remark=f"blur {key} {most} 0")
+    written = redraw_video(path, place, draw, remark=f"blur {key} {most} {kept}")
     damage = None if written.damage is None else f"{printable(path)}: {written.damage}; the rest of it is covered"
-    return Blurred(str(path), place, most, error=damage)
+    return Blurred(str(path), place, most, kept, error=damage)
 
 
 def _free(place: Path, name: str, taken: set[str]) -> Path:
@@ -208,9 +204,8 @@ class _Cover:
     ) -> None:
         self.style, self._keep, self._only_unknown = style, keep, only_unknown
         self._recognizer: Recognizer | None = None
-        self.spares = bool(keep or only_unknown)
         facts: dict[str, object] = {}
-        if self.spares:
+        if keep or only_unknown:
             if gallery is None:
                 raise UsageError("blur: --keep and --only-unknown need the gallery of who is known")
             for person in keep:
@@ -236,20 +231,51 @@ class _Cover:
             found += next(iter(self._detector.detect([image]))).faces
         else:
             for prediction in self._recognizer.recognize([image])[0].predictions:
-                sure = (
-                    prediction.status is Status.KNOWN
-                    and not prediction.face.doubtful
-                    and (prediction.probability or 0) >= SURE
-                )
-                if sure and (self._only_unknown or prediction.person in self._keep):
+                if self._stays(prediction):
                     kept.append(prediction.face.box)
                 else:
                     found.append(prediction.face)
-        boxes: list[Float32] = [face.box for face in found]
-        for face in next(iter(self._second.detect([image]))).faces:
-            if not any(_overlap(face.box, box) > _SAME for box in (*boxes, *kept)):
-                boxes.append(face.box)
-        return boxes, len(kept)
+        boxes = [face.box for face in found]
+        return boxes + self._more(image, [*boxes, *kept]), len(kept)
+
+    def _stays(self, prediction: Prediction) -> bool:
+        sure = (prediction.probability or 0) >= SURE and not prediction.face.doubtful
+        spared = self._only_unknown or prediction.person in self._keep
+        return prediction.status is Status.KNOWN and sure and spared
+
+    def _more(self, image: Image, boxes: Sequence[Float32]) -> list[Float32]:
+        """Return what the second search finds besides these boxes."""
+        found = next(iter(self._second.detect([image]))).faces
+        return [face.box for face in found if not any(_overlap(face.box, box) > _SAME for box in boxes)]
+
+    def boxes_of_frames(self, video: Video) -> tuple[list[float], list[list[Float32]], int]:
+        """Return times of frames, the boxes that are covered in each, and how many people are not.
+
+        Who stays is decided for the tracks; a face of such a track stays only in frames in which it is nearest to that person.
+        """
+        recognizer, times, boxes = self._recognizer, [], []
+        tracker, seen = Tracker(), []
+        for frame in video.frames():
+            times.append(frame.time)
+            if recognizer is None:
+                boxes.append(self.boxes(frame.image)[0])
+                continue
+            (photo,) = recognizer.describer.describe([frame.image])
+            nearest = [found[0].person if found else None for found in recognizer.matcher.search(photo.embeddings, 1)]
+            numbers = tracker.add(photo, frame.time, look_of(frame.image))
+            found = [
+                (face.box, number, person) for face, number, person in zip(photo.faces, numbers, nearest, strict=True)
+            ]
+            seen.append(found)
+            boxes.append(self._more(frame.image, [box for box, _, _ in found]))
+        tracks = tracker.described()
+        if recognizer is None or not tracks.faces:
+            return times, boxes, 0
+        answers = recognizer.decide([tracks])[0].predictions
+        stay = {number: one.person for number, one in enumerate(answers) if self._stays(one)}
+        for covers, found in zip(boxes, seen, strict=True):
+            covers += [box for box, number, person in found if person is None or stay.get(number) != person]
+        return times, boxes, len(set(stay.values()))
 
 
 def _overlap(one: Float32, other: Float32) -> float:

@@ -27,7 +27,7 @@ from facepipe.images.video import open_video
 from facepipe.outputs.covers import STYLES, Style, covered, region
 from facepipe.types import Image, UInt8
 from tests.raws import dng
-from tests.videos import pan, write_video
+from tests.videos import cut_off, pan, write_video
 
 ANNA = b"Anna Secret"
 
@@ -276,9 +276,35 @@ def test_every_frame_of_a_video_is_covered(tmp_path: Path, astronaut: Image, gal
         ]
     (again,) = blur(clip, tmp_path / "out")
     assert again.unchanged
-    (one,) = blur(clip, tmp_path / "out", keep=["Anna"], gallery=gallery)
-    assert one.out is None and "in a video everybody is covered" in str(one.error)
-    assert not (tmp_path / "out" / "clip.avi.mp4").exists()
+
+
+def test_of_two_people_in_a_video_one_can_stay(tmp_path: Path, pair: UInt8, gallery: facepipe.Gallery) -> None:
+    clip = write_video(tmp_path / "clip.mp4", (pair for _ in range(10)))
+
+    def seen(**who: object) -> set[tuple[str, ...]]:
+        (one,) = blur(clip, tmp_path / "out", gallery=gallery, **who)  # type: ignore[arg-type]
+        assert one.out is not None and one.error is None and one.kept == (1 if who else 0)
+        with open_video(one.out, "copy", every_seconds=0.0) as video:
+            photos = list(facepipe.Recognizer(gallery)([frame.image for frame in video.frames()]))
+        assert len(photos) == 10
+        return {tuple(face.person or "unknown" for face in photo.predictions) for photo in photos}
+
+    assert seen(keep=["Anna"]) == {("Anna",)}
+    assert seen(only_unknown=True) == {("Anna",)}
+    assert seen() == {()}
+
+
+def test_a_damaged_video_is_said_each_time(
+    tmp_path: Path, pair: UInt8, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clip = cut_off(write_video(tmp_path / "whole.mkv", pan(pair, 4.0)), 0.9)
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            main(["blur", str(clip), "--out", "out"])
+        said = capfd.readouterr().err
+        assert ended.value.code == 7 and "cut off" in said
+        assert (tmp_path / "out" / clip.name).is_file()
 
 
 # ---- the command ----

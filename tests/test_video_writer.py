@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from facepipe.cli.watching import runs_of
 from facepipe.errors import ImageError, OutputError, UsageError
 from facepipe.files.guard import is_ours
 from facepipe.images.video import Frame, open_video
@@ -182,3 +183,23 @@ def test_a_box_between_two_times_lies_between_the_two_boxes(boxes: np.ndarray, t
         exact = box_at([0.0, 2.0, 5.0], boxes, at, 0.0)
         assert exact is not None
         assert np.allclose(exact, known)
+
+
+def test_a_box_is_drawn_where_the_face_was_found_and_to_the_end() -> None:
+    frames = [0.0, 1.0, 2.0, 3.0, 4.0]
+    box = np.array([0, 0, 9, 9], np.float32)
+    found = [
+        (0.0, 0, box),
+        (1.0, 0, box),
+        (3.0, 0, box),
+        (4.0, 0, box),
+        (1.0, 1, box),
+    ]  # in frame 2 somebody hides the first
+    runs = runs_of(found, frames, 2, 1.0)
+
+    def shown(track: int, time: float) -> bool:
+        return any(box_at(times, np.stack(boxes), time, 0.5) is not None for times, boxes in runs[track])
+
+    times = (0.0, 0.7, 1.4, 1.6, 2.0, 2.4, 2.6, 3.5, 4.9, 6.0)
+    assert [time for time in times if shown(0, time)] == [0.0, 0.7, 1.4, 2.6, 3.5, 4.9]
+    assert [time for time in times if shown(1, time)] == [0.7, 1.4]

@@ -108,8 +108,9 @@ def blur(
         raise InputError(f"{', '.join(map(printable, roots))}: no photos found{passed}")
     if not jsonl:
         _summary(done, out, passing.told())
-    failed = sum(one.error is not None for one in done)
-    return ExitCode.OK if not failed else ExitCode.INPUT if failed == len(done) else ExitCode.PARTIAL
+    if all(one.error is None for one in done):
+        return ExitCode.OK
+    return ExitCode.INPUT if all(one.out is None for one in done) else ExitCode.PARTIAL
 
 
 def _summary(done: Sequence[Blurred], out: Path, passed: str) -> None:
