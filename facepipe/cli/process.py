@@ -6,12 +6,15 @@ instead, each on one thread, which uses the same cores with nothing to wait for.
 
 from __future__ import annotations
 
+import gc
 import os
 
 from facepipe.errors import UsageError
 
 #: Compiled kernels that oneDNN keeps: those that recur. By default it keeps 1,024, and fills that with sizes seen once.
 _KERNELS = 200
+#: New objects after which the collector looks for circles: with Python's 700 the import of torch takes a tenth longer.
+_ALLOCATED = 50_000
 #: Read by OpenMP (torch, FAISS, onnxruntime here), OpenBLAS, MKL and OpenCV when they load.
 _COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
@@ -28,6 +31,7 @@ def settle() -> None:
     os.environ.update(dict.fromkeys(_COUNTS, text))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KERNELS))
+    gc.set_threshold(_ALLOCATED, *gc.get_threshold()[1:])
 
 
 def cores() -> int:

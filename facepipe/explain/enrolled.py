@@ -20,7 +20,7 @@ from facepipe.records import readable, rounded
 from facepipe.types import Float32, UInt8
 
 #: Enrolled faces whose pixels are read: chips are quick, photos are not.
-_MOST_CHIPS, _MOST_PHOTOS = 24, 8
+_MOST_CHIPS, _MOST_PHOTOS = 16, 8
 #: Bars of the distributions, cosines.
 EDGES = np.linspace(-0.4, 1.0, 57)
 
