@@ -17,11 +17,9 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
 from facepipe.detect import BEHAVIOUR as DETECT_BEHAVIOUR
 from facepipe.embed.describer import PHOTO_ERRORS, spoiled
-from facepipe.embed.tracks import Tracker, look_of
+from facepipe.embed.tracks import Tracker, look_of, overlap_of
 from facepipe.errors import InputError, UsageError
 from facepipe.files.atomic import is_folder, remove_file
 from facepipe.files.guard import MARK, check_outputs, own_file
@@ -246,7 +244,7 @@ class _Cover:
     def _more(self, image: Image, boxes: Sequence[Float32]) -> list[Float32]:
         """Return what the second search finds besides these boxes."""
         found = next(iter(self._second.detect([image]))).faces
-        return [face.box for face in found if not any(_overlap(face.box, box) > _SAME for box in boxes)]
+        return [face.box for face in found if not any(overlap_of(face.box, box) > _SAME for box in boxes)]
 
     def boxes_of_frames(self, video: Video) -> tuple[list[float], list[list[Float32]], int]:
         """Return times of frames, the boxes that are covered in each, and how many people are not.
@@ -276,11 +274,3 @@ class _Cover:
         for covers, found in zip(boxes, seen, strict=True):
             covers += [box for box, number, person in found if person is None or stay.get(number) != person]
         return times, boxes, len(set(stay.values()))
-
-
-def _overlap(one: Float32, other: Float32) -> float:
-    """Return the share of two boxes' union that both have."""
-    width, height = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
-    shared = max(0.0, float(width)) * max(0.0, float(height))
-    areas = [float((box[2] - box[0]) * (box[3] - box[1])) for box in (one, other)]
-    return shared / (sum(areas) - shared)

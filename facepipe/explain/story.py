@@ -152,6 +152,7 @@ class _Maker:
         return predict(match(self._recognizer.matcher, photos, policy), policy)
 
     def made(self, against: str | None, policy: Callable[..., Policy], threshold: float | None) -> Explanation:
+        """Return the explanation. against: why not this person? policy: that of a gallery. threshold: None, or what the user gave."""
         people = self._shown
         best = next(
             (c.person for c in self._prediction.candidates if c.similarity == self._prediction.similarity), None
