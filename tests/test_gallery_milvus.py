@@ -371,6 +371,17 @@ def test_the_command_shows_and_changes(plain: GalleryStore, server: MilvusServer
     assert run("--kind", "milvus")[0] == run("--uri", server.uri)[0] == run("--forget")[0] == ExitCode.USAGE
 
 
+def test_an_erase_is_finished_when_the_server_was_asked_to_let_go_of_the_bytes(
+    gallery: GalleryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(GalleryServerError):
+        patch.setattr(MilvusPeople, "compact", lambda _: (_ for _ in ()).throw(GalleryServerError("away")))
+        erasing.erase(gallery.database, "P12")
+    assert [finding.kind for finding in check(gallery.database)] == ["scrub"]
+    assert erasing.finish_scrub(gallery.database)
+    assert_same_on_both_sides(gallery)
+
+
 _CHILD = """
 import sys
 from pathlib import Path
@@ -405,6 +416,7 @@ def test_killed_at_any_instant_it_is_consistent_after_reopening(gallery: Gallery
     reported = [int(line) for line in process.communicate()[0].split()]
     with GalleryStore.open(gallery.folder) as reopened:
         assert_equals_exact(reopened)
+        erasing.finish_scrub(reopened.database)  # as the next enrolment does after a kill within an erase
         assert_same_on_both_sides(reopened)
         names = set(reopened.snapshot().persons)
         for step in reported:

@@ -130,13 +130,13 @@ def scrub(database: Database, *, vacuum: bool = True) -> None:
             for statement in ("PRAGMA temp_store = FILE", "VACUUM", "PRAGMA temp_store = MEMORY"):
                 database.connection.execute(statement)
         _empty_wal(database)
+        follower = database.follower()
+        if follower is not None:
+            follower.people.compact()
         if database.get_meta("scrub") is not None:
             with database.write("scrub"):
                 database.set_meta("scrub", None)
             _empty_wal(database)
-    follower = database.follower()
-    if follower is not None:
-        follower.people.compact()
 
 
 def _empty_wal(database: Database) -> None:
