@@ -99,12 +99,24 @@ def test_table_and_csv_say_the_same(run: Run, photos: Path, gallery: Path) -> No
 
 
 def test_stdin_is_a_picture_too(
-    run: Run, photos: Path, gallery: Path, monkeypatch: pytest.MonkeyPatch, astronaut: Image
+    run: Run, photos: Path, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: Image
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(encode_image(astronaut.rgb))))
-    code, out, _ = run("identify", "-", "--gallery", gallery, "--jsonl")
-    assert code == 0
-    assert json.loads(out)["faces"][0]["person"] == "Eileen Collins"
+    def ask(*arguments: object) -> str:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(encode_image(astronaut.rgb))))
+        code, out, _ = run(*arguments)
+        assert code == 0
+        return out
+
+    assert json.loads(ask("identify", "-", "--gallery", gallery, "--jsonl"))["faces"][0]["person"] == "Eileen Collins"
+    assert "Known as Eileen Collins" in ask("explain", "-", "--gallery", gallery)
+    assert "1 face" in ask("detect", "-")
+    assert ask("verify", "-", photos / "collins.jpg", "--explain", tmp_path / "why.html").startswith("same person")
+
+
+def test_where_files_alone_are_read_stdin_is_told_its_commands(run: Run, gallery: Path, tmp_path: Path) -> None:
+    for command in (("enroll", "--name", "X"), ("batch", "--out", tmp_path / "r.csv"), ("blur", "--out", tmp_path)):
+        code, _, err = run(*command, "-", "--gallery", gallery)
+        assert code == 2 and "standard input, is read by identify, detect, verify, explain alone" in err
 
 
 def test_pictures_are_written_where_they_were_asked_for(run: Run, photos: Path, gallery: Path, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_only_listed_formats_are_read_and_others_are_named(portrait: PIL.Image.I
         (b"%PDF-1.7\n", "in the format PDF"),
         (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "in the format SVG"),
         (b"<!DOCTYPE html><html></html>", "in the format HTML"),
-        (b"\0\0\0\x18ftypqt  " + bytes(20), "a video, and a photo is wanted here"),
+        (b"\0\0\0\x18ftypqt  " + bytes(20), "a video, and is not called like one; give it a name such as clip.mp4"),
         (b"\xff\x0a" + bytes(20), "in the format JPEG XL"),
         (b"PK\x03\x04" + bytes(20), "in the format ZIP"),
     ],
@@ -194,6 +194,44 @@ def test_only_listed_formats_are_read_and_others_are_named(portrait: PIL.Image.I
 def test_what_lies_among_photos_and_is_none_is_named(data: bytes, kind: str) -> None:
     with pytest.raises(ImageError, match=f"is {kind}"):
         read_image_bytes(data, "x.jpg")
+
+
+@pytest.mark.parametrize(
+    "data", [b"\0\0\0\x18ftyp" + brand for brand in (b"isom", b"iso5", b"avc1", b"3gp4")] + [b"FLV\x01", b"\0\0\1\xba"]
+)
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("-", "save it as a file"),
+        ("<bytes>", "save it as a file"),
+        ("a.mov", "identify and batch say"),
+        ("a", "give it a name"),
+    ],
+)
+def test_a_video_is_told_what_to_do_next(data: bytes, name: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACEPIPE_MAX_BYTES", "1000")
+    for size in (40, 2000):
+        file = io.BytesIO(data + bytes(size))
+        file.name = name
+        with pytest.raises(ImageError, match=f"^{name}: is a video.*{advice}"):
+            read_image(file)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0\0\0\x18ftypM4A ",
+        b"ID3\x04",
+        b"\xff\xfb\x90\x44",
+        b"\xff\xf1\x50\x80",
+        b"fLaC",
+        b"RIFF....WAVEfmt ",
+        b"OggS" + bytes(24) + b"\x01vorbis",
+    ],
+)
+def test_sound_is_called_sound(data: bytes) -> None:
+    with pytest.raises(ImageError, match="holds sound and no picture; leave it out"):
+        read_image_bytes(data + bytes(40), "x")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Of a path that the system refuses so much is shown.
 _LONGEST_SHOWN = 200
+#: Commands that read a photo from standard input.
+_TAKE_STDIN = ("identify", "detect", "verify", "explain")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 #: Where the answer goes; `protect_stdout` points it at the real stdout.
@@ -177,10 +179,34 @@ class PlacePath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _Stdin:
+    """Standard input as a picture's file; opened when it is read."""
+
+    name = "-"
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes. Errors: InputError when there is no standard input."""
+        return sys.stdin.buffer.read(size)
+
+
+def or_stdin(path: str) -> str | _Stdin:
+    """Return standard input where `-` is given for a photo, else the path."""
+    return _Stdin() if path == "-" else path
+
+
 def without_sidecars(context: click.Context, parameter: click.Parameter, paths: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Leave out what `photos/*` brings along: sidecars, and raw photos beside their JPEG; where nothing else was named, nothing."""
+    """Leave out what `photos/*` brings along: sidecars, and raw photos beside their JPEG; where nothing else was named, nothing.
+
+    Errors: UsageError for `-` where files are named alone.
+    """
+    from facepipe.errors import UsageError
     from facepipe.images.passing import beside
 
+    if context.info_name not in _TAKE_STDIN and "-" in map(str, paths) and not os.path.lexists("-"):
+        raise UsageError(
+            f"{context.info_name}: -, standard input, is read by {', '.join(_TAKE_STDIN)} alone; save the photo as a file, "
+            "and name that"
+        )
     twice = beside(map(str, paths))
     kept = tuple(
         path

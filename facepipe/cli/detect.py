@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import PlacePath, cell, echo, json_option, note, out_console, without_sidecars
+from facepipe.cli.common import PlacePath, cell, echo, json_option, note, or_stdin, out_console, without_sidecars
 from facepipe.cli.options import FEW, Looking, detect_options
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("images", nargs=-1, callback=without_sidecars, required=True, metavar="IMG...")
+@click.argument("images", nargs=-1, callback=without_sidecars, required=True, metavar="IMG...|-")
 @click.option("--edges", type=PlacePath(), help="Write the edge map of the (only) picture to this file.")
 @click.option(
     "--annotate",
@@ -32,7 +32,10 @@ def detect(
     as_json: bool,
     looking: Looking,
 ) -> int:
-    """Find the faces in pictures: boxes, landmarks, and how usable each face is."""
+    """Find the faces in pictures: boxes, landmarks, and how usable each face is.
+
+    `-` reads one picture from stdin.
+    """
     from facepipe import single
     from facepipe.errors import ExitCode, InputError, UsageError
     from facepipe.files.guard import check_outputs
@@ -50,7 +53,7 @@ def detect(
     failed = 0
     for path in images:
         try:
-            image = read_image(path, max_side=looking.read_side)
+            image = read_image(or_stdin(path), max_side=looking.read_side)
         except InputError as error:
             if len(images) == 1:
                 raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import PlacePath, cell, echo, no_lock_option, note, out_console
+from facepipe.cli.common import PlacePath, cell, echo, no_lock_option, note, or_stdin, out_console
 from facepipe.cli.options import Deciding, Looking, face_option, recognition_options
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("photo")
+@click.argument("photo", metavar="PHOTO|-")
 @face_option
 @click.option("--against", metavar="NAME", help="A person of the gallery: why is it not this one?")
 @click.option(
@@ -45,7 +45,14 @@ def explain(
     chosen = {name: value for name, value in asdict(deciding).items() if name != "gallery"}
     with GalleryStore.open(deciding.gallery) as gallery:
         made = explained(
-            photo, gallery, face=number or "largest", against=against, out=out, tell=note, **asdict(looking), **chosen
+            or_stdin(photo),
+            gallery,
+            face=number or "largest",
+            against=against,
+            out=out,
+            tell=note,
+            **asdict(looking),
+            **chosen,
         )
     show(made.facts)
     if out is not None:

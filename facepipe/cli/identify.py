@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from facepipe.cli.common import (
     echo,
     no_lock_option,
     note,
+    or_stdin,
     out_console,
     progress_bar,
     quiet_option,
@@ -93,10 +93,9 @@ def identify(
     records = []
     failed = done = damaged = 0
     few = (len(paths) <= FEW and not any(map(is_video, paths))) or style == "jsonl"
-    inputs = [_Stdin() if path == "-" else path for path in paths]
     with progress_bar("identifying", len(paths), quiet=quiet or few) as progress:
         watched = Watched(progress)
-        for image, result in recognizer.with_images(inputs, workers=cores(), seen=watched.add):
+        for image, result in recognizer.with_images(list(map(or_stdin, paths)), workers=cores(), seen=watched.add):
             done += 1
             if isinstance(result, Failed):
                 failed += 1
@@ -168,16 +167,6 @@ def _check_place(annotate: Path | None, images: Sequence[str]) -> None:
         raise UsageError(
             f"--annotate {annotate}: one video goes into a file; name a folder for photos and several videos"
         )
-
-
-class _Stdin:
-    """Standard input as a picture's file; opened when it is read."""
-
-    name = "-"
-
-    def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes. Errors: InputError when there is no standard input."""
-        return sys.stdin.buffer.read(size)
 
 
 def _write_pictures(image: Image, record: Record, annotate: Path | None, crops: Path | None) -> None:

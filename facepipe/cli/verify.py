@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facepipe.cli.common import FiniteRange, echo, json_option, note
+from facepipe.cli.common import FiniteRange, echo, json_option, note, or_stdin
 from facepipe.cli.options import Looking, detect_options, explain_option
 
 if TYPE_CHECKING:
@@ -57,9 +57,13 @@ def verify(
     as_json: bool,
     looking: Looking,
 ) -> int:
-    """Say whether two photos show the same person: exit code 0 when they do, 1 when they do not."""
+    """Say whether two photos show the same person: exit code 0 when they do, 1 when they do not.
+
+    `-` reads one of them from stdin.
+    """
     from facepipe import single
     from facepipe.errors import UsageError
+    from facepipe.images.inputs import as_image
     from facepipe.outputs.table import percent
 
     if len(numbers) > 2:
@@ -75,9 +79,10 @@ def verify(
         check_suffix(explain)
         check_outputs((explain,), (first, second))
     options = {"model": model, **asdict(looking)}
-    found = single.verify(first, second, threshold=threshold, faces=faces, quick=explain is None, **options)
+    a, b = (as_image(or_stdin(path), max_side=looking.read_side) for path in (first, second))
+    found = single.verify(a, b, threshold=threshold, faces=faces, quick=explain is None, **options)
     if explain is not None:
-        explain_pair(first, second, found, out=explain, **options)
+        explain_pair(a, b, found, out=explain, **options)
         note(f"explanation: {explain}")
     if as_json:
         facts = {"schema_version": 1, "a": first, "b": second, "same": found.same}

@@ -114,15 +114,32 @@ def bytes_to_decode(picture: PIL.Image.Image, full: tuple[int, int]) -> int:
     return picture.width * picture.height * each + int(kept)
 
 
-#: What `refused_format` calls a video.
-VIDEO = "of a video"
+#: What `refused_format` calls a video, and sound.
+VIDEO, SOUND = "of a video", "of sound"
+#: How containers of videos begin -> ffmpeg's demuxer for it. None of these opens other files.
+CONTAINERS = (
+    (rb"....(ftyp|moov|mdat|wide|free|skip|pnot|styp)", "mov"),
+    (rb"\x1a\x45\xdf\xa3", "matroska"),
+    (rb"RIFF....AVI[ X\x19]", "avi"),
+    (rb"(\x47.{187}){3}|(....\x47.{187}){3}", "mpegts"),
+    (rb"\x00\x00\x01\xba", "mpeg"),
+    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
+    (rb"FLV\x01", "flv"),
+    (rb"OggS", "ogg"),
+)
+#: Pictures in the container of a MOV.
+PICTURES = rb"....ftyp(hei[cfmsx]|hev[cmsx]|mif1|msf1|avi[fs]|crx )"
 #: How files begin that lie among photos, are not read, and are not known to Pillow by their beginning.
 _OTHERS = (
     (rb"\x1c[\x01-\x09\xf0]", "IPTC"),
     (rb"%PDF", "PDF"),
     (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "FPX or MIC"),
     (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL"),
-    (rb"....ftyp(qt  |mp4|isom|M4V|3gp)|RIFF....AVI |\x1a\x45\xdf\xa3|\x00\x00\x01[\xb3\xba]", VIDEO),
+    (
+        rb"....ftypM4[ABP] |ID3|\xff[\xe2-\xfd]|fLaC|RIFF....WAVE|FORM....AIF[CF]|#!AMR|OggS(?!.{,2000}\x80theora)",
+        SOUND,
+    ),
+    (rb"\x00\x00\x01\xb3", VIDEO),
     (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?<svg", "SVG"),
     (rb"(?i)\s*<(!doctype )?html", "HTML (a web page)"),
     (rb"PK\x03\x04", "ZIP"),
@@ -134,6 +151,8 @@ def refused_format(data: bytes) -> str | None:
     for beginning, kind in _OTHERS:
         if re.match(beginning, data[:4096], re.DOTALL):
             return kind
+    if not re.match(PICTURES, data, re.DOTALL) and any(re.match(form, data, re.DOTALL) for form, _ in CONTAINERS):
+        return VIDEO
     PIL.Image.init()
     for name in PIL.Image.ID:
         accept = PIL.Image.OPEN[name][1]

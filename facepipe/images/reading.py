@@ -40,6 +40,7 @@ from facepipe.errors import ImageError, InputError, UsageError
 from facepipe.images.colours import to_rgb, turned
 from facepipe.images.formats import (
     FORMATS,
+    SOUND,
     VIDEO,
     TimedBytes,
     bytes_to_decode,
@@ -145,7 +146,7 @@ def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
             with open(name, "rb", opener=open_at_once) as file:
                 info = os.fstat(file.fileno())
                 if stat.S_ISREG(info.st_mode):
-                    _require_few_bytes(name, info.st_size)
+                    _require_few_bytes(name, info.st_size, file.peek(_HEAD))
                 elif not _is_descriptor(name):
                     raise InputError(
                         f"{printable(name)}: is a pipe or a device, not a file; pipe it into `-`, or save it first"
@@ -160,7 +161,7 @@ def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
             raise InputError(f"{printable(name)}: cannot be read ({reason}); check its permissions") from error
     if not data:
         raise ImageError(f"{printable(name)}: is empty; copy the picture again")
-    _require_few_bytes(name, len(data))
+    _require_few_bytes(name, len(data), data[:_HEAD])
     return name, data
 
 
@@ -174,8 +175,8 @@ def _read(file: Readable, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-#: Bytes that are read at a time.
-_PIECE = 1 << 20
+#: Bytes that are read at a time, and those that tell what a file is.
+_PIECE, _HEAD = 1 << 20, 4096
 
 
 def _is_descriptor(name: str) -> bool:
@@ -188,19 +189,29 @@ def open_at_once(name: str, flags: int) -> int:
     return os.open(name, flags if _is_descriptor(name) else flags | os.O_NONBLOCK)
 
 
-def _require_few_bytes(name: str, count: int) -> None:
+def _require_few_bytes(name: str, count: int, head: bytes) -> None:
     if count > (limit := max_bytes()):
-        if is_video(name):
-            raise _is_a_video(name)
+        if is_video(name) or refused_format(head) == VIDEO:
+            raise _is_other(name, VIDEO)
         raise ImageError(
             f"{printable(name)}: has more than {limit:,} bytes; raise FACEPIPE_MAX_BYTES if it really is a picture"
         )
 
 
-def _is_a_video(name: str) -> ImageError:
-    return ImageError(
-        f"{printable(name)}: is a video, and a photo is wanted here; facepipe identify and batch say who is seen in videos"
-    )
+def _is_other(name: str, kind: str | None) -> ImageError:
+    """Return the error of a file that is no photo. kind: see `refused_format`."""
+    if kind == SOUND or name.lower().endswith((".mka", ".weba", ".wma")):
+        what = "holds sound and no picture; leave it out"
+    elif kind != VIDEO:
+        is_what = "cannot be read as an image" if kind is None else f"is in the format {kind}, which is not read"
+        what = f"{is_what}; convert it to JPEG or PNG"
+    elif is_video(name):
+        what = "is a video, and a photo is wanted here; facepipe identify and batch say who is seen in videos"
+    elif name == "-" or name.startswith("<") or _is_descriptor(name):
+        what = "is a video, and videos are read from files alone; save it as a file such as clip.mp4, and name that"
+    else:
+        what = "is a video, and is not called like one; give it a name such as clip.mp4"
+    return ImageError(f"{printable(name)}: {what}")
 
 
 def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> Image:
@@ -223,11 +234,7 @@ def read_image_bytes(data: bytes, name: str, *, max_side: int | None = None) -> 
     except MemoryError as error:
         raise ImageError(f"{printable(name)}: needs more memory than is available; make the picture smaller") from error
     except PIL.UnidentifiedImageError as error:
-        kind = refused_format(data)
-        if kind == VIDEO:
-            raise _is_a_video(name) from error
-        is_what = "cannot be read as an image" if kind is None else f"is in the format {kind}, which is not read"
-        raise ImageError(f"{printable(name)}: {is_what}; convert it to JPEG or PNG") from error
+        raise _is_other(name, refused_format(data)) from error
     except (ImageError, UsageError):
         raise
     except Exception as error:  # decoders do not wrap what their parsers run into, whatever that is

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from facepipe.errors import ImageError, InputError, LibraryError
 from facepipe.images.containers import FileWindow, Window, boxes
+from facepipe.images.formats import CONTAINERS, PICTURES
 from facepipe.images.reading import limit_of, max_pixels, open_at_once
 from facepipe.text import printable
 
@@ -26,17 +27,6 @@ DEFAULT_MAX_SECONDS = 3600
 #: 8K. A decoder keeps up to 16 earlier frames: 1 GB.
 _MOST_PIXELS = 8192 * 4352
 
-#: How a container begins -> ffmpeg's demuxer for it. None of these opens other files.
-_CONTAINERS = (
-    (rb"....(ftyp|moov|mdat|wide|free|skip|pnot|styp)", "mov"),
-    (rb"\x1a\x45\xdf\xa3", "matroska"),
-    (rb"RIFF....AVI[ X\x19]", "avi"),
-    (rb"(\x47.{187}){3}|(....\x47.{187}){3}", "mpegts"),
-    (rb"\x00\x00\x01\xba", "mpeg"),
-    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
-    (rb"FLV\x01", "flv"),
-    (rb"OggS", "ogg"),
-)
 #: What describes a MOV's frames, one by one or as so many of one size, and what is packed and may hold any number of them.
 _TABLES = re.compile(rb"stsz....(?!\x00{4})....(....)|trun.(..).(....)|(cmov)", re.DOTALL)
 #: Sound that is not compressed: its samples are all of one length, and ffmpeg does not list them.
@@ -45,8 +35,6 @@ _PLAIN_SOUND = re.compile(rb"stts....\x00\x00\x00\x01....\x00\x00\x00\x01", re.D
 _MOST_SAMPLES = 8_000_000
 #: Bytes of the boxes with such tables: 20 for each frame of 14 hours.
 _LONGEST_TABLES = 64 << 20
-#: Brands of pictures in the container of a MOV.
-_PICTURES = rb"....ftyp(hei[cfmsx]|hev[cmsx]|mif1|msf1|avi[fs]|crx )"
 _PLAYLIST = (
     rb"(?i)(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(#EXTM3U|ffconcat\b|file\s|v=0\s|https?:|rt[ms]p:|rtsptext"
     rb"|\[(playlist|reference|default)\]|<(MPD|SMIL|ASX|playlist|SmoothStreamingMedia)\b)"
@@ -193,9 +181,9 @@ def _container_of(file: VideoFile, name: str) -> str:
         raise ImageError(
             f"{printable(name)}: is a playlist; what it names, files or addresses, is not opened: name the video itself"
         )
-    if re.match(_PICTURES, head, re.DOTALL):
+    if re.match(PICTURES, head, re.DOTALL):
         raise ImageError(f"{printable(name)}: is a photo and not a video; give it the suffix of a photo")
-    for beginning, kind in _CONTAINERS:
+    for beginning, kind in CONTAINERS:
         if re.match(beginning, head, re.DOTALL):
             return kind
     raise ImageError(
