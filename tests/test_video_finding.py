@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -73,13 +74,20 @@ def test_videos_are_found_only_where_they_are_asked_for_and_can_be_read(
         (tmp_path / name).write_bytes(b"")
     met = Passing()
     assert sources(tmp_path, met) == ["a.jpg", "b.MP4", "c.webm", "e.mov"]
-    assert met.told() == "1 video"  # a .ts is more often a program
-    assert [path.name for path in find_images([tmp_path])] == ["a.jpg"]
+    assert met.told() == "1 other file"  # a .ts is more often a program
     assert [Path(str(one)).name for one in sources_of(tmp_path)] == ["a.jpg", "b.MP4", "c.webm", "e.mov"]
     monkeypatch.setattr(passing, "is_installed", lambda library: False)
     met = Passing()
     assert sources(tmp_path, met) == ["a.jpg"]
-    assert met.told() == "4 videos (pip install 'facepipe[video]' reads them)"
+    assert met.told() == "3 videos (pip install 'facepipe[video]' reads them), 1 other file"
+    met = Passing()
+    assert [path.name for path in find_images([tmp_path], rules=met.rules(str(tmp_path)))] == ["a.jpg"]
+    assert met.told() == "3 videos (not looked at here), 1 other file"  # the extra would not help
+    with zipfile.ZipFile(tmp_path / "f.zip", "w") as archive:
+        archive.writestr("g.mov", b"")
+    met = Passing()
+    assert sources(tmp_path / "f.zip", met) == []
+    assert met.told() == "1 video (not looked at here)"
 
 
 @given(st.binary(max_size=200))

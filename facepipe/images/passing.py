@@ -31,7 +31,7 @@ _NEVER = frozenset(
     )
 )
 _KINDS = {
-    "video": "3g2 3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts vob webm wmv",
+    "video": "3g2 3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv vob webm wmv",
     "raw photo": " ".join(suffix[1:] for suffix in RAW_SUFFIXES),
     "archive": "7z bz2 gz rar tar tbz2 tgz txz xz zip",
     "sidecar": "xmp",
@@ -44,10 +44,16 @@ OTHER, EXCLUDED, LINKED, SYSTEM = "other file", "excluded", "linked folder", "sy
 BESIDE = "raw photo beside its JPEG"
 #: Movies of live photos, which lie beside the still.
 LIVE = "movie of a live photo"
+#: Videos where photos alone are looked for; no extra helps.
+NOT_HERE = "video (not looked at here)"
 #: Kind -> several of it, where that is not the word with an s.
-_SEVERAL = {BESIDE: "raw photos beside their JPEGs", LIVE: "movies of live photos"}
+_SEVERAL = {
+    BESIDE: "raw photos beside their JPEGs",
+    LIVE: "movies of live photos",
+    NOT_HERE: "videos (not looked at here)",
+}
 #: Written so that each reads well with a number before it.
-_ORDER = (*_KINDS, BESIDE, LIVE, OTHER, LINKED, SYSTEM)
+_ORDER = ("video", NOT_HERE, "raw photo", "archive", "sidecar", BESIDE, LIVE, OTHER, LINKED, SYSTEM)
 #: What cameras and phones write beside a raw photo.
 _DEVELOPED = frozenset({".avif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg"})
 
@@ -120,7 +126,8 @@ class Passing:
             self.passed[LIVE if _is_movie(name) else BESIDE] += 1
             return False
         if not is_looked_at(name, videos=videos):
-            self.passed[_KIND_OF.get(os.path.splitext(name)[1].lower(), OTHER)] += 1  # noqa: PTH122
+            kind = _KIND_OF.get(os.path.splitext(name)[1].lower(), OTHER)  # noqa: PTH122
+            self.passed[NOT_HERE if kind == "video" and not videos else kind] += 1
             return False
         return True
 
