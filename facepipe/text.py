@@ -59,6 +59,11 @@ def printable(text: str | os.PathLike[str]) -> str:
     return "".join(shown)
 
 
+def without_path(reason: str, path: str | os.PathLike[str]) -> str:
+    """Return an error's message without the path that it begins with, for where that stands beside it."""
+    return reason.removeprefix(f"{printable(path)}: ")
+
+
 def _is_seen(before: str, char: str, after: str) -> bool:
     if char in "\u200c\u200d":
         return _takes_joiner(before) and after != "\ufe0f" and _takes_joiner(after)

@@ -134,7 +134,7 @@ def test_names_that_a_spreadsheet_would_compute(tmp_path: Path, facepipe: Run, m
         paths = [row["path"] for row in csv.DictReader(io.StringIO((tmp_path / "r.csv").read_text()))]
         assert paths == [f"{mark}=1+1.png", f"{mark}@x.png"]
         failed = (tmp_path / "r.failures.csv").read_text().splitlines()[1]
-        assert failed.startswith(f"{mark}@x.png,{mark}@x.png: ")
+        assert failed.startswith(f"{mark}@x.png,cannot be read as an image")
 
 
 def test_side_outputs(tmp_path: Path, facepipe: Run) -> None:
@@ -221,7 +221,7 @@ def test_no_photos_at_all(tmp_path: Path, facepipe: Run) -> None:
     assert (code, out) == (3, "") and "no photos found in empty" in err
     (tmp_path / "empty" / "clip.ts").write_bytes(b"")
     code, out, err = facepipe("empty", "--out", "none.jsonl")
-    assert code == 0 and err == "facepipe: no photos found in empty (passed over: 1 video)\n"
+    assert code == 0 and err == "facepipe: no photos found in empty (passed over: 1 other file)\n"
     assert (tmp_path / "none.jsonl").read_text() == ""
     (tmp_path / "list").write_text("")
     code, out, err = facepipe("--out", "none.jsonl", "--files-from", "list")

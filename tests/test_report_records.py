@@ -218,9 +218,12 @@ def test_an_empty_batch_is_a_valid_file(tmp_path: Path) -> None:
 
 
 def test_failures_are_listed(tmp_path: Path) -> None:
-    write_failures(tmp_path / "failures.csv", [("a,b.jpg", "a,b.jpg: is empty"), ("caf\udce9", "gone")])
+    write_failures(
+        tmp_path / "failures.csv",
+        [("a,b.jpg", "a,b.jpg: is empty"), ("caf\udce9", "gone"), ("a\tb", "a\\tb: is empty")],
+    )
     rows = list(csv.reader(lines_of(tmp_path / "failures.csv")))
-    assert rows == [["path", "error"], ["a,b.jpg", "a,b.jpg: is empty"], [r"caf\udce9", "gone"]]
+    assert rows == [["path", "error"], ["a,b.jpg", "is empty"], [r"caf\udce9", "gone"], [r"a\tb", "is empty"]]
 
 
 # ---- the table ----

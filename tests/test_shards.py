@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from pathlib import Path
@@ -19,7 +20,7 @@ from facepipe.cli import main
 from facepipe.errors import InputError, UsageError
 from facepipe.images import write_image
 from facepipe.images.samples import PEOPLE, portraits, probes
-from facepipe.types import Described
+from facepipe.types import Described, Sampling
 from tests.batch_fixtures import paint, paint_many, recognizer, run
 from tests.test_batch import CountingDetector
 
@@ -114,6 +115,28 @@ def test_a_missing_and_a_stopped_part_are_told_and_scanned_later(tmp_path: Path)
     run(tmp_path / "all.jsonl", tmp_path / "photos", detector=detector)
     assert len(detector.seen) == BLOCK
     assert (tmp_path / "all.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "option"), [(Sampling(every_seconds=2.0), "every-seconds"), (Sampling(keyframes=True), "keyframes")]
+)
+def test_parts_that_looked_at_other_frames_of_videos_are_refused(
+    tmp_path: Path, sampling: Sampling, option: str
+) -> None:
+    photo = paint(tmp_path / "a.png", "red")
+    for name, asked in (("1", Sampling()), ("2", sampling), ("3", Sampling())):
+        describer = recognizer().describer
+        describer.sampling = asked
+        with Catalog(tmp_path / f"{name}.catalog", write=True) as catalog:
+            catalog.scan([photo], describer)
+    with pytest.raises(InputError, match=f"2.catalog: was scanned with another {option} than .*; scan both alike"):
+        merge_catalogs([tmp_path / "1.catalog", tmp_path / "2.catalog"], tmp_path / "all.catalog")
+    with Catalog(tmp_path / "3.catalog", write=True) as catalog:  # one of before videos were looked at
+        (facts,) = catalog._first("SELECT value FROM state WHERE name = 'facts'") or ("",)
+        older = {name: value for name, value in json.loads(facts).items() if name != "videos"}
+        with catalog._transaction() as db:
+            db.execute("UPDATE state SET value = ? WHERE name = 'facts'", (json.dumps(older),))
+    assert merge_catalogs([tmp_path / "3.catalog", tmp_path / "2.catalog"], tmp_path / "all.catalog").photos == 1
 
 
 def test_piles_that_were_scanned_apart_follow_each_other(tmp_path: Path) -> None:

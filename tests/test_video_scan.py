@@ -164,8 +164,8 @@ def test_a_video_that_was_cut_off_keeps_what_was_readable_and_says_so(tmp_path: 
     assert record["error"] is None and record["tracks"][0]["person"] == "red"
     assert "from" in record["damage"]
     assert (counts.failed, counts.cut_short) == (0, 1)
-    failures = (tmp_path / "r.failures.csv").read_text()
-    assert str(clip) in failures and "the results hold what could be read" in failures
+    (_, failures) = (tmp_path / "r.failures.csv").read_text().splitlines()
+    assert failures.count(str(clip)) == 1 and "the results hold what could be read" in failures
     counts, _ = run(tmp_path / "r.jsonl", clip)
     assert (counts.fresh, counts.cut_short) == (0, 1)
 

@@ -71,9 +71,14 @@ def merge_catalogs(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLi
 
 def _require_alike(first: Catalog, other: Catalog) -> None:
     mine, theirs = first._facts(), other._facts()
-    if differing := [name.replace("_", "-") for name in _FACTS if mine.get(name) != theirs.get(name)]:
+    differing = [name for name in _FACTS if mine.get(name) != theirs.get(name)]
+    filmed, others = mine.get("videos"), theirs.get("videos")
+    if filmed and others:  # a scan that knew of no videos has none
+        differing += [name for name in sorted({*filmed, *others}) if filmed.get(name) != others.get(name)]
+    if differing:
+        options = ", ".join(name.replace("_", "-") for name in differing)
         raise InputError(
-            f"{printable(other.path)}: was scanned with another {', '.join(differing)} than {printable(first.path)}; scan both alike"
+            f"{printable(other.path)}: was scanned with another {options} than {printable(first.path)}; scan both alike"
         )
 
 

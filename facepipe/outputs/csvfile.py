@@ -16,7 +16,7 @@ from typing import BinaryIO, TextIO
 from facepipe.files.atomic import atomic_file
 from facepipe.files.guard import own_file
 from facepipe.records import SCHEMA_VERSION, Record, dumps, track_of
-from facepipe.text import printable
+from facepipe.text import printable, without_path
 
 #: What a spreadsheet takes for the beginning of a formula; the wide forms where it works in Japanese or Chinese.
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -122,8 +122,9 @@ def write_failures(path: str | os.PathLike[str], failures: Iterable[tuple[str, s
     """Write the photos that failed as CSV with the columns path and error, whole or not at all, over no other file."""
     with own_file(path) as binary, _text(binary, "surrogateescape" if raw else "backslashreplace") as file:
         rows = _Rows(file, raw)
-        for row in (("path", "error"), *failures):
-            rows.write(row)
+        rows.write(("path", "error"))
+        for name, reason in failures:
+            rows.write((name, without_path(reason, name)))
 
 
 @contextlib.contextmanager

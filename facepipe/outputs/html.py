@@ -29,7 +29,7 @@ from facepipe.images import encode_image
 from facepipe.outputs.draw import crop_face
 from facepipe.outputs.table import maybe, of_them_maybe, seen
 from facepipe.records import Record, dumps, track_of
-from facepipe.text import duration, plural, printable
+from facepipe.text import duration, plural, printable, without_path
 from facepipe.types import Image
 
 #: Longer side of a thumbnail in pixels; on the page it has about 100, more only on dense screens.
@@ -191,7 +191,7 @@ class HtmlReport:
         if record["error"] is not None:
             self._counts["failed"] += 1
             if len(self._failures) < self._limits.rows:
-                reason = printable(record["error"]).removeprefix(f"{printable(path)}: ")
+                reason = without_path(printable(record["error"]), path)
                 self._failures.append((path, reason))
         elif not faces:
             self._counts["no_face"] += 1

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from facepipe.records import Record, track_of
-from facepipe.text import clock, plural, printable
+from facepipe.text import clock, plural, printable, without_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -156,7 +156,7 @@ def _rows(record: Record) -> Iterable[Sequence[Any]]:
 
     path = Text(printable(record["path"]))
     if record["error"] is not None:
-        reason = printable(record["error"]).removeprefix(f"{path}: ")
+        reason = without_path(printable(record["error"]), record["path"])
         yield path, "", Text("failed", STATUS_STYLES["failed"]), Text(reason), "", "", [], ""
         return
     if not record["faces"]:

@@ -30,7 +30,7 @@ from facepipe.gallery.privacy.erasing import finish_scrub, forget_expired
 from facepipe.gallery.store import GalleryStore, NewFace
 from facepipe.images import content_hash, is_video, read_bytes, read_image_bytes
 from facepipe.images.inputs import as_image
-from facepipe.text import printable
+from facepipe.text import without_path
 from facepipe.types import MOST_LEAN, SURE_SCORE, Described, Face, Float32, Image, rotation_of
 
 #: Photos that are read and embedded together.
@@ -173,7 +173,7 @@ class Enroller:
                 image = images.get(content) or read_image_bytes(data, str(photo.path), max_side=self._rules.max_side)
         except InputError as error:
             # The path stands beside the reason anyway.
-            return photo.outcome(EnrollStatus.UNREADABLE, str(error).removeprefix(f"{printable(photo.path)}: "))
+            return photo.outcome(EnrollStatus.UNREADABLE, without_path(str(error), photo.path))
         images[content] = image
         return _Pending(photo, content, image)
 

@@ -16,7 +16,7 @@ from facepipe.embed.describer import Describer
 from facepipe.embed.tracks import overlap_of, weight_of
 from facepipe.errors import InputError
 from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus, Photo
-from facepipe.text import plural, printable
+from facepipe.text import plural, without_path
 from facepipe.types import Described, Face, Float32
 
 #: So many frames of a video are enrolled at most: as many different photos tell a person from others nearly as well as more.
@@ -76,7 +76,7 @@ def filmed(
             pictures.append(Photo(Path(f"{name}#t={shot.time:.2f}"), photo.person, image, pick))
         return pictures
     except InputError as error:
-        return photo.outcome(EnrollStatus.UNREADABLE, str(error).removeprefix(f"{printable(name)}: "))
+        return photo.outcome(EnrollStatus.UNREADABLE, without_path(str(error), name))
 
 
 def _chosen(tracks: Described, shots: dict[int, list[_Shot]], choice: FaceChoice, same: float) -> list[int] | str:

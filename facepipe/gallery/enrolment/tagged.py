@@ -11,7 +11,7 @@ from facepipe.gallery.enrolment.intake import EnrollOutcome, EnrollStatus, Photo
 from facepipe.gallery.names import new_name
 from facepipe.images import Passing, find_images, is_output
 from facepipe.regions.tags import Tags, read_tags
-from facepipe.text import plural, printable
+from facepipe.text import plural, printable, without_path
 from facepipe.types import Described
 
 
@@ -30,7 +30,7 @@ def tagged_photos(
     looked = 0
 
     def fail(path: str, reason: str, status: EnrollStatus = EnrollStatus.UNREADABLE) -> None:
-        astray.append(EnrollOutcome(path, "", status, reason.removeprefix(f"{printable(path)}: ")))
+        astray.append(EnrollOutcome(path, "", status, without_path(reason, path)))
 
     for root in roots:
         failed: list[InputError] = []
