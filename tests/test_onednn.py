@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from facepipe.models.mtcnn import TorchCascade
+from facepipe.models.mtcnn import TorchCascade, pooled
 from facepipe.models.networks import load_cascade
 from facepipe.models.onednn import ROUGHNESS, OneDnnCascade, available
 from facepipe.types import Float32, Image
@@ -48,6 +48,12 @@ def test_in_float32_the_answers_are_those_of_torch(plain: TorchCascade, astronau
         for theirs, ours in zip(expected, got, strict=True):
             assert ours.shape == theirs.shape and ours.dtype == np.float32
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 8), (8, 9), (7, 11), (1, 1), (2, 1)])
+def test_pooling_is_that_of_torch_also_at_odd_borders(height: int, width: int) -> None:
+    values = torch.randn(2, 10, height, width).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(pooled(values), torch.nn.functional.max_pool2d(values, 2, 2, ceil_mode=True))
 
 
 @bfloat16

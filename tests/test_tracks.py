@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from facepipe.embed.tracks import MISSED, Tracker, assign, is_cut, link, look_of, weight_of
+from facepipe.embed.tracks import MISSED, NEAR, Tracker, assign, is_cut, link, look_of, weight_of
 from facepipe.types import Described, Embeddings, Face, Float32, Image
 from tests.fakes import face_at
 
@@ -90,6 +91,22 @@ def test_a_face_between_two_tracks_goes_to_the_more_similar_one_and_takes_nobody
 def test_a_good_link_is_not_given_up_for_two_bad_ones() -> None:
     cosines = np.array([[0.9, 0.46], [0.47, -np.inf]], np.float32)
     assert assign(cosines, np.zeros_like(cosines)) == [(0, 0)]
+
+
+@given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_of_all_ways_to_link_the_one_most_alike_is_taken(rows: int, columns: int, seed: int, impossible: float) -> None:
+    rng = np.random.default_rng(seed)
+    cosines = rng.uniform(NEAR, 1, (rows, columns)).astype(np.float32)
+    cosines[rng.uniform(size=cosines.shape) < impossible] = -np.inf
+    gains = np.where(np.isfinite(cosines), cosines - np.float32(NEAR) + np.float32(1e-3), 0.0)
+    wide = np.hstack([gains, np.zeros((rows, rows))])  # a face may begin a track of its own
+    best = max(
+        (sum(wide[row, column] for row, column in enumerate(way)) for way in permutations(range(columns + rows), rows)),
+        default=0.0,
+    )
+    linked = assign(cosines, np.zeros_like(cosines))
+    assert len({row for row, _ in linked}) == len({column for _, column in linked}) == len(linked)
+    assert sum(gains[link] for link in linked) == pytest.approx(best, abs=1e-5)
 
 
 def test_a_track_has_the_span_and_the_best_frame_and_the_weighted_mean_of_its_vectors() -> None:

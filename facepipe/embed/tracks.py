@@ -165,12 +165,19 @@ def assign(cosines: Float32, overlaps: Float32) -> list[tuple[int, int]]:
 
     cosines, overlaps: (rows, columns); -inf: cannot be linked.
     """
-    from scipy.optimize import linear_sum_assignment
-
     possible = np.isfinite(cosines)
+    if not possible.any():
+        return []
     # A weak link gains hardly more than none: a good one is not given up so that two weak ones can be made.
     gain = np.where(possible, np.maximum(cosines - NEAR, 0.0) + _OF_OVERLAP * overlaps + 1e-3, 0.0)
-    rows, columns = linear_sum_assignment(gain, maximize=True)
+    rows, columns = np.arange(len(gain)), gain.argmax(axis=1)
+    linked = columns[possible.any(axis=1)]
+    if len(np.unique(linked)) < len(
+        linked
+    ):  # two faces are most like one track: only now a solver, half a second to import
+        from scipy.optimize import linear_sum_assignment
+
+        rows, columns = linear_sum_assignment(gain, maximize=True)
     return [(row, column) for row, column in zip(rows.tolist(), columns.tolist(), strict=True) if possible[row, column]]
 
 

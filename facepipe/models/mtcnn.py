@@ -37,7 +37,6 @@ class PNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 10, 3)
         self.prelu1 = nn.PReLU(10)
-        self.pool1 = nn.MaxPool2d(2, 2, ceil_mode=True)
         self.conv2 = nn.Conv2d(10, 16, 3)
         self.prelu2 = nn.PReLU(16)
         self.conv3 = nn.Conv2d(16, 32, 3)
@@ -54,11 +53,21 @@ class PNet(nn.Module):
                 x[picture, :, y2 - 2, x1:x2] = _OUTSIDE
             if x2 % 2:
                 x[picture, :, y1:y2, x2 - 2] = _OUTSIDE
-        x = self.pool1(x)
+        x = pooled(x)
         x = self.prelu2(self.conv2(x))
         x = self.prelu3(self.conv3(x))
         scores = self.conv4_1(x)
         return scores[:, 1] - scores[:, 0], self.conv4_2(x)
+
+
+def pooled(x: Tensor) -> Tensor:
+    """Return the maxima of 2 x 2 pixels, what is left at an odd border alone. A third of the time of torch's pooling on the CPU."""
+    if x.shape[2] % 2:
+        x = torch.cat([x, x[:, :, -1:]], 2)
+    x = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
+    if x.shape[3] % 2:
+        x = torch.cat([x, x[..., -1:]], 3)
+    return torch.maximum(x[..., ::2], x[..., 1::2])
 
 
 class CropNet(nn.Module):
