@@ -18,7 +18,7 @@ from facepipe.gallery.care.contact_sheet import face_picture
 from facepipe.gallery.names import new_name, normal_name
 from facepipe.gallery.people import find_person
 from facepipe.groups import answers, find, naming, persons
-from facepipe.groups.groups import Groups, plain
+from facepipe.groups.groups import Groups
 from facepipe.groups.shown import CatalogPhoto, Known, Nearest, PhotoFace, Progress
 from facepipe.groups.values import FaceKey, Grouped
 from facepipe.groups.view import View
@@ -149,8 +149,7 @@ class Album(Groups):
         suggestion = None
         if likely is not None and faces.who[row] is None and likely.probability[row] >= PROBABLE:
             name = likely.name(row)
-            numbers = {text: number for number, text in view.persons.items()}
-            if name is not None and (row, numbers.get(name)) not in view.denied:
+            if name is not None and not view.denies(row, name):
                 suggestion = name, float(likely.probability[row])
         status = self._status(row, faces)
         probability = faces.probabilities[row] if status == "recognised" else None
@@ -161,9 +160,8 @@ class Album(Groups):
 
     def nearest(self, key: FaceKey, count: int = 5, *, person: str | None = None) -> list[Nearest]:
         """Return the enrolled faces that are most like a face, itself aside; person: only theirs."""
-        self._require([key])
-        found, row = self._people(), self.pile.row(key)
-        if found is None or row is None:
+        found, row = self._people(), self.pile.require(key)
+        if found is None:
             return []
         snapshot = found.snapshot
         cosines = snapshot.vectors @ self.pile.vectors[row]
@@ -249,7 +247,7 @@ class Album(Groups):
 
     def split(self, name: str, keys: Sequence[FaceKey], into: str) -> int:
         """Say that faces of a person are another one. into: somebody who is there, or a new name. Errors: UsageError."""
-        self._require(keys)
+        rows = [self.pile.require(key) for key in keys]
         source, target = self._require_person(name), self._known_as(into)
         if source == target:
             raise UsageError(f"{target!r} is whose faces they are already")
@@ -257,15 +255,14 @@ class Album(Groups):
         moves = [[face_id, was, person] for _, _, face_id in self._enrolled(source, keys)]
         wanted: dict[str, Any] = {"person": person, "moves": moves}
         if self._gallery is not None and not moves and find_person(self._gallery.database, target) is None:
-            rows = [row for key in keys if (row := self.pile.row(key)) is not None]
             enrol = [self.pile.key(row) for row in naming.choose(self.pile, rows, _MOST)]
-            wanted |= {"enrol": plain(enrol), "before": naming.had(self._gallery, target, enrol)}
-        details = {"was": was, "faces": len(keys), "keys": plain(keys)}
+            wanted |= {"enrol": answers.plain(enrol), "before": naming.had(self._gallery, target, enrol)}
+        details = {"was": was, "faces": len(keys), "keys": answers.plain(keys)}
         return self._about_people("split", details, wanted)
 
     def cover(self, name: str, key: FaceKey) -> int:
         """Choose the face that stands for a person. Errors: UsageError."""
-        self._require([key])
+        self.pile.require(key)
         (person,) = self._numbers(self._require_person(name))
         return answers.simply(self._file, self.pile, "cover", {"person": person, "key": [key.content, key.number]})
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from facepipe.errors import UsageError
 from facepipe.gallery.people import find_person
 from facepipe.gallery.store import GalleryStore
 from facepipe.groups import moving
@@ -98,6 +97,11 @@ def simply(file: GroupsFile, pile: Pile, what: str, details: dict[str, Any]) -> 
         derive(file, pile, touched)
         file.finish(answer)
     return answer
+
+
+def plain(keys: Sequence[FaceKey]) -> list[list[Any]]:
+    """Return faces as JSON has them."""
+    return [[key.content, key.number] for key in keys]
 
 
 def _keys(some: Keys) -> list[FaceKey]:
@@ -241,10 +245,7 @@ def _deny(file: GroupsFile, pile: Pile, answer: int, facts: dict[str, Any]) -> s
 
 def _new_face(pile: Pile, key: FaceKey) -> dict[str, Any]:
     """Return the columns that say where a face lies. Errors: UsageError when the catalog has no such face."""
-    row = pile.row(key)
-    if row is None:
-        raise UsageError(f"photo {key.content[:12]} has no face {key.number + 1} in this catalog")
-    return {**dict(zip(("x1", "y1", "x2", "y2"), pile.box(row), strict=True)), "likeness": 0.0}
+    return {**dict(zip(("x1", "y1", "x2", "y2"), pile.box(pile.require(key)), strict=True)), "likeness": 0.0}
 
 
 def _rename(file: GroupsFile, pile: Pile, answer: int, facts: dict[str, Any]) -> set[int]:

@@ -77,13 +77,12 @@ def matches(view: View, names: Sequence[str | None], wanted: Wanted) -> Iterator
 
 def people_of(view: View, names: Sequence[str | None]) -> list[str | None]:
     """Return who each face is: as the user said, else as it is known."""
-    numbers = {name: number for number, name in view.persons.items()}
     who: list[str | None] = []
     for row, name in enumerate(names):
         if row in view.whose:
             who.append(view.persons.get(view.whose[row]))
         else:
-            who.append(None if name is None or (row, numbers.get(name)) in view.denied else name)
+            who.append(None if view.denies(row, name) else name)
     return who
 
 

@@ -33,13 +33,12 @@ def faces(
 ) -> list[PersonFace]:
     """Return all faces that are a person's: doubtful ones first."""
     pile = view.pile
-    numbers = {text: number for number, text in view.persons.items()}
-    number = numbers.get(name)
+    number = view.numbers.get(name)
     mine = {row for row, person in view.whose.items() if person == number} if number is not None else set()
     recognised = {
         row
         for row, text in enumerate(names)
-        if text == name and view.whose.get(row, number) == number and (row, number) not in view.denied
+        if text == name and view.whose.get(row, number) == number and not view.denies(row, name)
     }
     ids = _Enrolled(gallery, name)
     found = []

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from facepipe.catalog.catalog import Catalog
 from facepipe.catalog.packing import clip_of, quality_of, raw_faces
-from facepipe.errors import InputError
+from facepipe.errors import InputError, UsageError
 from facepipe.groups.values import FaceKey
 from facepipe.text import printable
 from facepipe.types import SURE_SCORE, Face, Float32, Int64, Span
@@ -54,6 +54,13 @@ class Pile:
     def row(self, key: FaceKey) -> int | None:
         """Return the row of a face, None when it is not in the catalog."""
         return self.rows.get((key.content, key.number))
+
+    def require(self, key: FaceKey) -> int:
+        """Return the row of a face. UsageError when it is not in the catalog."""
+        row = self.row(key)
+        if row is None:
+            raise UsageError(f"photo {key.content[:12]} has no face {key.number + 1} in this catalog")
+        return row
 
     @property
     def rows(self) -> Mapping[tuple[str, int], int]:

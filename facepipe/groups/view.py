@@ -41,6 +41,7 @@ class View:
             self.version = file.version
             self.round = int(file.state("round") or 0)
             self.persons: dict[Any, str] = dict(file.rows("SELECT id, name FROM person"))
+            self.numbers: dict[str | None, int] = {name: number for number, name in self.persons.items()}
             self._groups = {
                 number: row
                 for number, *row in file.rows(
@@ -125,7 +126,7 @@ class View:
 
     def group(self, number: int, suggestion: tuple[str, float] | None) -> Group:
         """Return what there is to say of a group."""
-        state, person, _, cohesion = self._groups[number]
+        state, _, _, cohesion = self._groups[number]
         facts = self._facts_of(number)
         return Group(
             id=number,
@@ -139,7 +140,7 @@ class View:
             alike=tuple(self._alike.get(number, ())),
             cover=facts.cover,
             state=state,
-            person=self.persons.get(person),
+            person=self.person(number),
         )
 
     def cover(self, number: int) -> int:
@@ -149,9 +150,14 @@ class View:
             some, key=lambda row: (min(float(self.pile.quality[row, 0]), 150.0) * float(self.pile.scores[row]), -row)
         )
 
-    def state(self, number: int) -> str:
-        """Return a group's state."""
-        return str(self._groups[number][0])
+    def person(self, number: int) -> str | None:
+        """Return whose a group is, None before it is named. UsageError when there is no such group."""
+        self.require(number)
+        return self.persons.get(self._groups[number][1])
+
+    def denies(self, row: int, name: str | None) -> bool:
+        """Say whether the user said that a face is not the person of this name."""
+        return (row, self.numbers.get(name)) in self.denied
 
     def faces(self, number: int) -> list[GroupFace]:
         """Return a group's faces, surest first, those that were put out last."""
