@@ -9,7 +9,8 @@ from typing import Any
 
 from facepipe.errors import GalleryDamagedError, UsageError
 from facepipe.gallery.names import did_you_mean, new_name, normal_name
-from facepipe.gallery.storage.database import DATABASE_NAME, Database
+from facepipe.gallery.storage.database import Database
+from facepipe.gallery.storage.disk import DATABASE_NAME
 from facepipe.gallery.storage.recoding import hand_over
 from facepipe.text import printable
 

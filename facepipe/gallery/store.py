@@ -29,7 +29,8 @@ from facepipe.gallery.chips import StoredChip
 from facepipe.gallery.names import gallery_command
 from facepipe.gallery.storage.checksums import vector_checksum
 from facepipe.gallery.storage.codec import Secret
-from facepipe.gallery.storage.database import DATABASE_NAME, Database
+from facepipe.gallery.storage.database import Database
+from facepipe.gallery.storage.disk import DATABASE_NAME
 from facepipe.gallery.storage.soundness import is_sound_setting
 from facepipe.models.registry import DEFAULT_EMBEDDER, get_record, records
 from facepipe.predict.population import OwnTrials

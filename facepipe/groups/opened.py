@@ -15,7 +15,7 @@ from facepipe.catalog.catalog import Catalog
 from facepipe.errors import UsageError
 from facepipe.gallery.names import normal_name
 from facepipe.gallery.storage.codec import Secret
-from facepipe.gallery.storage.database import DATABASE_NAME
+from facepipe.gallery.storage.disk import DATABASE_NAME
 from facepipe.gallery.store import GalleryStore
 from facepipe.groups import answers, find, persons
 from facepipe.groups.pile import Pile, read_pile

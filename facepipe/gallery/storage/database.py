@@ -1,4 +1,4 @@
-"""The gallery's SQLite database: opening it, reading and writing transactions, generations, the journal.
+"""The gallery's SQLite database: its soundness and key, reading and writing transactions, generations, the journal.
 
 This module and `people` need no numpy: `gallery list` costs little more than Python's start.
 
@@ -10,12 +10,10 @@ concerns the directory entry of a rollback journal, which WAL does not have. `se
 from __future__ import annotations
 
 import contextlib
-import errno
 import getpass
 import json
 import os
 import secrets
-import shutil
 import sqlite3
 import tempfile
 import time
@@ -23,47 +21,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facepipe.errors import (
-    GalleryAccessError,
-    GalleryDamagedError,
-    GalleryError,
-    GalleryExistsError,
-    GalleryMissingError,
-    GalleryServerError,
-)
-from facepipe.files.atomic import make_folder
+from facepipe.errors import GalleryAccessError, GalleryDamagedError, GalleryError, GalleryServerError
+from facepipe.gallery.storage import opening
 from facepipe.gallery.storage.checksums import CRC_OF_FACE, CRC_OF_PERSON, checksum, journal_digest, vector_checksum
 from facepipe.gallery.storage.codec import KEY_BYTES, Codec, SealedCodec, Secret, unwrap_key, wrap_key
-from facepipe.gallery.storage.disk import (
-    connect,
-    disk_error,
-    require_empty,
-    require_own_files,
-    sqlite_errors,
-    whole_file,
-    write_empty,
-)
-from facepipe.gallery.storage.lock import WriterLock, read_note
+from facepipe.gallery.storage.disk import DATABASE_NAME, sqlite_errors
+from facepipe.gallery.storage.lock import LOCK_TIMEOUT, WriterLock, read_note
 from facepipe.gallery.storage.recoding import recode
 from facepipe.gallery.storage.schema import APPLICATION_ID, is_outdated, migrate
 from facepipe.gallery.storage.soundness import SYMPTOMS, fault_in_rows, fault_in_settings, require_known_schema
-from facepipe.text import printable
 
 if TYPE_CHECKING:
     from facepipe.gallery.storage.follower import Follower
 
-DATABASE_NAME = "faces.sqlite"
 #: Holds the generation of the last write, outside the database: SQLite takes a damaged WAL for a shorter one, in silence.
 LAST_WRITE_NAME = "last-write"
-LOCK_TIMEOUT = 60.0
-#: Set in the environment where a gallery is read without any lock: nobody may write it meanwhile.
-NO_LOCK = "FACEPIPE_NO_LOCK"
 
 
 class Database:
     """One open gallery database. Not to be shared between threads or over a fork."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, *, writable: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        connection: sqlite3.Connection,
+        writable: bool,
+        scratch: tempfile.TemporaryDirectory[str] | None = None,
+    ) -> None:
         self.folder = folder
         self.path = folder / DATABASE_NAME
         self.connection = connection
@@ -73,7 +57,7 @@ class Database:
         self.key_record: str | None = None
         self._lock = WriterLock(folder)
         #: A temporary folder that goes when the database is closed.
-        self.scratch: tempfile.TemporaryDirectory[str] | None = None
+        self.scratch = scratch
 
     @classmethod
     def create(cls, folder: Path, fingerprint: str, dim: int, secret: Secret | None = None) -> Database:
@@ -81,21 +65,7 @@ class Database:
 
         It appears whole or not at all. GalleryError when there is one already or the folder cannot be written.
         """
-        if not fingerprint or dim < 1:
-            raise ValueError(f"expected a fingerprint and a dimension of at least 1, got {fingerprint!r} and {dim}")
-        path = folder / DATABASE_NAME
-        require_empty(folder)
-        try:
-            make_folder(folder)
-            with WriterLock(folder).hold("create", LOCK_TIMEOUT):
-                if path.exists():
-                    raise GalleryExistsError(f"{folder}: there is a gallery already: open it, or give another folder")
-                with whole_file(path) as draft, sqlite_errors(folder):
-                    write_empty(draft, fingerprint, dim, secret)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise disk_error(error, folder) from error
-            raise GalleryError(f"{folder}: a gallery cannot be made here ({error.strerror})") from error
+        opening.make_database(folder, fingerprint, dim, secret)
         return cls.open(folder, secret)
 
     @classmethod
@@ -106,57 +76,14 @@ class Database:
         as long as nothing is written. accept_loss: open although the last writes are missing (damaged WAL, a copy from
         before put in its place). GalleryMissingError, GalleryError, WrongKeyError.
         """
-        path = folder / DATABASE_NAME
-        try:
-            os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise GalleryMissingError(
-                f"{folder}: no gallery here: make one with facepipe enroll, or give --gallery"
-            ) from error
-        except PermissionError as error:
-            raise GalleryAccessError(
-                f"{folder}: permission denied: the folder may not be opened; ask its owner"
-            ) from error
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise GalleryAccessError(f"{printable(folder)}: cannot be opened ({reason}); check --gallery") from error
-        require_own_files(folder)
-        for part in (path, path.with_name(path.name + "-wal")):
-            if part.exists() and not os.access(part, os.R_OK):
-                raise GalleryAccessError(f"{part}: permission denied: the file may not be read; ask its owner")
+        opening.require_there(folder)
         with sqlite_errors(folder):
-            database = cls._connected(folder)
+            database = cls(folder, *opening.connect(folder))
             try:
                 database._prepare(secret, accept_loss)
             except BaseException:
                 database.close()
                 raise
-        return database
-
-    @classmethod
-    def _connected(cls, folder: Path) -> Database:
-        """Open for writing; where SQLite can make no WAL, as immutable, or from a copy when a WAL holds transactions."""
-        path = folder / DATABASE_NAME
-        wal = path.with_name(path.name + "-wal")
-        if os.environ.get(NO_LOCK):
-            return cls._read_only(folder, path, wal)
-        try:
-            # SQLite opens a file that may not be written all the same.
-            return cls(folder, connect(path), writable=os.access(folder, os.W_OK) and os.access(path, os.W_OK))
-        except sqlite3.OperationalError as error:
-            if "unable to open" not in str(error) and "readonly" not in str(error):
-                raise
-        return cls._read_only(folder, path, wal)
-
-    @classmethod
-    def _read_only(cls, folder: Path, path: Path, wal: Path) -> Database:
-        if not wal.exists() or not wal.stat().st_size:
-            return cls(folder, connect(path, immutable=True), writable=False)
-        scratch = tempfile.TemporaryDirectory(prefix="facepipe-")
-        for part in (path, wal):
-            shutil.copy(part, scratch.name)
-        database = cls(folder, connect(Path(scratch.name) / path.name), writable=False)
-        database.scratch = scratch
         return database
 
     def _prepare(self, secret: Secret | None, accept_loss: bool) -> None:
@@ -177,7 +104,6 @@ class Database:
                 f"{self.folder}: the last {lost} writes are missing: its WAL is damaged, or faces.sqlite was replaced by an "
                 "older copy; facepipe gallery check --repair continues without them, then enrol the newest photos again"
             )
-
         if not self.codec.bound and self.writable and not lost:
             self._bind(secret)
 
@@ -342,9 +268,8 @@ class Database:
         """Return the vector database that holds this gallery's templates, connected; None when there is none."""
         if self.server() is None:
             return None
-        from facepipe.gallery.storage.follower import (
-            Follower,
-        )  # with NumPy, which a gallery on this machine alone does without
+        # It needs NumPy, which a gallery on this machine alone does without.
+        from facepipe.gallery.storage.follower import Follower
 
         return Follower(self, json.loads(self._required("index")))
 

@@ -1,4 +1,4 @@
-"""The gallery's SQLite file and its folder: made, opened, synced; what the system refuses, said in words."""
+"""A gallery's own files in its folder: opened as such, written whole; what the system refuses, said in words."""
 
 from __future__ import annotations
 
@@ -19,14 +19,9 @@ from facepipe.errors import (
     GalleryError,
     GalleryFullError,
     GalleryLockedError,
-    UsageError,
 )
-from facepipe.gallery.storage.checksums import checksum
-from facepipe.gallery.storage.codec import KEY_BYTES, Codec, SealedCodec, Secret, wrap_key
-from facepipe.gallery.storage.schema import APPLICATION_ID, migrate
-from facepipe.text import printable
 
-_PAGE_SIZE = 8192
+DATABASE_NAME = "faces.sqlite"
 #: Ends the names of files that are not whole yet; one that a killed process left may be deleted under the writer's lock.
 TEMPORARY = ".tmp"
 
@@ -65,43 +60,23 @@ def _in_words(error: sqlite3.Error, place: Path) -> GalleryError:
     return GalleryDamagedError(f"{place}: the database is damaged ({text})")
 
 
-def connect(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
-    """Open the file for writing, or as one that nobody writes; every connection syncs each commit and overwrites what it deletes."""
-    mode = "mode=ro&immutable=1" if immutable else "mode=rw"
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30.0, isolation_level=None)
-    try:
-        connection.create_function("checksum", -1, checksum, deterministic=True)
-        # A gallery may come from somebody else: its schema runs nothing.
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA cache_size = -16384")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
 #: What lies in a gallery's folder; everything else there is somebody else's, and stays.
-_OWN = (
-    "faces.sqlite",
-    "faces.sqlite-wal",
-    "faces.sqlite-shm",
+OWN_FILES = (
+    DATABASE_NAME,
+    f"{DATABASE_NAME}-wal",
+    f"{DATABASE_NAME}-shm",
     "lock",
     "last-write",
     "vectors.f32",
     "templates.faiss",
     "own-photos.f32",
 )
-_LEFTOVER = re.compile(rf"({'|'.join(map(re.escape, _OWN))})\.\d+-[0-9a-f]{{8}}{re.escape(TEMPORARY)}")
+LEFTOVER = re.compile(rf"({'|'.join(map(re.escape, OWN_FILES))})\.\d+-[0-9a-f]{{8}}{re.escape(TEMPORARY)}")
 
 
 def require_own_files(folder: Path) -> None:
     """GalleryDamagedError when one of a gallery's files is a link, a pipe or a folder: what lies there is not its own."""
-    for name in _OWN:
+    for name in OWN_FILES:
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG(os.lstat(folder / name).st_mode):
                 raise GalleryDamagedError(
@@ -121,21 +96,7 @@ def open_own_file(path: Path) -> Iterator[BinaryIO]:
 
 def leftovers(folder: Path) -> list[Path]:
     """Return the unfinished files that a killed process of facepipe left."""
-    return [path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode)]
-
-
-def require_empty(folder: Path) -> None:
-    """UsageError when a folder holds what is no gallery's: other files, which a gallery would lie among.
-
-    A README or something hidden does no harm.
-    """
-    known = re.compile(r"README.*|\..*")
-    for path in folder.iterdir() if folder.is_dir() else ():
-        name = path.name.removesuffix("-journal")  # of a gallery that another process is making
-        if name not in _OWN and not known.fullmatch(name) and not _LEFTOVER.fullmatch(name):
-            raise UsageError(
-                f"{folder}: holds other files ({printable(path.name)}): a gallery wants a folder of its own; give another --gallery"
-            )
+    return [path for path in folder.iterdir() if LEFTOVER.fullmatch(path.name) and stat.S_ISREG(path.lstat().st_mode)]
 
 
 @contextlib.contextmanager
@@ -161,29 +122,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def write_empty(path: Path, fingerprint: str, dim: int, secret: Secret | None) -> None:
-    """Write a gallery without faces to `path`."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute("PRAGMA synchronous = FULL")
-        migrate(connection)
-        settings = {"fingerprint": fingerprint, "dim": str(dim), "identity": secrets.token_hex(16), "gone_since": "0"}
-        codec, rows = Codec(), []
-        if secret is not None:
-            data_key = secrets.token_bytes(KEY_BYTES)
-            codec, record = SealedCodec(data_key), wrap_key(secret, data_key)
-            rows = [("key", record, checksum("key", record))]
-        rows += [(key, value, codec.checksum(key, value)) for key, value in settings.items()]
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT INTO meta VALUES (?, ?, ?)", rows)
-        connection.execute("COMMIT")
-        connection.execute("PRAGMA journal_mode = WAL")
-    finally:
-        connection.close()
 
 
 def disk_error(error: OSError, place: Path) -> GalleryError:

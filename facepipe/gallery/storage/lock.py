@@ -19,6 +19,8 @@ from facepipe.errors import GalleryAccessError, GalleryLockedError
 from facepipe.gallery.storage.disk import open_own_file
 
 LOCK_NAME = "lock"
+#: Seconds to wait for another process.
+LOCK_TIMEOUT = 60.0
 
 
 class WriterLock:
