@@ -19,7 +19,7 @@ from facepipe.match.matcher import Matcher
 from facepipe.models.registry import DEFAULT_EMBEDDER, ModelRecord, find_embedder, get_record
 from facepipe.predict import BEHAVIOUR as PREDICT_BEHAVIOUR
 from facepipe.predict.policy import policy_for
-from facepipe.predict.population import OwnTrials, adapt
+from facepipe.predict.population import NO_FIGURES, policy_of
 from facepipe.types import DecideOptions, Detector, Embedder, Index, Policy, Recognized
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from facepipe.gallery.arrays.snapshot import GallerySnapshot
     from facepipe.gallery.store import GalleryStore
 
-_NO_FIGURES = "no error rates are recorded for an embedder of your own; give a threshold"
 #: As `CPU_PHOTOS`, on a graphics processor.
 CUDA_PHOTOS = 48
 
@@ -79,9 +78,9 @@ def load_steps(
         index = exact_index_on(device, snapshot) or index
     policy = policy_of(
         record,
-        snapshot,
+        len(snapshot.persons),
         gallery.calibration(),
-        gallery.own_trials,
+        partial(gallery.own_trials, snapshot),
         threshold,
         margin,
         exclusive=not repeat,
@@ -132,31 +131,6 @@ def load_nobody(
     return Steps(describer, matcher, policy, None, facts)
 
 
-def policy_of(
-    record: ModelRecord | None,
-    snapshot: GallerySnapshot,
-    calibration: Mapping[str, Any] | None,
-    trials: Callable[[GallerySnapshot], OwnTrials | None],
-    threshold: float | None,
-    margin: float | None,
-    *,
-    exclusive: bool = True,
-    top_k: int = 3,
-) -> Policy:
-    """Return how step 4 decides in a gallery: by its calibration, else by the model's record and what its own people need.
-
-    trials: what searching a snapshot with its own photos gives. Errors: UsageError without a record and a threshold.
-    """
-    if record is None:
-        if threshold is None:
-            raise UsageError(_NO_FIGURES)
-        return Policy(threshold, margin or 0.0, exclusive, top_k)
-    limits = {"threshold": threshold, "margin": margin}
-    policy = policy_for(record, len(snapshot.persons), calibration, **limits, exclusive=exclusive, top_k=top_k)
-    own = None if calibration is not None else trials(snapshot)
-    return policy if own is None else adapt(policy, own, threshold=threshold is None, margin=margin is None)
-
-
 def record_of(gallery: GalleryStore, model: str | None = None) -> ModelRecord:
     """Return the record of the embedder that a gallery was made with.
 
@@ -193,7 +167,7 @@ def enroll_limits(
         return threshold, threshold
     record = record_of(gallery) if embedder is None else find_record(gallery)
     if record is None:
-        raise UsageError(_NO_FIGURES)
+        raise UsageError(NO_FIGURES)
     # A new gallery is judged as one of ten people: it will not stay empty.
     people = max(10, len({*names, *gallery.snapshot().persons}))
     return policy_for(record, people).threshold, policy_for(record, 1).threshold

@@ -24,14 +24,14 @@ from facepipe.gallery.enrolment.enroller import faults, headroom
 from facepipe.gallery.people import require_person, stored_name
 from facepipe.gallery.store import GalleryStore
 from facepipe.images.inputs import Source, as_image
-from facepipe.loading import find_record, policy_of
+from facepipe.loading import find_record
 from facepipe.match.matcher import match
 from facepipe.models.registry import ModelRecord
 from facepipe.outputs.draw import crop_face, draw_edges, draw_predictions
 from facepipe.outputs.steps import draw_vector
 from facepipe.pipeline import Recognizer
 from facepipe.predict.decision import predict
-from facepipe.predict.population import own_trials
+from facepipe.predict.population import own_trials, policy_of
 from facepipe.records import SCHEMA_VERSION, Record, readable, rounded, to_record
 from facepipe.text import printable
 from facepipe.types import Described, Detected, Face, Float32, Image, Policy, Prediction, Recognized, UInt8
@@ -86,18 +86,16 @@ def explain(
     decided = recognizer.decide([described])[0]
     # Of a photo's other faces each may have taken somebody: so many people can count.
     whole = replace(recognizer.policy, top_k=max(top_k, len(described.faces) + 1))
-    policy = partial(
-        policy_of,
-        record,
-        calibration=gallery.calibration(),
-        trials=lambda some: own_trials(some.vectors, some.owners, some.templates),
-        threshold=threshold,
-        margin=margin,
-        exclusive=not repeat,
-        top_k=whole.top_k,
-    )
-    if len(snapshot.vectors) > _SMALL:
-        policy = lambda _, threshold=whole.threshold: replace(whole, threshold=threshold)  # type: ignore[assignment]  # noqa: E731
+    calibration = gallery.calibration()
+
+    def policy(some: GallerySnapshot, threshold: float | None = threshold) -> Policy:
+        """Return how a gallery decides with these faces."""
+        if len(snapshot.vectors) > _SMALL:
+            return replace(whole, threshold=whole.threshold if threshold is None else threshold)
+        trials = partial(own_trials, some.vectors, some.owners, some.templates)
+        people, alone = len(some.persons), not repeat
+        return policy_of(record, people, calibration, trials, threshold, margin, exclusive=alone, top_k=whole.top_k)
+
     made = _Maker(
         recognizer, gallery, snapshot, record, seen, described, decided, whole, place, options.get("device", "auto")
     )

@@ -13,8 +13,7 @@ from facepipe.groups.pile import Pile
 from facepipe.match.exact import ExactIndex
 from facepipe.models.registry import find_embedder
 from facepipe.predict.decision import PROBABLE, decide
-from facepipe.predict.policy import policy_for
-from facepipe.predict.population import adapt
+from facepipe.predict.population import policy_of
 from facepipe.types import Candidate, DecideOptions, Float32, Int64, Policy
 
 #: People who are looked at for each face: the best, a rival, and those who drop out.
@@ -129,14 +128,15 @@ class People:
 
 def _policy(gallery: GalleryStore, snapshot: GallerySnapshot, options: DecideOptions) -> Policy | None:
     """Return how a batch with this gallery decides, that is asked what the last one was asked."""
-    record, threshold, margin = find_embedder(gallery.fingerprint), options.threshold, options.margin
-    if not snapshot.persons:
+    record = find_embedder(gallery.fingerprint)
+    if not snapshot.persons or (record is None and options.threshold is None):
         return None
-    if record is None:
-        return None if threshold is None else Policy(threshold, margin or 0.0, not options.repeat)
-    calibration = gallery.calibration()
-    policy = policy_for(
-        record, len(snapshot.persons), calibration, threshold=threshold, margin=margin, exclusive=not options.repeat
+    return policy_of(
+        record,
+        len(snapshot.persons),
+        gallery.calibration(),
+        lambda: gallery.own_trials(snapshot),
+        options.threshold,
+        options.margin,
+        exclusive=not options.repeat,
     )
-    trials = None if calibration is not None else gallery.own_trials(snapshot)
-    return policy if trials is None else adapt(policy, trials, threshold=threshold is None, margin=margin is None)

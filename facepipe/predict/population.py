@@ -8,12 +8,18 @@ further it moves. Threshold and margin only rise, probabilities only fall.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from facepipe.errors import UsageError
+from facepipe.models.registry import ModelRecord
+from facepipe.predict.policy import policy_for
 from facepipe.types import Float32, Int64, Policy
 
+NO_FIGURES = "no error rates are recorded for an embedder of your own; give a threshold"
 #: Fewer people with several photos say nothing.
 _FEWEST = 3
 #: Photos of each person, and of all, that are tried.
@@ -80,6 +86,31 @@ def own_trials(vectors: Float32, owners: Int64, templates: Float32) -> OwnTrials
     rival = scores.argmax(axis=1)
     top = np.partition(scores, -2, axis=1)[:, -2:]
     return OwnTrials(own.astype(np.float32), top[:, 1], top[:, 0], who.astype(np.int64), rival.astype(np.int64))
+
+
+def policy_of(
+    record: ModelRecord | None,
+    people: int,
+    calibration: Mapping[str, Any] | None,
+    trials: Callable[[], OwnTrials | None],
+    threshold: float | None,
+    margin: float | None,
+    *,
+    exclusive: bool = True,
+    top_k: int = 3,
+) -> Policy:
+    """Return how step 4 decides in a gallery: by its calibration, else by the model's record and what its own people need.
+
+    trials: searches the gallery with its own photos. Errors: UsageError without a record and a threshold; see `policy_for`.
+    """
+    if record is None:
+        if threshold is None:
+            raise UsageError(NO_FIGURES)
+        return Policy(threshold, margin or 0.0, exclusive, top_k)
+    limits = {"threshold": threshold, "margin": margin}
+    policy = policy_for(record, people, calibration, **limits, exclusive=exclusive, top_k=top_k)
+    own = None if calibration is not None else trials()
+    return policy if own is None else adapt(policy, own, threshold=threshold is None, margin=margin is None)
 
 
 def adapt(policy: Policy, trials: OwnTrials, *, threshold: bool = True, margin: bool = True) -> Policy:
