@@ -210,19 +210,9 @@ def calibrate_gallery(
         searches = with_strangers(mated, top, units)
         curve, method = fit_curve(searches, known_share)
         ece = held_out_error(searches, known_share)
-    notes = [*_lookalikes(among, persons, choice.threshold)] if enrolled else []
-    if record_threshold is not None and choice.threshold < record_threshold - _EASIER:
-        notes.append(
-            f"these strangers are easier than those of the model's record (threshold {choice.threshold:.3f} against "
-            f"{record_threshold:.3f}): people who look more like the enrolled ones will get their names; give strangers of "
-            "their sex, age and region"
-        )
+    notes = _lookalikes(among, persons, choice.threshold) if enrolled else []
     others = np.concatenate([part.top for part in parts if part is not among] or [np.zeros(0)])
-    if among.people and len(others) and np.median(among.top) > np.median(others) + _EASIER:
-        notes.append(
-            f"the enrolled people are more like each other ({np.median(among.top):.2f} in the middle) than these strangers are "
-            f"like them ({np.median(others):.2f}): the threshold is for strangers such as these"
-        )
+    notes += _easy_strangers(choice.threshold, record_threshold, among.top, others)
     if curve is None:
         notes.append("no person has two or more enrolled faces: the probability curve stays that of the model's record")
     return Calibration(
@@ -239,6 +229,23 @@ def calibrate_gallery(
         record_threshold=record_threshold,
         notes=tuple(notes),
     )
+
+
+def _easy_strangers(threshold: float, usual: float | None, among: Float64, others: Float64) -> list[str]:
+    """Say that strangers tell little. usual: the record's threshold. among, others: scores of the enrolled people, of strangers."""
+    notes = []
+    if usual is not None and threshold < usual - _EASIER:
+        notes.append(
+            f"these strangers are easier than those of the model's record (threshold {threshold:.3f} against "
+            f"{usual:.3f}): people who look more like the enrolled ones will get their names; give strangers of "
+            "their sex, age and region"
+        )
+    if len(among) and len(others) and (middle := np.median(among)) > np.median(others) + _EASIER:
+        notes.append(
+            f"the enrolled people are more like each other ({middle:.2f} in the middle) than these strangers are "
+            f"like them ({np.median(others):.2f}): the threshold is for strangers such as these"
+        )
+    return notes
 
 
 def _lookalikes(among: Impostors, persons: Sequence[str], threshold: float) -> list[str]:

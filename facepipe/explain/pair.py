@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 
 from facepipe.embed.alignment import align
@@ -16,7 +17,7 @@ from facepipe.models.registry import get_record
 from facepipe.outputs.draw import draw_faces
 from facepipe.records import SCHEMA_VERSION, Record, face_record, readable, rounded
 from facepipe.single import Verification, describer_for
-from facepipe.types import Float32, UInt8
+from facepipe.types import Float32, Image, UInt8
 
 
 def explain_pair(
@@ -61,28 +62,28 @@ def explain_pair(
         }
         pictures |= {f"{side}-{name}": picture for name, picture in shown.items()}
         maps |= {f"{side}-{name}": one for name, one in made.items()}
+    missing = [] if network is not None else [f"{model} does not run in torch, so no gradients are taken"]
+    facts = _facts(found, images, sides, missing)
+    explanation = Explanation(facts["sentence"], facts, pictures, maps)
+    if out is not None:
+        write(out, explanation)
+    return explanation
+
+
+def _facts(found: Verification, images: Sequence[Image], sides: Record, missing: list[str]) -> Record:
+    """Return the document; sides: what each photo adds to `pair`."""
+    kind, more = ("The same person", "more") if found.same else ("Different people", "less")
     value, bound = two_figures(found.similarity, found.threshold)
-    sentence = (
-        f"The same person, because the two faces are more similar ({value}) than the threshold for two photos ({bound})."
-        if found.same
-        else f"Different people, because the two faces are less similar ({value}) than the threshold for two photos ({bound})."
-    )
-    facts = {
+    return {
         "schema_version": SCHEMA_VERSION,
         "path": readable(images[0].path),
         "other": readable(images[1].path),
         "model": found.model,
-        "sentence": sentence,
+        "sentence": f"{kind}, because the two faces are {more} similar ({value}) than the threshold for two photos ({bound}).",
         "pair": {
             "same": found.same,
-            "similarity": rounded(found.similarity, 4),
-            "threshold": rounded(found.threshold, 4),
-            "probability": rounded(found.probability, 4),
+            **{name: rounded(getattr(found, name), 4) for name in ("similarity", "threshold", "probability")},
             **sides,
         },
-        "missing": [] if network is not None else [f"{model} does not run in torch, so no gradients are taken"],
+        "missing": missing,
     }
-    explanation = Explanation(sentence, facts, pictures, maps)
-    if out is not None:
-        write(out, explanation)
-    return explanation
