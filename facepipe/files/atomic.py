@@ -48,9 +48,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
                     os.chown(temporary, there.st_uid, there.st_gid)
                 temporary.chmod(there.st_mode & 0o777)
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             temporary.replace(target)
-            _sync(target.parent)
+            sync(target.parent)
     finally:
         # On a file system that has become read-only this fails as well; what counts is why the writing did.
         with contextlib.suppress(OSError):
@@ -129,7 +129,7 @@ def as_output_error(path: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flush a file or a folder's listing to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

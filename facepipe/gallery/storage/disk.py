@@ -20,6 +20,7 @@ from facepipe.errors import (
     GalleryFullError,
     GalleryLockedError,
 )
+from facepipe.files.atomic import sync
 
 DATABASE_NAME = "faces.sqlite"
 #: Ends the names of files that are not whole yet; one that a killed process left may be deleted under the writer's lock.
@@ -109,19 +110,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         yield draft
-        _sync(draft)
+        sync(draft)
         draft.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def disk_error(error: OSError, place: Path) -> GalleryError:
