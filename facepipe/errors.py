@@ -16,10 +16,9 @@
     │   ├── GalleryModelError     5  the gallery was made by another embedder
     │   ├── GalleryDamagedError   5  what it holds is not what was written
     │   └── GalleryFullError      3  the disk takes no more of it: an output that cannot be written
-    ├── ModelError                6  a model is missing or its hash is wrong
-    │   ├── DeviceError           6  the device that was asked for is not there
-    │   └── LibraryError          6  a library that the networks or the command need cannot be loaded
-    └── PartialFailureError       7  some files of a batch failed
+    └── ModelError                6  a model is missing or its hash is wrong
+        ├── DeviceError           6  the device that was asked for is not there
+        └── LibraryError          6  a library that the networks or the command need cannot be loaded
 
 A message is one line: which input, what is wrong, what to do next. `facepipe.cli` is the only place that turns an
 error into an exit code.
@@ -141,9 +140,3 @@ class DeviceError(ModelError):
 
 class LibraryError(ModelError):
     """A library is missing or does not load. The message names the package to install."""
-
-
-class PartialFailureError(FacepipeError):
-    """The batch ended; some of its files failed."""
-
-    exit_code = ExitCode.PARTIAL

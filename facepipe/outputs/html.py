@@ -271,6 +271,7 @@ class HtmlReport:
         numbers: dict[int, int] = {}
 
         def entry(shown: _Shown) -> Record:
+            """Return a face with its thumbnail's number and its photo's link, both of which faces share."""
             if shown.path not in hrefs:
                 hrefs[shown.path] = self._href(shown.path)
             number = None
@@ -283,6 +284,7 @@ class HtmlReport:
             return {**shown.entry, "thumb": number, "href": href}
 
         def listed(kept: _Kept) -> Record:
+            """Return a list of faces."""
             return {"total": kept.total, "faces": [entry(shown) for shown in kept.ranked()]}
 
         doubtful = listed(self._doubtful)
@@ -295,6 +297,7 @@ class HtmlReport:
         share = _share([len(person.faces.heap) for _, person in (*people, *likely)], self._limits.all_people_faces)
 
         def listed_people(found: Sequence[tuple[str, _Person]]) -> list[Record]:
+            """Return people, each with a cover and a share of the faces."""
             return [
                 {
                     "name": printable(name),

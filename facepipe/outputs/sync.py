@@ -121,6 +121,7 @@ def synchronise(
     work: list[tuple[Decided, list[tuple[Output, list[str]]], bytes | None]] = []
 
     def flush() -> None:
+        """Make what is planned, and note what was made."""
         for output in outputs:
             output.note([])
         good = list(pool.map(lambda task: _make(*task), work))

@@ -218,6 +218,7 @@ def _rows_since(database: Database, since: int, now: float) -> tuple[Int64, Int6
     ids, persons = np.empty(count, np.int64), np.empty(count, np.int64)
 
     def parts() -> Iterator[Float32]:
+        """Yield the vectors in chunks, and note whose they are."""
         at = 0
         while rows := cursor.fetchmany(_CHUNK):
             for face_id, _, data, crc in rows:
