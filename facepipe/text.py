@@ -13,6 +13,14 @@ def plural(count: int, word: str, words: str | None = None) -> str:
     return f"{count:,} {word if count == 1 else words or word + 's'}"
 
 
+def files(count: int, videos: int | None = 0) -> str:
+    """Return how many photos and videos there are: `2 photos, 1 video`. videos: so many of them; None: some, `3 files`."""
+    if videos is None:
+        return plural(count, "file")
+    kinds = [plural(count - videos, "photo")] if count > videos or not count else []
+    return ", ".join([*kinds, plural(videos, "video")] if videos else kinds)
+
+
 def duration(seconds: float) -> str:
     """Return a time span in the two units that matter: `8.2 s`, `3 min 20 s`, `2 h 05 min`."""
     if seconds < 60:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from facepipe.catalog.counts import Counts
 from facepipe.cli import batch_progress
-from facepipe.text import duration, plural
+from facepipe.text import duration, files, plural
 
 
 def counts(**values: float | str) -> Counts:
@@ -75,6 +75,19 @@ def test_the_end_says_what_this_run_did() -> None:
     assert batch_progress.summary(both, out).splitlines()[2] == (
         "50 photos were done by an earlier run, 49 compared again and 1 scanned now in 3.0 s"
     )
+
+
+def test_videos_are_not_called_photos(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [files(*n) for n in ((0,), (1,), (2, 1), (2, 2), (3, None), (1, None))] == [
+        *("0 photos", "1 photo", "1 photo, 1 video", "2 videos", "3 files", "1 file")
+    ]
+    made = counts(found=5, videos=2, resumed=4, fresh=1, vanished=1, reused=1, done=3, seconds=12.0)
+    with batch_progress.progress(5, quiet=False) as show:
+        show(made)
+    assert "3 of 5 files" in capsys.readouterr().err
+    told = batch_progress.summary(made, Path("r.jsonl"))
+    assert told.startswith("3 photos, 2 videos, 0 failed") and "5 photo" not in told and "4 files were done" in told
+    assert "1 photo " not in told
 
 
 def test_counts_are_read_by_people() -> None:

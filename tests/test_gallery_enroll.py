@@ -263,7 +263,7 @@ def test_an_interrupted_enrolment_says_how_many_are_in(capsys: pytest.CaptureFix
     ]
     with pytest.raises(KeyboardInterrupt), _counted(outcomes):
         raise KeyboardInterrupt
-    assert "1 photo enrolled so far; run the same command again" in capsys.readouterr().err
+    assert "1 face enrolled so far; run the same command again" in capsys.readouterr().err
 
 
 def test_a_face_unlike_its_person_is_enrolled_as_doubtful(gallery: GalleryStore, tmp_path: Path) -> None:

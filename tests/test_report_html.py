@@ -236,7 +236,7 @@ def test_what_earlier_runs_did_is_not_this_runs_speed(tmp_path: Path) -> None:
         report.finish(seconds=2.0, fresh=fresh)
         return " ".join(data_of(tmp_path / "r.html")["meta"])
 
-    assert "5.0 photos a second" in meta(10) and "earlier" not in meta(10)
+    assert "5.0 a second" in meta(10) and "earlier" not in meta(10)
     assert "8 photos from earlier runs 2 scanned in 2.0 s" in meta(2)
     assert "10 photos from earlier runs" in meta(0)
     assert not any("a second" in meta(fresh) for fresh in (0, 2))

@@ -135,7 +135,7 @@ class Catalog(Store):
         Errors: ModelError, and everything else that concerns more than one photo.
         """
         counts = Counts() if counts is None else counts
-        counts.found = counts.problems = 0
+        counts.found = counts.videos = counts.problems = 0
         if not self._begun:
             self.begin(describer.facts, videos=describer.video_facts)
         options = options or ScanOptions()
@@ -149,6 +149,7 @@ class Catalog(Store):
             self._record(chunk, records)
             counts.found += len(chunk)
             for photo in chunk:
+                counts.videos += is_clip(photo.source)
                 counts.failed += isinstance(photo.found, Failed)
                 counts.fresh += photo.source.problem is None
                 counts.problems += photo.source.problem is not None
@@ -219,6 +220,7 @@ class Catalog(Store):
                 yield position, source
                 continue
             counts.found += 1
+            counts.videos += is_clip(source)
             met.append((self._pass, position, os.fsencode(source.name)))
             if len(met) >= _MET_AT_ONCE:
                 self._meet(met)

@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from facepipe.text import files
+
 
 @dataclass(slots=True)
 class Counts:
     """What a batch has come to.
 
-    found: photos met. resumed: of these, done by an earlier run. compared: decided anew, with faces that an earlier run had found.
+    found: photos and videos met. videos: so many of these. resumed: of those found, done by an earlier run.
+    compared: decided anew, with faces that an earlier run had found.
     fresh: scanned. reused: of the latter, equal to one that was done. failed: that cannot be used.
     cut_short: videos of which not all could be read.
     vanished: met by an earlier run and gone; gone: of these, those that this run is the first to miss.
@@ -26,6 +29,7 @@ class Counts:
     """
 
     found: int = 0
+    videos: int = 0
     resumed: int = 0
     compared: int = 0
     fresh: int = 0
@@ -56,6 +60,10 @@ class Counts:
         """Note how far a stage is, and the time."""
         self.stage, self.done, self.seconds = stage, done, time.monotonic() - self.started
         return self
+
+    def files(self, count: int) -> str:
+        """Return how many some of those found are, in words."""
+        return files(count, None if self.videos else 0)
 
 
 Show = Callable[[Counts], object]

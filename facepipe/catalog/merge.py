@@ -17,6 +17,7 @@ from facepipe.catalog.catalog import Catalog
 from facepipe.catalog.store import SUFFIX
 from facepipe.errors import InputError, UsageError
 from facepipe.files.atomic import atomic_path
+from facepipe.images import is_video
 from facepipe.text import printable
 
 #: What the faces and vectors in a catalog depend on besides the photos; see `facepipe.loading`.
@@ -27,11 +28,12 @@ _FACTS = ("model", "detector", "detect", "embed", "min_face", "min_score", "max_
 class Merged:
     """What came together.
 
-    photos, failed: in the new catalog. missing: shards of the same input that are not among the parts. stopped: parts of which
-    the last scan did not come to its end.
+    photos: in the new catalog; videos, failed: so many of these. missing: shards of the same input that are not among the parts.
+    stopped: parts of which the last scan did not come to its end.
     """
 
     photos: int
+    videos: int
     failed: int
     missing: tuple[int, ...]
     stopped: tuple[Path, ...]
@@ -63,10 +65,10 @@ def merge_catalogs(parts: Sequence[str | os.PathLike[str]], out: str | os.PathLi
         one_input = len({shard.of for shard in shards}) == 1 and len(set(shards)) == len(shards) > 1
         with atomic_path(out) as path, _Whole(path, write=True) as whole:
             whole.take(opened, keep_places=one_input)
-            photos, failed = whole.counted()
+            (photos, failed), videos = whole.counted(), whole.count_videos()
         missing = set(range(1, shards[0].of + 1)) - {shard.number for shard in shards} if one_input else set()
         stopped = tuple(part.path for part in opened if part.is_stopped())
-    return Merged(photos, failed, tuple(sorted(missing)), stopped)
+    return Merged(photos, videos, failed, tuple(sorted(missing)), stopped)
 
 
 def _require_alike(first: Catalog, other: Catalog) -> None:
@@ -127,6 +129,10 @@ class _Whole(Catalog):
             db.execute("UPDATE about SET pass = 1")
             db.execute("INSERT INTO state VALUES ('finished', '1'), ('facts', ?)", (json.dumps(parts[0]._facts()),))
         self._pass = 1
+
+    def count_videos(self) -> int:
+        """Return how many of its photos are videos."""
+        return sum(is_video(os.fsdecode(name)) for (name,) in self._rows("SELECT name FROM photo WHERE NOT vanished"))
 
 
 _VALUES = (*_COLUMNS, "position")

@@ -278,7 +278,7 @@ def _report(counts: Counts, out: Path, quiet: bool) -> None:
     from facepipe.outputs.results import failures_path
 
     if counts.failed:
-        note(f"facepipe: {plural(counts.failed, 'photo')} failed; {failures_path(out)} lists them with the reason")
+        note(f"facepipe: {counts.files(counts.failed)} failed; {failures_path(out)} lists them with the reason")
     if counts.cut_short:
         note(
             f"facepipe: {plural(counts.cut_short, 'video')} could not be read whole; {failures_path(out)} says from where on"
@@ -286,7 +286,7 @@ def _report(counts: Counts, out: Path, quiet: bool) -> None:
     if counts.left:
         are = "is" if counts.left == 1 else "are"
         note(
-            f"facepipe: {plural(counts.left, 'photo')} of an earlier run {are} not among these any more: no longer in {out}"
+            f"facepipe: {counts.files(counts.left)} of an earlier run {are} not among these any more: no longer in {out}"
         )
     if not quiet:
         echo(summary(counts, out))

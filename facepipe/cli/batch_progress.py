@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from facepipe.cli.common import err_console, note
 from facepipe.outputs.table import of_them_maybe
-from facepipe.text import duration, plural
+from facepipe.text import duration, files, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,7 +76,7 @@ def _lines(total: int, every: float = 10.0) -> Show:
         rate, rest = rate_of(counts), total - counts.found
         left = f", {duration(rest / rate)} left" if rate and rest > 0 else ""
         speed = f", {rate:.1f} a second{left}" if counts.stage == "scan" else ""
-        photos = f"{counts.done:,} of {max(total, counts.found):,} photos{speed}"
+        photos = f"{counts.done:,} of {counts.files(max(total, counts.found))}{speed}"
         inside = f"; {counts.inside}" if counts.inside else ""
         note(f"{_STAGES[counts.stage]}{photos}{inside}; {faces_of(counts)}; {counts.failed} failed")
 
@@ -102,24 +102,24 @@ def summary(counts: Counts, out: Path) -> str:
     speed = f" in {duration(counts.seconds)} ({rate_of(counts):.1f} a second)"
     again = counts.resumed or counts.compared
     lines = [
-        f"{plural(counts.found, 'photo')}{'' if again else speed}, {counts.failed:,} failed",
+        f"{files(counts.found, counts.videos)}{'' if again else speed}, {counts.failed:,} failed",
         faces_of(counts),
     ]
     if counts.resumed:
         scanned = f"{counts.fresh:,} scanned" * bool(counts.fresh)
         done = " and ".join(filter(None, (f"{counts.compared:,} compared again" * bool(counts.compared), scanned)))
         here = f", {done} now in {duration(counts.seconds)}" if done else "; nothing is new"
-        lines.append(f"{plural(counts.resumed, 'photo')} {_were(counts.resumed)} done by an earlier run{here}")
+        lines.append(f"{counts.files(counts.resumed)} {_were(counts.resumed)} done by an earlier run{here}")
     elif counts.compared:
-        besides = f", {plural(counts.fresh, 'photo')} scanned" if counts.fresh else ""
-        lines.append(f"the faces of {plural(counts.compared, 'photo')} were compared again{besides}{speed}")
+        besides = f", {counts.files(counts.fresh)} scanned" if counts.fresh else ""
+        lines.append(f"the faces of {counts.files(counts.compared)} were compared again{besides}{speed}")
     if counts.reused:
         lines.append(
-            f"{plural(counts.reused, 'photo')} had the same bytes as another and {_were(counts.reused)} not scanned again"
+            f"{counts.files(counts.reused)} had the same bytes as another and {_were(counts.reused)} not scanned again"
         )
     if counts.vanished:
         lines.append(
-            f"{plural(counts.vanished, 'photo')} of an earlier run vanished and {_were(counts.vanished)} marked in the results"
+            f"{counts.files(counts.vanished)} of an earlier run vanished and {_were(counts.vanished)} marked in the results"
         )
     if counts.sidecars:
         lines.append(f"{plural(counts.sidecars, 'sidecar')} {_were(counts.sidecars)} written, changed or removed")

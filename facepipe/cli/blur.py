@@ -21,7 +21,7 @@ from facepipe.cli.common import (
     without_sidecars,
 )
 from facepipe.cli.options import FOLDER, exclude_option, list_options, listed
-from facepipe.text import plural, printable
+from facepipe.text import files, plural, printable
 
 if TYPE_CHECKING:
     from facepipe.anonymise import Blurred
@@ -122,7 +122,7 @@ def _summary(done: Sequence[Blurred], out: Path, passed: str) -> None:
         (len(done) - len(copies), "failed and not copied"),
     ):
         parts += [f"{count:,} {what}"] if count else []
-    echo(f"{plural(len(done), 'photo')}: {', '.join(parts)}")
+    echo(f"{_files(done)}: {', '.join(parts)}")
     _name("no face was found in", [one for one in copies if not one.covered + one.kept], "look at")
     _name("the first frame or page alone is in", [one for one in copies if one.frames > 1], "of")
     if passed:
@@ -130,9 +130,15 @@ def _summary(done: Sequence[Blurred], out: Path, passed: str) -> None:
     echo(f"copies: {printable(out)}")
 
 
+def _files(some: Sequence[Blurred]) -> str:
+    from facepipe.images import is_video
+
+    return files(len(some), sum(is_video(one.path) for one in some))
+
+
 def _name(what: str, copies: Sequence[Blurred], how: str) -> None:
     """Say that something holds for some copies, and for which."""
     if copies:
         names = ", ".join(printable(str(one.out)) for one in copies[:_MOST_NAMED])
         more = f" and {len(copies) - _MOST_NAMED:,} more" if len(copies) > _MOST_NAMED else ""
-        echo(f"{what} {plural(len(copies), 'photo')}; {how} {names}{more}")
+        echo(f"{what} {_files(copies)}; {how} {names}{more}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from facepipe.cli.common import PlacePath, echo, note
-from facepipe.text import plural, printable
+from facepipe.text import files, plural, printable
 
 
 @click.group()
@@ -37,7 +37,7 @@ def merge(parts: tuple[Path, ...], out: Path) -> int:
     if made.missing:
         numbers = ", ".join(map(str, made.missing))
         note(f"facepipe: not among these: shard {numbers}; their photos are scanned by the next batch")
-    echo(f"{plural(made.photos, 'photo')} of {plural(len(parts), 'catalog')}, {made.failed:,} failed")
+    echo(f"{files(made.photos, made.videos)} of {plural(len(parts), 'catalog')}, {made.failed:,} failed")
     results = out.name.removesuffix(SUFFIX)
     name = shlex.quote(str(out))
     how = (

@@ -27,7 +27,7 @@ from facepipe.cli.common import (
     without_sidecars,
 )
 from facepipe.cli.options import FEW, Looking, detect_options, exclude_option, face_option, video_options
-from facepipe.text import plural
+from facepipe.text import files, plural
 
 if TYPE_CHECKING:
     from facepipe.api import Gallery
@@ -178,12 +178,12 @@ def _seconds(text: str | None) -> float | None:
 
 @contextlib.contextmanager
 def _counted(outcomes: list[EnrollOutcome]) -> Iterator[None]:
-    """Say how many photos are in when the block is interrupted."""
+    """Say how many faces are in when the block is interrupted."""
     try:
         yield
     except KeyboardInterrupt:
         enrolled = sum(bool(outcome.face_ids) for outcome in outcomes)
-        note(f"interrupted: {plural(enrolled, 'photo')} enrolled so far; run the same command again for the others")
+        note(f"interrupted: {plural(enrolled, 'face')} enrolled so far; run the same command again for the others")
         raise
 
 
@@ -234,12 +234,13 @@ def _print_summary(outcomes: list[EnrollOutcome], each: str) -> None:
 
     from facepipe.gallery.enrolment.intake import GOOD
 
+    told = plural(len(outcomes), each) if each != "photo" else _files([outcome.path for outcome in outcomes])
     counts: dict[str, Counter[str]] = {}
     for outcome in outcomes:
         counts.setdefault(outcome.person or "(nobody)", Counter())["in" if outcome.status in GOOD else "out"] += 1
     table = Table(box=None, pad_edge=False)
     table.add_column("person")
-    table.add_column("photos in the gallery", justify="right")
+    table.add_column(f"{'photos and frames' if 'video' in told else 'photos'} in the gallery", justify="right")
     table.add_column("left out", justify="right")
     for person, count in sorted(counts.items()):
         table.add_row(cell(person), str(count["in"]), str(count["out"] or ""))
@@ -248,9 +249,17 @@ def _print_summary(outcomes: list[EnrollOutcome], each: str) -> None:
         if outcome.reason:
             note(f"{outcome.path}: {outcome.status}: {outcome.reason}")
     by_status = Counter(str(outcome.status) for outcome in outcomes)
-    echo(
-        f"{plural(len(outcomes), each)}: {', '.join(f'{count} {status}' for status, count in by_status.most_common())}"
-    )
+    echo(f"{told}: {', '.join(f'{count} {status}' for status, count in by_status.most_common())}")
+
+
+def _files(paths: Sequence[str]) -> str:
+    """Return how many photos and videos these are; of a video each frame that was chosen is there, or the whole of it."""
+    from facepipe.images import is_video
+
+    sources = [path.partition("#t=") for path in paths]
+    filmed = [path for path, _, _ in sources if is_video(path)]
+    videos, frames = len(set(filmed)), sum(bool(time) and is_video(path) for path, time, _ in sources)
+    return files(len(paths) - len(filmed) + videos, videos) + (f" ({plural(frames, 'frame')})" if frames else "")
 
 
 def _exit_code(outcomes: list[EnrollOutcome]) -> int:

@@ -21,7 +21,7 @@ from facepipe.cli.options import (
     shard_option,
     video_options,
 )
-from facepipe.text import duration, plural, printable
+from facepipe.text import duration, files, plural, printable
 
 if TYPE_CHECKING:
     from facepipe.types import Sampling
@@ -114,12 +114,12 @@ def scan(
     if counts.left:
         are = "is" if counts.left == 1 else "are"
         note(
-            f"facepipe: {plural(counts.left, 'photo')} of an earlier scan {are} not among these any more: cluster and find leave "
+            f"facepipe: {counts.files(counts.left)} of an earlier scan {are} not among these any more: cluster and find leave "
             "them out; to have all, name all folders in one scan"
         )
     if not quiet:
-        scanned = f"{plural(counts.fresh, 'photo')} scanned in {duration(counts.at('scan', counts.found).seconds)}"
-        echo(f"{plural(counts.found, 'photo')}, {scanned}, {len(failures):,} failed")
+        scanned = f"{counts.files(counts.fresh)} scanned in {duration(counts.at('scan', counts.found).seconds)}"
+        echo(f"{files(counts.found, counts.videos)}, {scanned}, {len(failures):,} failed")
         echo(f"{plural(faces, 'face')}")
         if passed := passing.told():
             echo(f"passed over: {passed}")

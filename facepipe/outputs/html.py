@@ -25,11 +25,11 @@ from urllib.parse import quote
 from facepipe.detect.chances import brightened
 from facepipe.files.atomic import is_file
 from facepipe.files.guard import MARK, own_file
-from facepipe.images import encode_image
+from facepipe.images import encode_image, is_video
 from facepipe.outputs.draw import crop_face
 from facepipe.outputs.table import maybe, of_them_maybe, seen
 from facepipe.records import Record, dumps, track_of
-from facepipe.text import duration, plural, printable, without_path
+from facepipe.text import duration, files, plural, printable, without_path
 from facepipe.types import Image
 
 #: Longer side of a thumbnail in pixels; on the page it has about 100, more only on dense screens.
@@ -176,6 +176,7 @@ class HtmlReport:
         self._failures: list[tuple[str, str]] = []
         self._no_face: list[str] = []
         self._models: set[str] = set()
+        self._videos = 0
         self._counts = dict.fromkeys(
             ("photos", "faces", "known", "ambiguous", "unknown", "maybe", "no_face", "failed"), 0
         )
@@ -188,6 +189,7 @@ class HtmlReport:
         self._counts["photos"] += 1
         self._models.add(str(record["model"]))
         path = str(record["path"])
+        self._videos += is_video(path)
         if record["error"] is not None:
             self._counts["failed"] += 1
             if len(self._failures) < self._limits.rows:
@@ -314,6 +316,7 @@ class HtmlReport:
         return {
             "chunk": _CHUNK,
             "meta": meta,
+            "file": "file" if self._videos else "photo",
             "counts": self._counts,
             "doubtful": doubtful,
             "people_total": len(self._people),
@@ -336,24 +339,24 @@ class HtmlReport:
         meta = [f"{now:%d %B %Y, %H:%M}".lstrip("0")]
         scanned = self._counts["photos"] if fresh is None else min(fresh, self._counts["photos"])
         if scanned < self._counts["photos"]:
-            meta.append(f"{plural(self._counts['photos'] - scanned, 'photo')} from earlier runs")
+            meta.append(f"{files(self._counts['photos'] - scanned, None if self._videos else 0)} from earlier runs")
             if seconds is not None and scanned:
                 meta.append(f"{scanned:,} scanned in {duration(seconds)}")
         elif seconds is not None and scanned:
             speed = scanned / max(seconds, 1e-3)
             meta += [
                 f"took {duration(seconds)}",
-                f"{speed:.1f} photos a second" if speed < 10 else f"{speed:.0f} photos a second",
+                f"{speed:.1f} a second" if speed < 10 else f"{speed:.0f} a second",
             ]
         return [*meta, *(f"model {printable(model)}" for model in sorted(self._models))]
 
     def _summary(self) -> str:
         counts = self._counts
         return (
-            f"{plural(counts['photos'], 'photo')}, {plural(counts['faces'], 'face')}: "
+            f"{files(counts['photos'], self._videos)}, {plural(counts['faces'], 'face')}: "
             f"{counts['known']} known, {counts['ambiguous']} ambiguous, "
             f"{counts['unknown']} unknown{of_them_maybe(counts['maybe'])}; "
-            f"{plural(counts['no_face'], 'photo')} without a face, {counts['failed']} failed"
+            f"{files(counts['no_face'], None if self._videos else 0)} without a face, {counts['failed']} failed"
         )
 
 

@@ -193,7 +193,7 @@
   };
 
   const person = (before) => (entry) => {
-    const about = `${plural(entry.total, "face")} in ${plural(entry.photos, "photo")}`;
+    const about = `${plural(entry.total, "face")} in ${plural(entry.photos, data.file)}`;
     const cover = covers.has(entry.name) ? picture(covers.get(entry.name), "cover") : null;
     const grid = growing(el("div", "grid"), entry.faces, tile(entry.faces, false), 16, 60);
     return el("article", "person", el("header", "", cover, el("div", "", el("h3", "", before, words(entry.name)), el("p", "", about))), grid, left(entry.total, entry.faces, "face"));
@@ -203,7 +203,7 @@
   const counts = data.counts;
   document.getElementById("meta").append(...data.meta.map((text) => el("span", "", text)));
   const numbers = [
-    ["photo", counts.photos, null], ["face", counts.faces, null], ["person", data.people_total, null],
+    [data.file, counts.photos, null], ["face", counts.faces, null], ["person", data.people_total, null],
     ["known", counts.known, "known"], ["ambiguous", counts.ambiguous, "ambiguous"], ["unknown", counts.unknown, "unknown"],
     ...(counts.maybe ? [["of them maybe", counts.maybe, "maybe"]] : []),
     ["without a face", counts.no_face, "none"], ["failed", counts.failed, "failed"],
@@ -256,17 +256,17 @@
   }
   if (data.failures.total) {
     const body = el("tbody");
-    const table = el("table", "", el("thead", "", el("tr", "", el("th", "", "Photo"), el("th", "", "Reason"))), body);
+    const table = el("table", "", el("thead", "", el("tr", "", el("th", "", data.file === "photo" ? "Photo" : "File"), el("th", "", "Reason"))), body);
     const grown = growing(body, data.failures.rows, ([path, reason, href]) => el("tr", "", el("td", "", linked(path, href)), el("td", "", words(reason))), 30, 300, table);
-    part("failures", "Failures", data.failures.total, "Photos that could not be used, and why.", grown,
-      left(data.failures.total, data.failures.rows, "photo"));
+    part("failures", "Failures", data.failures.total, "What could not be used, and why.", grown,
+      left(data.failures.total, data.failures.rows, data.file));
   }
   if (data.no_face.total) {
     const body = el("tbody");
     const table = el("table", "", body);
     const grown = growing(body, data.no_face.rows, ([path, href]) => el("tr", "", el("td", "", linked(path, href))), 12, 300, table);
-    part("no-face", "No face", data.no_face.total, "Photos in which no face was found.", grown,
-      left(data.no_face.total, data.no_face.rows, "photo"));
+    part("no-face", "No face", data.no_face.total, data.file === "photo" ? "Photos in which no face was found." : "Photos and videos in which no face was found.", grown,
+      left(data.no_face.total, data.no_face.rows, data.file));
   }
   if (!counts.photos) sections.append(el("p", "empty", "There were no photos."));
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from facepipe.images import is_video
 from facepipe.records import Record, track_of
-from facepipe.text import clock, plural, printable, without_path
+from facepipe.text import clock, files, plural, printable, without_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -193,11 +194,8 @@ def summary(records: Sequence[Mapping[str, Any]]) -> str:
     statuses = [face["status"] for face in faces]
     failed = sum(record["error"] is not None for record in records)
     parts = [f"{statuses.count(status)} {status}" for status in ("known", "ambiguous", "unknown") if status in statuses]
-    videos = sum("tracks" in record for record in records)
-    sources = [plural(len(records) - videos, "photo")] * (len(records) > videos) + [plural(videos, "video")] * bool(
-        videos
-    )
-    line = ", ".join([*(sources or ["0 photos"]), plural(len(statuses), "face")])
+    videos = sum(is_video(record["path"]) for record in records)
+    line = f"{files(len(records), videos)}, {plural(len(statuses), 'face')}"
     line += f": {', '.join(parts)}" if parts else ""
     line += of_them_maybe(sum(maybe(face) is not None for face in faces))
     return line + (f"; {failed} failed" if failed else "")
