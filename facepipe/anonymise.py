@@ -1,8 +1,8 @@
 """Copies of photos in which faces are covered, for people who are not to be recognised. `facepipe blur` prints what it does.
 
 Every photo is searched twice: as it is searched everywhere, and for smaller and doubtful faces; what either finds is covered. A copy
-holds the pixels as displayed, the colour profile, and nothing else of its original (`images.recoding`). What cannot be read is not
-copied, and of an earlier copy of it nothing stays.
+holds the pixels as displayed, the colour profile, its date, and nothing else of its original (`images.recoding`). What cannot be
+read is not copied, and of an earlier copy of it nothing stays.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -63,7 +64,7 @@ class Blurred:
 
     path: its own. out: the copy, None where there is none. covered: faces that are covered, in a video the most at once. kept: those
     of people who are not, in a video these people. unchanged: the copy was there already. frames: of an animation, or pages, of which
-    the copy has the first.
+    the copy has the first; in a video those that were searched.
     error: why there is no copy, or which part of a video could not be read.
     """
 
@@ -141,12 +142,13 @@ def _copy_photo(path: Path, target: Path, cover: _Cover, taken: set[str]) -> Blu
     place = _free(target.with_name(form.name(target.name)), name, taken)
     key = cover.key(content_hash(data))
     if (before := _written(place)) is not None and before[0] == key:
-        return Blurred(name, place, *before[1:], unchanged=True, frames=form.frames)
+        return Blurred(name, place, *before[1:3], unchanged=True, frames=before[3])
     boxes, kept = cover.boxes(image)
     whole = image if image.enlarge is None else image.enlarge(max(image.width, image.height))
     pixels = covered(whole.rgb, [box * whole.scale for box in boxes], cover.style)
     with own_file(place) as file:
-        file.write(form.encode(pixels, f"blur {key} {len(boxes)} {kept}"))
+        file.write(form.encode(pixels, f"blur {key} {len(boxes)} {kept} {form.frames}"))
+    _date(place, path)
     return Blurred(name, place, len(boxes), kept, frames=form.frames)
 
 
@@ -156,7 +158,7 @@ def _copy_video(path: Path, target: Path, cover: _Cover, taken: set[str]) -> Blu
     place = _free(place, str(path), taken)
     key = cover.key(file_hash(path))
     if (before := _written(place)) is not None and before[0] == key:
-        return Blurred(str(path), place, *before[1:], unchanged=True)
+        return Blurred(str(path), place, *before[1:3], unchanged=True, frames=before[3])
     with open_video(path, str(path), max_side=SEARCH[2], every_seconds=EVERY_SECONDS) as video:
         times, boxes, kept = cover.boxes_of_frames(video)
         if video.damage is not None:
@@ -167,9 +169,10 @@ def _copy_video(path: Path, target: Path, cover: _Cover, taken: set[str]) -> Blu
         return covered(frame.image.rgb, chain.from_iterable(boxes[near]), cover.style)
 
     most = max(map(len, boxes), default=0)
-    written = redraw_video(path, place, draw, remark=f"blur {key} {most} {kept}")
+    written = redraw_video(path, place, draw, remark=f"blur {key} {most} {kept} {len(times)}")
+    _date(place, path)
     damage = None if written.damage is None else f"{printable(path)}: {written.damage}; the rest of it is covered"
-    return Blurred(str(path), place, most, kept, error=damage)
+    return Blurred(str(path), place, most, kept, frames=len(times), error=damage)
 
 
 def _free(place: Path, name: str, taken: set[str]) -> Path:
@@ -180,18 +183,24 @@ def _free(place: Path, name: str, taken: set[str]) -> Path:
     return place
 
 
-def _written(path: Path) -> tuple[str, int, int] | None:
-    """Return key, covered and kept faces of a copy that is there; None where there is none."""
+def _date(copy: Path, path: Path) -> None:
+    """Let a copy be as old as its original."""
+    with suppress(OSError):
+        os.utime(copy, ns=(copy.stat().st_atime_ns, path.stat().st_mtime_ns))
+
+
+def _written(path: Path) -> tuple[str, int, int, int] | None:
+    """Return key, covered and kept faces, and frames of a copy that is there; None where there is none."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
         head = file.read(_EDGE)
         file.seek(max(0, file.seek(0, os.SEEK_END) - _EDGE))
         found = _REMARK.search(head) or _REMARK.search(file.read())
-    return None if found is None else (found[1].decode(), int(found[2]), int(found[3]))
+    return None if found is None else (found[1].decode(), int(found[2]), int(found[3]), int(found[4]))
 
 
-_REMARK = re.compile(re.escape(MARK.encode()) + rb" blur ([0-9a-f]{32}) (\d+) (\d+)")
+_REMARK = re.compile(re.escape(MARK.encode()) + rb" blur ([0-9a-f]{32}) (\d+) (\d+) (\d+)")
 
 
 class _Cover:
@@ -213,7 +222,14 @@ class _Cover:
         else:
             self._detector = load_detector(device)
         self._second = load_detector(device, detect_options(*SEARCH))
-        facts |= {"style": style, "keep": sorted(keep), "unknown": only_unknown, "cells": CELLS, "margin": MARGIN}
+        facts |= {
+            "style": style,
+            "keep": sorted(keep),
+            "unknown": only_unknown,
+            "cells": CELLS,
+            "margin": MARGIN,
+            "dated": True,
+        }
         self._facts = facts | {"search": SEARCH, "sure": SURE, "detect": DETECT_BEHAVIOUR}
 
     def key(self, content: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,8 @@ from facepipe.cli import main
 from facepipe.errors import UsageError
 from facepipe.files.guard import MARK
 from facepipe.images import find_images, read_image
+from facepipe.images.recoding import form_of
+from facepipe.images.taken import tags_of, taken_of
 from facepipe.images.video import open_video
 from facepipe.outputs.covers import STYLES, Style, covered, region
 from facepipe.types import Image, UInt8
@@ -115,6 +119,38 @@ def test_a_copy_stands_upright_without_faces_and_metadata(tmp_path: Path, portra
         assert copy.quantization == original.quantization  # type: ignore[attr-defined]
         assert set(copy.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density", "icc_profile", "comment", "dpi"}
         assert copy.info["comment"].startswith(MARK.encode())
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".heic"])
+def test_of_the_exif_data_the_date_alone_goes_along(tmp_path: Path, portrait: UInt8, suffix: str) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0110], exif[0x0132] = ANNA.decode(), "2001:01:01 00:00:00"
+    exif.get_ifd(0x8825)[1] = "N"
+    exif.get_ifd(0x8769).update({0x9003: "2019:05:04 10:11:12", 0x9011: "+02:00", 0x927C: ANNA, 0x9286: ANNA})
+    path, picture = tmp_path / f"a{suffix}", PIL.Image.fromarray(portrait)
+    (pillow_heif.from_pillow(picture) if suffix == ".heic" else picture).save(path, exif=exif.tobytes())
+    os.utime(path, (0, 1_000_000_000))
+    for unchanged in (False, True):
+        (one,) = blur(path, tmp_path / "out")
+        assert one.out is not None and one.unchanged == unchanged and one.out.stat().st_mtime == 1_000_000_000
+        data = one.out.read_bytes()
+    assert ANNA not in data and b"2001" not in data and taken_of(data) == "2019-05-04T10:11:12+02:00"
+    with PIL.Image.open(io.BytesIO(data)) as copy:
+        written = copy.getexif()
+        dates = written.get_ifd(0x8769)
+        assert dates == {0x9003: "2019:05:04 10:11:12", 0x9011: "+02:00"}
+        assert not written.get_ifd(0x8825) and 0x0110 not in written and 0x927C not in dates
+
+
+@given(st.text(max_size=30), st.text(max_size=10))
+def test_a_date_is_a_date_and_nothing_else_in_a_copy(date: str, zone: str) -> None:
+    exif = PIL.Image.Exif()
+    exif.get_ifd(0x8769).update({0x9003: date, 0x9011: zone})
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (8, 8)).save(file, "JPEG", exif=exif)
+    form = form_of(file.getvalue(), "a.jpg")
+    assert all(re.fullmatch(r"[\d: +-]+", text) for text in tags_of(form.taken).values())
+    assert taken_of(form.encode(np.zeros((8, 8, 3), np.uint8), "")) == form.taken
 
 
 Save = Callable[[PIL.Image.Image, Path], object]
@@ -274,8 +310,9 @@ def test_every_frame_of_a_video_is_covered(tmp_path: Path, astronaut: Image, gal
         assert not [
             face for frame in frames for face in facepipe.detect(frame.image, second_chance=False) if not face.doubtful
         ]
+    assert one.frames == 10
     (again,) = blur(clip, tmp_path / "out")
-    assert again.unchanged
+    assert again.unchanged and again.frames == 10
 
 
 def test_of_two_people_in_a_video_one_can_stay(tmp_path: Path, pair: UInt8, gallery: facepipe.Gallery) -> None:

@@ -82,11 +82,12 @@ def test_colours_stay(tmp_path: Path, colour: tuple[int, int, int], size: tuple[
     assert difference(frames_of(tmp_path / "b.mp4")[0].image.rgb, picture) < 4
 
 
-def test_where_and_with_what_it_was_filmed_stays_behind(tmp_path: Path) -> None:
+def test_where_and_with_what_it_was_filmed_stays_behind_and_when_does_not(tmp_path: Path) -> None:
     source = tmp_path / "phone.mov"
     with av.open(str(source), "w", options={"movflags": "use_metadata_tags"}) as out:
         out.metadata.update(
             {"location": "+48.8583+002.2944/", "location-eng": "+48.8583+002.2944/", "make": "Phone", "title": "Anna"}
+            | {"creation_time": "2019-05-04T08:11:12Z"}
         )
         out.set_chapters([{"id": 1, "start": 0, "end": 1, "time_base": Fraction(1), "metadata": {"title": "Anna's"}}])
         stream = out.add_stream("libx264", rate=10)
@@ -101,6 +102,8 @@ def test_where_and_with_what_it_was_filmed_stays_behind(tmp_path: Path) -> None:
         redraw_video(source, tmp_path / f"copy{suffix}", unchanged)
         data = (tmp_path / f"copy{suffix}").read_bytes()
         assert not [word for word in (b"48.8583", b"Anna", b"Phone") if word in data]
+        with av.open(str(tmp_path / f"copy{suffix}")) as copy:
+            assert copy.metadata["creation_time"].startswith("2019-05-04T08:11:12")
 
 
 def test_sound_may_be_left_out_and_is_where_it_does_not_fit(tmp_path: Path) -> None:

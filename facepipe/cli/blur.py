@@ -65,7 +65,7 @@ def blur(
     device: str,
     quiet: bool,
 ) -> int:
-    """Write copies of photos and videos in which every face is covered. Nothing of their metadata goes along.
+    """Write copies of photos and videos in which every face is covered. Of their metadata the date alone goes along.
 
     What cannot be read is not copied. Run again, it writes only what changed. Exit code 7 when some photos failed.
     """
@@ -114,6 +114,8 @@ def blur(
 
 
 def _summary(done: Sequence[Blurred], out: Path, passed: str) -> None:
+    from facepipe.images import is_video
+
     copies = [one for one in done if one.out is not None]
     parts = [f"{plural(sum(one.covered for one in copies), 'face')} covered"]
     for count, what in (
@@ -124,7 +126,11 @@ def _summary(done: Sequence[Blurred], out: Path, passed: str) -> None:
         parts += [f"{count:,} {what}"] if count else []
     echo(f"{_files(done)}: {', '.join(parts)}")
     _name("no face was found in", [one for one in copies if not one.covered + one.kept], "look at")
-    _name("the first frame or page alone is in", [one for one in copies if one.frames > 1], "of")
+    _name(
+        "the first frame or page alone is in",
+        [one for one in copies if one.frames > 1 and not is_video(one.path)],
+        "of",
+    )
     if passed:
         echo(f"passed over: {passed}")
     echo(f"copies: {printable(out)}")

@@ -1,12 +1,12 @@
-"""A changed picture written as its original was: the same format and strength, its colour profile, and nothing else of the file.
+"""A changed picture written as its original was: the same format and strength, its colour profile, its date, and nothing else.
 
-What is left behind is everything that is not pixels as displayed: EXIF with its thumbnail, place and maker's notes, XMP, comments,
+What is left behind is everything else that is not pixels as displayed: EXIF with thumbnail, place and maker's notes, XMP, comments,
 further frames and pages, previews, the video of a motion photo, and what lies behind a picture's end.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -17,6 +17,7 @@ import PIL.JpegImagePlugin
 from facepipe.images.colours import managed
 from facepipe.images.raw import is_raw
 from facepipe.images.reading import open_quietly
+from facepipe.images.taken import taken_of
 from facepipe.images.wholeness import mended
 from facepipe.images.writing import encode_image
 from facepipe.types import UInt8
@@ -37,12 +38,16 @@ _ANIMATED = frozenset({"GIF", "PNG", "WEBP", "TIFF", "AVIF"})
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a picture is to be written. kind: Pillow's name. frames: how many it had, of which the first is written."""
+    """How a picture is to be written.
+
+    kind: Pillow's name. frames: how many it had, of which the first is written. taken: see `taken_of`.
+    """
 
     kind: str
     options: dict[str, Any] = field(default_factory=dict)
     profile: bytes = b""
     frames: int = 1
+    taken: str | None = None
 
     def name(self, name: str) -> str:
         """Return a file's name with a suffix that fits: a.heic becomes a.heic.jpg."""
@@ -58,22 +63,25 @@ class Form:
             picture.info["icc_profile"] = self.profile
             rgb = np.asarray(managed(picture))
         try:
-            return encode_image(rgb, self.kind, mark=True, remark=remark, **options)
+            return encode_image(rgb, self.kind, mark=True, remark=remark, taken=self.taken, **options)
         except (OSError, ValueError):  # tables that Pillow does not write
-            return encode_image(rgb, self.kind, mark=True, remark=remark)
+            return encode_image(rgb, self.kind, mark=True, remark=remark, taken=self.taken)
 
 
 def form_of(data: bytes, name: str) -> Form:
     """Return how a picture that can be read is written. data: its file."""
-    if is_raw(data, name):
-        return Form("JPEG")
+    form = Form("JPEG") if is_raw(data, name) else _form(data)
+    return replace(form, taken=taken_of(data, name))
+
+
+def _form(data: bytes) -> Form:
     try:
-        return _form(mended(data))
+        return _pillows_form(mended(data))
     except Exception:  # noqa: BLE001 - Pillow reads more of a file than its pixels need, and raises whatever damage there leads to
         return Form("JPEG" if data.startswith(b"\xff\xd8\xff") else "PNG")
 
 
-def _form(data: bytes) -> Form:
+def _pillows_form(data: bytes) -> Form:
     with open_quietly(data) as picture:
         kind, mode = picture.format or "", picture.mode
         embedded = picture.info.get("icc_profile") or b""

@@ -9,9 +9,9 @@ from datetime import datetime
 from facepipe.images.raw import exif_of_raw, is_raw
 from facepipe.images.reading import open_quietly
 
-_EXIF, _TAKEN, _OFFSET = 0x8769, 0x9003, 0x9011
+EXIF, _TAKEN, _OFFSET = 0x8769, 0x9003, 0x9011
 _DATE = re.compile(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)[ T](\d\d):(\d\d):(\d\d)")
-_ZONE = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d")
+_ZONE = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d", re.ASCII)
 
 
 def taken_of(data: bytes, name: str = "") -> str | None:
@@ -31,8 +31,16 @@ def taken_of(data: bytes, name: str = "") -> str | None:
     return taken + (zone if _ZONE.fullmatch(zone) else "")
 
 
+def tags_of(taken: str | None) -> dict[int, str]:
+    """Return the tags of an EXIF directory that say this of a picture. taken: see `taken_of`."""
+    if taken is None:
+        return {}
+    tags = {_TAKEN: taken[:19].replace("-", ":").replace("T", " ")}
+    return tags | {_OFFSET: taken[19:]} if taken[19:] else tags
+
+
 def _exif_of(data: bytes, name: str) -> Mapping[int, object]:
     if is_raw(data, name):
         return exif_of_raw(data)
     with open_quietly(data) as picture:
-        return picture.getexif().get_ifd(_EXIF)
+        return picture.getexif().get_ifd(EXIF)

@@ -1,6 +1,6 @@
 """Copies of videos that something was drawn into: all frames, upright, at their times, in H.264, with the sound as it is.
 
-What else a video carries stays behind: where and when it was filmed, with which device, its cover, its subtitles.
+The time when it was filmed goes along. What else a video carries stays behind: where, with which device, its cover, its subtitles.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -88,6 +89,10 @@ def redraw_video(
     ):
         try:
             with av.open(str(temporary), "w", format=kind) as out:
+                with contextlib.suppress(ValueError):
+                    out.metadata["creation_time"] = datetime.fromisoformat(
+                        heard.metadata.get("creation_time", "")
+                    ).isoformat()
                 out.metadata["comment"] = f"{MARK} {remark}".rstrip()
                 stream = _stream(out, video.size, video.rate, threads)
                 voice = heard.streams.best("audio") if sound else None

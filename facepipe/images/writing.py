@@ -12,6 +12,7 @@ import PIL.Image
 
 from facepipe.errors import OutputError
 from facepipe.files.guard import MARK, own_path
+from facepipe.images.taken import EXIF, tags_of
 from facepipe.text import printable
 from facepipe.types import UInt8
 
@@ -50,27 +51,33 @@ def encode_image(
     *,
     mark: bool = False,
     remark: str = "",
+    taken: str | None = None,
     **options: Any,
 ) -> bytes:
     """Return uint8 RGB (H, W, 3) as a file's bytes; quality 1..100 counts for JPEG and WebP.
 
     mark: a remark in it says that facepipe wrote it, so that it may be written again (`files.is_ours`). remark: plain text that
-    follows the mark. options: Pillow's for the format.
+    follows the mark. taken: when it was taken (see `images.taken`), for JPEG, PNG and WebP. options: Pillow's for the format.
     """
     buffer = io.BytesIO()
     if kind in {"JPEG", "WEBP"} and "qtables" not in options:
         options["quality"] = quality
     text = f"{MARK} {remark}".rstrip()
+    exif = PIL.Image.Exif()
+    if taken is not None:
+        exif.get_ifd(EXIF).update(tags_of(taken))
     if mark:
-        options |= _remark(kind, text)
+        options |= _remark(kind, text, exif)
+    if kind in {"JPEG", "PNG", "WEBP"} and (len(exif) or taken is not None):
+        options["exif"] = exif.tobytes()
     PIL.Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, kind, **options)
     if mark and kind == "BMP":  # has no place for a remark, but readers stop at the size that its header says
         buffer.write(text.encode())
     return buffer.getvalue()
 
 
-def _remark(kind: str, text: str) -> dict[str, object]:
-    """Return Pillow's options that put the mark into a picture."""
+def _remark(kind: str, text: str, exif: PIL.Image.Exif) -> dict[str, object]:
+    """Return Pillow's options that put the mark into a picture, or put it into its EXIF data."""
     if kind == "JPEG":
         return {"comment": text}
     if kind == "PNG":
@@ -82,7 +89,5 @@ def _remark(kind: str, text: str) -> dict[str, object]:
     if kind == "TIFF":
         return {"tiffinfo": {_TIFF_SOFTWARE: text}}
     if kind == "WEBP":
-        exif = PIL.Image.Exif()
         exif[_TIFF_SOFTWARE] = text
-        return {"exif": exif}
     return {}
