@@ -1,11 +1,16 @@
-"""Reading videos: CPU seconds for a minute of each codec at one frame a second, against decoding all of it; memory of two hours."""
+"""Reading videos: CPU seconds for a minute of each codec at one frame a second, against decoding all of it; memory of two hours.
+
+--damage: in how many damaged copies of short videos the damage is noticed, instead.
+"""
 
 from __future__ import annotations
 
 import argparse
+import random
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -17,7 +22,7 @@ from facepipe.images.video import open_video
 from facepipe.types import UInt8
 from scripts.bench_memory import resident
 from scripts.benchlib import machine
-from tests.videos import resized, write_video
+from tests.videos import crossing, faces, pan, resized, write_video, zoom
 
 #: What the files are like: name, codec, suffix, the encoder's options.
 KINDS = (
@@ -30,6 +35,15 @@ KINDS = (
     ),
     ("hevc, as phones film, a keyframe every s", "libx265", "mov", {"preset": "ultrafast", "b:v": "8M", "g": "30"}),
     ("av1, a keyframe every 5 s", "libsvtav1", "mp4", {"preset": "12", "crf": "38", "g": "150"}),
+)
+#: Those that are damaged: name, codec, suffix. Of each a keyframe comes every two seconds.
+DAMAGED = (
+    ("H.264", "libx264", "mp4"),
+    ("HEVC", "libx265", "mp4"),
+    ("AV1", "libsvtav1", "mp4"),
+    ("VP9", "libvpx-vp9", "webm"),
+    ("VP8", "libvpx", "webm"),
+    ("MPEG-4", "mpeg4", "avi"),
 )
 RATE = 30
 
@@ -64,13 +78,56 @@ def cpu_of_decoding(path: Path) -> tuple[float, int]:
     return time.process_time() - begun, count
 
 
+def damaged(path: Path, seed: int) -> Path:
+    """Write a copy in which some bytes of one frame are others."""
+    chance, data = random.Random(seed), bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        frames = [(packet.pos or 0, packet.size) for packet in container.demux(video=0) if packet.size > 60]
+    begin, size = chance.choice(frames[10:])
+    first = begin + chance.randrange(8, size - 1)
+    for place in range(first, min(begin + size, first + chance.choice((1, 8, 40, 200)))):
+        data[place] ^= chance.randrange(1, 256)
+    copy = path.with_stem("damaged")
+    copy.write_bytes(data)
+    return copy
+
+
+def seen_in(path: Path) -> tuple[dict[float, UInt8], bool]:
+    """Return the frames, two a second, and whether damage was noticed."""
+    with open_video(path, path.name, every_seconds=0.5) as video:
+        return {round(frame.time, 2): frame.image.rgb for frame in video.frames()}, video.damage is not None
+
+
+def measure_damage(folder: Path, copies: int) -> None:
+    """Print how often damage was noticed, and how often a frame is visibly another one and nothing was said."""
+    for name, codec, suffix in DAMAGED:
+        shown = chain(zoom(faces()[0], 4), pan(faces()[1], 4), crossing(4, (320, 240)))
+        whole = write_video(folder / f"whole.{suffix}", shown, codec=codec, options={"g": "20"})
+        first, alarm = seen_in(whole)
+        noticed, silent = 0, 0
+        for seed in range(copies):
+            frames, told = seen_in(damaged(whole, seed))
+            off = [np.abs(rgb.astype(int) - first[time]) for time, rgb in frames.items() if time in first]
+            noticed += told
+            silent += not told and any(one.max() > 60 and one.mean() > 1 for one in off)
+        print(
+            f"{name}: noticed in {noticed} of {copies}, a wrong frame and nothing said in {silent}; intact: {alarm}",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photo", type=Path, help="what is filmed; default: a bundled portrait, enlarged")
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--hours", type=float, default=2.0)
+    parser.add_argument("--damage", type=int, metavar="COPIES", help="damage so many copies of each, and measure that")
     options = parser.parse_args()
     print(f"{machine()}, PyAV {av.__version__}")
+    if options.damage:
+        with tempfile.TemporaryDirectory() as place:
+            measure_damage(Path(place), options.damage)
+        return
     print(
         f"1920x1080, {RATE} frames a second, {options.seconds} s; read at one frame a second, 1280 pixels; CPU seconds"
     )
