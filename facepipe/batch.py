@@ -17,9 +17,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from facepipe.catalog.catalog import Catalog, Decider
 from facepipe.catalog.counts import Counts, Show
+from facepipe.catalog.remote import is_url
 from facepipe.catalog.scan import Scanned, ScanOptions
 from facepipe.catalog.shards import WHOLE, Shard
-from facepipe.catalog.sources import MEMBER, Source, count_sources, file_of, find_sources, none_exists
+from facepipe.catalog.sources import (
+    MEMBER,
+    Source,
+    count_sources,
+    file_of,
+    find_sources,
+    is_missing,
+    no_such_root,
+    none_exists,
+)
 from facepipe.catalog.store import catalog_path
 from facepipe.embed.describer import Describer
 from facepipe.errors import InputError, UsageError
@@ -338,15 +348,17 @@ class _Batch:
         max_side = self._recognizer.describer.facts.get("max_side")
         for source in self._sources():
             row = self._catalog.decided(source.name)
-            if row is not None and not (row[1]["error"] is not None and is_gone(file_of(source.name))):
+            if row is not None and not (row[1]["error"] is not None and is_missing(source.name)):
                 yield Decided(source.name, *row, source.path, source.load, source.streamed, max_side)
 
     def _fate(self, name: str) -> Fate:
         file = file_of(name)
-        if is_gone(file):
+        if not is_url(name) and is_gone(file):
             return "gone" if is_folder(Path(file).parent) else "away"
         if self._catalog.decided(name) is not None:
             return "listed"
+        if is_url(name):
+            return "gone" if is_missing(name) else "left"
         return "gone" if MEMBER in name and file != name else "left"
 
 
@@ -427,7 +439,7 @@ def why_again(changed: Sequence[str], catalog: Catalog) -> str | None:
 
 def _say_none_exists(roots: Sequence[str], tell: Callable[[str], object]) -> None:
     """Name what is not there; InputError with the last of it."""
-    *others, last = [f"{printable(root)}: no such file or folder; check the path" for root in roots[:_NAMED]]
+    *others, last = map(no_such_root, roots[:_NAMED])
     for text in others:
         tell(text)
     more = len(roots) - _NAMED

@@ -72,6 +72,22 @@ def without_path(reason: str, path: str | os.PathLike[str]) -> str:
     return reason.removeprefix(f"{printable(path)}: ")
 
 
+#: How URLs begin, chains of them too; a path that is made of one has one slash.
+_URL = re.compile(r"([a-z][a-z0-9+.-]+::?)+/", re.IGNORECASE)
+
+
+def is_url_like(name: str) -> bool:
+    """Say whether a name begins as URLs do."""
+    return _URL.match(name) is not None and "://" in name
+
+
+def no_such(name: str | os.PathLike[str], what: str = "file") -> str:
+    """Say in a line that there is no such file. Of a URL its beginning is shown alone: there may be a password in it."""
+    if (url := _URL.match(os.fspath(name))) is None:
+        return f"{printable(name)}: no such {what}; check the path"
+    return f"{url[1]}//...: is a URL; photos at s3://, gs:// and az:// are read by batch, scan, identify, detect, verify and explain alone"
+
+
 def _is_seen(before: str, char: str, after: str) -> bool:
     if char in "\u200c\u200d":
         return _takes_joiner(before) and after != "\ufe0f" and _takes_joiner(after)

@@ -76,7 +76,7 @@ def recognizer(
 
 def run(
     out: Path,
-    *roots: Path,
+    *roots: Path | str,
     who: Recognizer | None = None,
     detector: Detector | None = None,
     key: str = "",

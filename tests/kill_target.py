@@ -23,7 +23,7 @@ class LeisurelyDetector(FakeDetector):
         return super().detect(images)
 
 
-def main(photos: Path, out: Path, people: Sequence[str]) -> None:
+def main(photos: str, out: Path, people: Sequence[str]) -> None:
     who = recognizer(LeisurelyDetector(), people)
     drawn = kinds.Annotated.make
 
@@ -39,4 +39,4 @@ def main(photos: Path, out: Path, people: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])

@@ -24,11 +24,10 @@ from facepipe.catalog.counts import Counts, Show
 from facepipe.catalog.packing import pack, unpack
 from facepipe.catalog.scan import Scanned, ScanOptions, scan_stream
 from facepipe.catalog.shards import Shard
-from facepipe.catalog.sources import Source, as_sources, file_of
+from facepipe.catalog.sources import Source, as_sources, is_missing
 from facepipe.catalog.store import Store
 from facepipe.catalog.videos import Notes, is_clip, scan_videos, without_videos
 from facepipe.embed.describer import Describer
-from facepipe.files.atomic import is_gone
 from facepipe.records import Record, dumps, readable, to_record
 from facepipe.types import Described, Failed, Recognized
 
@@ -283,7 +282,7 @@ class Catalog(Store):
         finished, gone = self._finished(), []
         query = "SELECT name, pass FROM photo WHERE pass < ? AND NOT vanished AND stamp != ''"
         for name, met in self._rows(query, self._pass):
-            if is_gone(file_of(os.fsdecode(name))):
+            if is_missing(os.fsdecode(name)):
                 gone.append((name,))
             elif met >= finished:
                 counts.left += 1

@@ -1,4 +1,4 @@
-"""Where the photos of a batch come from: files, folders, patterns, lists, and archives that are read without unpacking."""
+"""Where the photos of a batch come from: files, folders, patterns, lists, object stores, and archives that are not unpacked."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from functools import partial
 from itertools import groupby, takewhile
 from pathlib import Path
 
-from facepipe.catalog import archives
+from facepipe.catalog import archives, remote
 from facepipe.errors import InputError
-from facepipe.files.atomic import is_file, is_folder
+from facepipe.files.atomic import is_file, is_folder, is_gone
 from facepipe.images import Passing, find_images, is_output, natural_key, read_bytes
 from facepipe.images.finding import TAR_SUFFIXES, is_archive
 from facepipe.images.passing import beside
-from facepipe.text import printable
+from facepipe.text import no_such, printable
 
 #: Stands between an archive and its member in a photo's name: photos.zip!2019/a.jpg
 MEMBER = "!"
@@ -27,7 +27,8 @@ class Source:
     """A photo that is to be read.
 
     name: what it is called in results, unique in a batch. stamp: changes when its content may have changed; empty: nobody knows.
-    path: the file, None for a member of an archive. problem: why it cannot be read. load: returns its bytes, raises InputError.
+    path: the file, None for a member of an archive, and in a store. problem: why it cannot be read. load: returns its bytes, raises
+    InputError.
     streamed: `load` works only until the next source is drawn, and only in the thread that draws it.
     """
 
@@ -40,12 +41,12 @@ class Source:
 
 
 def find_sources(roots: Iterable[str], own: Collection[Path] = (), passing: Passing | None = None) -> Iterator[Source]:
-    """Yield the photos of files, folders (recursively, natural order), patterns and archives; each path once.
+    """Yield the photos of files, folders (recursively, natural order), patterns, archives and URLs (`remote`); each path once.
 
     A root that does not exist, a folder that may not be listed and an archive that is damaged are yielded as sources with a
     problem, in their place: a batch goes on and lists what failed. Folders that a batch wrote are searched only where they
     are roots. own: the folders that this batch writes; what lies in them is not a photo, whatever its name.
-    passing: what else is passed over; it counts it.
+    passing: what else is passed over; it counts it. Errors: those of `remote.find`.
     """
     passing = passing or Passing()
     written = {os.path.realpath(folder) for folder in own}
@@ -55,6 +56,9 @@ def find_sources(roots: Iterable[str], own: Collection[Path] = (), passing: Pass
     for root in roots:
         if root in listed:
             passing.take(root, listed)
+            continue
+        if remote.is_url(root):
+            yield from _new(_remote(root, passing), seen)
             continue
         pattern = not os.path.lexists(root)
         expanded = _expanded(root)
@@ -72,10 +76,15 @@ def find_sources(roots: Iterable[str], own: Collection[Path] = (), passing: Pass
                 found = _members(path, passing)
             else:
                 found = _files(path, passing)
-            for source in found:
-                if source.name not in seen:
-                    seen.add(source.name)
-                    yield source
+            yield from _new(found, seen)
+
+
+def _new(found: Iterable[Source], seen: set[str]) -> Iterator[Source]:
+    """Yield those that were not seen before."""
+    for source in found:
+        if source.name not in seen:
+            seen.add(source.name)
+            yield source
 
 
 def as_sources(photos: Iterable[Source | str | os.PathLike[str]]) -> Iterator[Source]:
@@ -93,14 +102,31 @@ def file_of(name: str) -> str:
     return archive if mark and os.path.lexists(archive) else name
 
 
+def is_missing(name: str) -> bool:
+    """Say whether a photo, or the archive that it is in, is not there for certain."""
+    return remote.is_gone(name) if remote.is_url(name) else is_gone(file_of(name))
+
+
 def none_exists(roots: Iterable[str]) -> bool:
-    """Say whether not one root is there; a pattern is when it finds something."""
-    return not any(os.path.lexists(path) for root in roots for path in _expanded(root))
+    """Say whether not one root is there; a pattern is when it finds something. Errors: those of `remote.find`."""
+    roots = list(roots)
+    for url in filter(remote.is_url, roots):
+        remote.named_by_user(url)  # refused before anything is opened
+    return not any(map(_is_there, roots))
+
+
+def no_such_root(root: str) -> str:
+    """Say in a line that a root is not there."""
+    return remote.absent(root) if remote.is_url(root) else no_such(root, "file or folder")
+
+
+def _is_there(root: str) -> bool:
+    return remote.exists(root) if remote.is_url(root) else any(map(os.path.lexists, _expanded(root)))
 
 
 def count_sources(roots: Iterable[str], own: Collection[Path] = (), passing: Passing | None = None) -> int:
-    """Return how many photos there will be, for a progress bar: members of a tar, which must be read to be counted, are left out."""
-    counted = (root for root in roots if not root.lower().endswith(TAR_SUFFIXES))
+    """Return how many photos there will be, for a progress bar, without those that take long to be counted: in tars and stores."""
+    counted = (root for root in roots if not (root.lower().endswith(TAR_SUFFIXES) or remote.is_url(root)))
     return sum(1 for _ in find_sources(counted, own, passing))
 
 
@@ -165,6 +191,11 @@ def file_source(path: Path) -> Source:
 
 def _load(path: Path) -> bytes:
     return read_bytes(path)[1]
+
+
+def _remote(url: str, passing: Passing) -> Iterator[Source]:
+    for name, stamp, load in remote.find(url, passing):
+        yield _broken(name, load) if isinstance(load, str) else Source(name, stamp, None, load)
 
 
 def _members(path: str, passing: Passing) -> Iterator[Source]:

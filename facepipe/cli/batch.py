@@ -137,6 +137,7 @@ def batch(
     continues where it was. Exit code 7 when some photos failed; they are in the results, and in NAME.failures.csv, with the reason.
     """
     from facepipe import batch as library
+    from facepipe.catalog.remote import is_url
     from facepipe.catalog.shards import Shard
     from facepipe.cli import allocator, process
     from facepipe.errors import ExitCode, UsageError
@@ -154,6 +155,10 @@ def batch(
             raise UsageError("batch: no photos given; name a folder, or use --files-from")
         note("facepipe: no photos in the list")
         return ExitCode.OK
+    if (watch or regions is not None) and any(map(is_url, roots)):
+        raise UsageError(
+            f"--{'watch' if watch else 'regions'}: is for files, not for photos in object stores; leave it out"
+        )
     allocator.share_arenas()
     options = library.BatchOptions(
         workers=workers or process.cores(),

@@ -14,18 +14,22 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from facepipe.errors import ExitCode, FacepipeError, InputError
-from facepipe.text import printable
+from facepipe.errors import ExitCode, FacepipeError, InputError, UsageError
+from facepipe.text import is_url_like, no_such, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from facepipe.catalog.remote import Photo
+
 #: Of a path that the system refuses so much is shown.
 _LONGEST_SHOWN = 200
-#: Commands that read a photo from standard input.
+#: Commands that read a photo from standard input, and those that read photos of object stores.
 _TAKE_STDIN = ("identify", "detect", "verify", "explain")
+_READ_STORES = frozenset({"batch", "scan", *_TAKE_STDIN})
 _F = TypeVar("_F", bound=Callable[..., Any])
+_T = TypeVar("_T")
 
 #: Where the answer goes; `protect_stdout` points it at the real stdout.
 _answer: IO[str] | None = None
@@ -176,7 +180,14 @@ class PlacePath(click.Path):
         """See `click.ParamType.convert`."""
         if value == "":
             self.fail("is empty; name a file or folder, . for this one", param, ctx)
-        return super().convert(value, param, ctx)
+        return super().convert(without_url(value), param, ctx)
+
+
+def without_url(path: _T) -> _T:
+    """Return a path. Errors: UsageError for a URL, where files alone are read and written."""
+    if is_url_like(str(path)) and not os.path.lexists(str(path)):
+        raise UsageError(no_such(str(path)))
+    return path
 
 
 class _Stdin:
@@ -189,9 +200,14 @@ class _Stdin:
         return sys.stdin.buffer.read(size)
 
 
-def or_stdin(path: str) -> str | _Stdin:
-    """Return standard input where `-` is given for a photo, else the path."""
-    return _Stdin() if path == "-" else path
+def opened(path: str) -> str | _Stdin | Photo:
+    """Return what reads a photo that is not a file: standard input for `-`, an object for its URL; else the path.
+
+    Errors: UsageError for other URLs.
+    """
+    from facepipe.catalog import remote
+
+    return _Stdin() if path == "-" else remote.Photo(path) if remote.is_url(path) else without_url(path)
 
 
 def without_sidecars(context: click.Context, parameter: click.Parameter, paths: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -199,7 +215,7 @@ def without_sidecars(context: click.Context, parameter: click.Parameter, paths: 
 
     Errors: UsageError for `-` where files are named alone.
     """
-    from facepipe.errors import UsageError
+    from facepipe.catalog.remote import is_url
     from facepipe.images.passing import beside
 
     if context.info_name not in _TAKE_STDIN and "-" in map(str, paths) and not os.path.lexists("-"):
@@ -207,6 +223,9 @@ def without_sidecars(context: click.Context, parameter: click.Parameter, paths: 
             f"{context.info_name}: -, standard input, is read by {', '.join(_TAKE_STDIN)} alone; save the photo as a file, "
             "and name that"
         )
+    for path in map(str, paths):
+        if not (is_url(path) and context.info_name in _READ_STORES):
+            without_url(path)
     twice = beside(map(str, paths))
     kept = tuple(
         path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import PlacePath, cell, echo, json_option, note, or_stdin, out_console, without_sidecars
+from facepipe.cli.common import PlacePath, cell, echo, json_option, note, opened, out_console, without_sidecars
 from facepipe.cli.options import FEW, Looking, detect_options
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def detect(
     failed = 0
     for path in images:
         try:
-            image = read_image(or_stdin(path), max_side=looking.read_side)
+            image = read_image(opened(path), max_side=looking.read_side)
         except InputError as error:
             if len(images) == 1:
                 raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from facepipe.cli.common import PlacePath, cell, echo, no_lock_option, note, or_stdin, out_console
+from facepipe.cli.common import PlacePath, cell, echo, no_lock_option, note, opened, out_console
 from facepipe.cli.options import Deciding, Looking, face_option, recognition_options
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def explain(
     chosen = {name: value for name, value in asdict(deciding).items() if name != "gallery"}
     with GalleryStore.open(deciding.gallery) as gallery:
         made = explained(
-            or_stdin(photo),
+            opened(photo),
             gallery,
             face=number or "largest",
             against=against,

@@ -15,7 +15,7 @@ from facepipe.cli.common import (
     echo,
     no_lock_option,
     note,
-    or_stdin,
+    opened,
     out_console,
     progress_bar,
     quiet_option,
@@ -95,7 +95,7 @@ def identify(
     few = (len(paths) <= FEW and not any(map(is_video, paths))) or style == "jsonl"
     with progress_bar("identifying", len(paths), quiet=quiet or few) as progress:
         watched = Watched(progress)
-        for image, result in recognizer.with_images(list(map(or_stdin, paths)), workers=cores(), seen=watched.add):
+        for image, result in recognizer.with_images(list(map(opened, paths)), workers=cores(), seen=watched.add):
             done += 1
             if isinstance(result, Failed):
                 failed += 1

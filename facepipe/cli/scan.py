@@ -73,7 +73,7 @@ def scan(
     from facepipe.catalog.catalog import Catalog
     from facepipe.catalog.scan import ScanOptions
     from facepipe.catalog.shards import Shard
-    from facepipe.catalog.sources import count_sources, find_sources, none_exists
+    from facepipe.catalog.sources import count_sources, find_sources, no_such_root, none_exists
     from facepipe.cli import allocator, process
     from facepipe.errors import ExitCode, InputError, UsageError
     from facepipe.images import Passing
@@ -86,7 +86,9 @@ def scan(
     if not roots:
         raise UsageError("scan: no photos given; name a folder, or use --files-from")
     if none_exists(roots):
-        raise InputError(f"{named(roots)}: no such file or folder; check the path")
+        raise InputError(
+            f"{named(roots)}: no such file or folder; check the path" if len(roots) > 1 else no_such_root(roots[0])
+        )
     allocator.share_arenas()
     facts = asdict(looking)
     facts["device"] = looking.device if ray is None else "auto"  # the cluster has the device

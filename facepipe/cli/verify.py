@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from facepipe.cli.common import FiniteRange, echo, json_option, note, or_stdin
+from facepipe.cli.common import FiniteRange, echo, json_option, note, opened
 from facepipe.cli.options import Looking, detect_options, explain_option
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def verify(
         check_suffix(explain)
         check_outputs((explain,), (first, second))
     options = {"model": model, **asdict(looking)}
-    a, b = (as_image(or_stdin(path), max_side=looking.read_side) for path in (first, second))
+    a, b = (as_image(opened(path), max_side=looking.read_side) for path in (first, second))
     found = single.verify(a, b, threshold=threshold, faces=faces, quick=explain is None, **options)
     if explain is not None:
         explain_pair(a, b, found, out=explain, **options)

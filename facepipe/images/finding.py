@@ -9,7 +9,7 @@ from pathlib import Path
 
 from facepipe.errors import InputError
 from facepipe.images.passing import LINKED, SYSTEM, Passing, Rules, is_left_out
-from facepipe.text import printable
+from facepipe.text import no_such, printable
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -59,8 +59,8 @@ def find_images(
     yielded: set[str] = set()
     searched: set[tuple[int, int]] = set()
 
-    def report(path: str, reason: str, error: OSError | None = None) -> None:
-        problem = InputError(f"{printable(path)}: {reason}")
+    def report(line: str, error: OSError | None = None) -> None:
+        problem = InputError(line)
         problem.__cause__ = error
         if on_error is None:
             raise problem
@@ -76,7 +76,8 @@ def find_images(
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda e: natural_key(e.name))
         except OSError as error:
-            report(folder, f"the folder cannot be searched ({error.strerror}); check its permissions", error)
+            where = printable(folder)
+            report(f"{where}: the folder cannot be searched ({error.strerror}); check its permissions", error)
             return
         names = [entry.name for entry in entries]
         rules = rules.within(folder, names)
@@ -113,7 +114,7 @@ def find_images(
         elif os.path.lexists(root):
             found = iter((root,))
         else:
-            report(root, "no such file or folder; check the path")
+            report(no_such(root, "file or folder"))
             continue
         for path in found:
             absolute = os.path.abspath(path)  # noqa: PTH100

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from facepipe.errors import UsageError
@@ -103,6 +102,11 @@ def _is_movie(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in MOVIES  # noqa: PTH122
 
 
+def _read_ignore(path: str) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123
+        return file.read(_LONGEST_IGNORE)
+
+
 class Passing:
     """Which files and folders a search passes over, and how many it did.
 
@@ -149,14 +153,13 @@ class Rules:
         self._folder = folder
         self._specs = specs
 
-    def within(self, folder: str, names: Iterable[str]) -> Rules:
-        """Return the rules of a folder with entries of these names."""
+    def within(self, folder: str, names: Collection[str], read: Callable[[str], bytes] = _read_ignore) -> Rules:
+        """Return the rules of a folder with entries of these names. read: returns the bytes of a file in it."""
         if IGNORE_NAME not in names:
             return self
-        path = Path(folder, IGNORE_NAME)
+        path = os.path.join(folder, IGNORE_NAME)  # noqa: PTH118
         try:
-            with path.open(encoding="utf-8-sig") as file:
-                spec = _patterns(file.read(_LONGEST_IGNORE).splitlines(), str(path))
+            spec = _patterns(read(path)[:_LONGEST_IGNORE].decode("utf-8-sig").splitlines(), path)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise UsageError(f"{path}: cannot be read ({reason}); correct it, or remove it") from error

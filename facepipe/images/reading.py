@@ -51,7 +51,7 @@ from facepipe.images.formats import (
 )
 from facepipe.images.raw import decode_raw, is_raw
 from facepipe.images.wholeness import mended, require_whole
-from facepipe.text import printable
+from facepipe.text import no_such, printable
 from facepipe.types import Image, UInt8
 
 DEFAULT_MAX_PIXELS = 200_000_000
@@ -146,14 +146,14 @@ def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
             with open(name, "rb", opener=open_at_once) as file:
                 info = os.fstat(file.fileno())
                 if stat.S_ISREG(info.st_mode):
-                    _require_few_bytes(name, info.st_size, file.peek(_HEAD))
+                    require_few_bytes(name, info.st_size, file.peek(_HEAD))
                 elif not _is_descriptor(name):
                     raise InputError(
                         f"{printable(name)}: is a pipe or a device, not a file; pipe it into `-`, or save it first"
                     )
                 data = _read(file, limit)
         except FileNotFoundError as error:
-            raise InputError(f"{printable(name)}: no such file; check the path") from error
+            raise InputError(no_such(name)) from error
         except IsADirectoryError as error:
             raise InputError(f"{printable(name)}: is a folder; name a picture in it or use `facepipe batch`") from error
         except (OSError, ValueError) as error:
@@ -161,7 +161,7 @@ def read_bytes(source: str | os.PathLike[str] | Readable) -> tuple[str, bytes]:
             raise InputError(f"{printable(name)}: cannot be read ({reason}); check its permissions") from error
     if not data:
         raise ImageError(f"{printable(name)}: is empty; copy the picture again")
-    _require_few_bytes(name, len(data), data[:_HEAD])
+    require_few_bytes(name, len(data), data[:_HEAD])
     return name, data
 
 
@@ -189,7 +189,8 @@ def open_at_once(name: str, flags: int) -> int:
     return os.open(name, flags if _is_descriptor(name) else flags | os.O_NONBLOCK)
 
 
-def _require_few_bytes(name: str, count: int, head: bytes) -> None:
+def require_few_bytes(name: str, count: int, head: bytes = b"") -> None:
+    """Raise ImageError for a file that has more bytes than `max_bytes`. head: its first ones."""
     if count > (limit := max_bytes()):
         if is_video(name) or refused_format(head) == VIDEO:
             raise _is_other(name, VIDEO)

@@ -17,7 +17,7 @@ from facepipe.errors import ImageError, InputError, LibraryError
 from facepipe.images.containers import FileWindow, Window, boxes
 from facepipe.images.formats import CONTAINERS, PICTURES
 from facepipe.images.reading import limit_of, max_pixels, open_at_once
-from facepipe.text import printable
+from facepipe.text import no_such, printable
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -124,7 +124,7 @@ def _opened(path: Path, name: str) -> BinaryIO:
     try:
         file = open(path, "rb", opener=open_at_once)  # noqa: SIM115
     except FileNotFoundError as error:
-        raise InputError(f"{printable(name)}: no such file; check the path") from error
+        raise InputError(no_such(name)) from error
     except IsADirectoryError as error:
         raise InputError(f"{printable(name)}: is a folder; name a video in it or use `facepipe batch`") from error
     except (OSError, ValueError) as error:

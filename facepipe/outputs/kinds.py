@@ -12,7 +12,7 @@ from typing import Literal
 from facepipe.errors import OutputError
 from facepipe.files.atomic import atomic_path, make_folder
 from facepipe.files.guard import is_ours
-from facepipe.images import file_hash, write_image
+from facepipe.images import IMAGE_SUFFIXES, file_hash, write_image
 from facepipe.outputs.draw import crop_face, crop_names, draw_predictions, drawing
 from facepipe.outputs.names import output_stem, safe_name
 from facepipe.outputs.sync import Decided, Folder, Pixels, digest
@@ -137,7 +137,8 @@ class Sorted(Folder):
         path = PurePosixPath(photo.name)
         # A name whose bytes are no UTF-8 cannot be listed.
         as_it_is = photo.path is not None and readable(path.name) == path.name
-        stem, suffix = path.stem if as_it_is else safe_name(path.stem), readable(path.suffix)
+        suffix = path.suffix if as_it_is or path.suffix.lower() in IMAGE_SUFFIXES else ""
+        stem = path.stem if as_it_is else safe_name(path.stem)
         number = 1
         while self.taken(name := f"{folder}/{stem}{suffix}" if number == 1 else f"{folder}/{stem}-{number}{suffix}"):
             place = self.folder / name

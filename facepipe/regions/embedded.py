@@ -21,7 +21,7 @@ from facepipe.images.formats import FORMATS
 from facepipe.images.reading import decoded, exif_turn, open_at_once, pillow_ready, read_bytes
 from facepipe.regions.geometry import Frame, shown
 from facepipe.regions.xmp import MAX_BYTES, XmpError
-from facepipe.text import printable
+from facepipe.text import no_such, printable
 
 _PACKET = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
@@ -44,7 +44,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 raise InputError(f"{name}: is a pipe or a device, not a file")
             yield file
     except FileNotFoundError as error:
-        raise InputError(f"{name}: no such file; check the path") from error
+        raise InputError(no_such(path)) from error
     except IsADirectoryError as error:
         raise InputError(f"{name}: is a folder, not a file") from error
     except (OSError, ValueError) as error:
