@@ -85,7 +85,8 @@ def no_such(name: str | os.PathLike[str], what: str = "file") -> str:
     """Say in a line that there is no such file. Of a URL its beginning is shown alone: there may be a password in it."""
     if (url := _URL.match(os.fspath(name))) is None:
         return f"{printable(name)}: no such {what}; check the path"
-    return f"{url[1]}//...: is a URL; photos at s3://, gs:// and az:// are read by batch, scan, identify, detect, verify and explain alone"
+    which = "batch, scan, identify, detect, verify and explain read photos at s3://, gs:// and az://, and nothing reads others"
+    return f"{url[1]}//...: is a URL; {which}"
 
 
 def _is_seen(before: str, char: str, after: str) -> bool:
