@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from facepipe.anonymise import Blurred, blur
     from facepipe.api import Gallery
     from facepipe.catalog.catalog import Catalog
+    from facepipe.catalog.merge import merge_catalogs
     from facepipe.errors import (
         AmbiguousFaceError,
         DeviceError,
@@ -149,9 +150,8 @@ _HOMES = {
             "Face",
             "Failed",
             "Image",
-            "Policy",
         ),
-        *("Prediction", "Quality", "Recognized", "Span", "Status"),
+        *("Policy", "Prediction", "Quality", "Recognized", "Span", "Status"),
     ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

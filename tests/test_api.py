@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -104,6 +107,16 @@ def test_the_public_names() -> None:
     assert dir(facepipe) == facepipe.__all__
     for name in facepipe.__all__:
         assert getattr(facepipe, name).__doc__
+
+
+def test_a_type_checker_finds_every_public_name_where_it_is_loaded_from() -> None:
+    tree = ast.parse(Path(facepipe.__file__).read_text())
+    checked = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    imports = {a.name: n.module for n in checked.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert sorted(imports) == sorted(set(facepipe.__all__) - {"__version__"})
+    for name, module in imports.items():
+        found = getattr(facepipe, name)
+        assert isinstance(found, ModuleType) or found is getattr(import_module(str(module)), name)
 
 
 def test_what_is_not_public_is_an_attribute_error() -> None:
