@@ -235,7 +235,7 @@ class GalleryStore:
         face_id = database.insert(
             "face",
             person_id=person_id,
-            content=None if new.content is None else codec.lookup(bytes.fromhex(new.content)[:16], "content"),
+            content=None if new.content is None else codec.lookup_photo(new.content),
             ordinal=new.ordinal,
             enrolled=time.time() if new.enrolled is None else float(new.enrolled),
             expires=None if new.expires is None else float(new.expires),

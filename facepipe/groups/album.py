@@ -81,7 +81,7 @@ class Album(Groups):
         assert self._gallery is not None
         if self._lookups is None or self._lookups[0] != id(self.pile):
             codec = self._gallery.database.codec
-            found = {codec.lookup(bytes.fromhex(text)[:16], "content"): text for text in self.pile.contents}
+            found = {codec.lookup_photo(text): text for text in self.pile.contents}
             self._lookups = id(self.pile), found
         return self._lookups[1]
 

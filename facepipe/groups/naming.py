@@ -101,7 +101,7 @@ def enrol(
 def _id_of(gallery: GalleryStore, person: str, key: FaceKey) -> int | None:
     database = gallery.database
     with database.read() as connection:
-        content = database.codec.lookup(bytes.fromhex(key.content)[:16], "content")
+        content = database.codec.lookup_photo(key.content)
         row = connection.execute(
             "SELECT id FROM face WHERE content = ? AND ordinal = ? AND person_id = ?",
             (content, key.number, find_person(database, person)),

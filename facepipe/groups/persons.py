@@ -85,7 +85,7 @@ class _Enrolled:
         """Return the id of the face that was enrolled from this place of a photo, None when none was."""
         if self._gallery is None or not self._contents:
             return None
-        key = self._gallery.database.codec.lookup(bytes.fromhex(content)[:16], "content")
+        key = self._gallery.database.codec.lookup_photo(content)
         for face_id in self._contents.get(key, ()):
             face = self._faces.get(face_id)
             if face is not None and (face.box is None or overlap(np.array(face.box, np.float32), box) >= SAME_BOX):

@@ -24,7 +24,7 @@ def add_anchor(gallery: GalleryStore, name: str, vector: Float32, face: Face, so
         anchor_id = database.insert(
             "anchor",
             person_id=person_id,
-            content=codec.lookup(bytes.fromhex(content)[:16], "content"),
+            content=codec.lookup_photo(content),
             **{"x1": x1, "y1": y1, "x2": x2, "y2": y2},
             landmarks=face.landmarks.tobytes(),
             vector=b"",  # sealed for the row's id, which is not known yet
@@ -48,7 +48,7 @@ def remove_anchor(gallery: GalleryStore, name: str, content: str) -> bool:
     database = gallery.database
     with database.write("undo") as generation:
         person_id = require_person(database, name)
-        key = database.codec.lookup(bytes.fromhex(content)[:16], "content")
+        key = database.codec.lookup_photo(content)
         query = "DELETE FROM anchor WHERE content = ? AND person_id = ?"
         if not database.connection.execute(query, (key, person_id)).rowcount:
             return False

@@ -378,6 +378,6 @@ def enrolled_faces(gallery: GalleryStore, person: str, content: str) -> list[int
         person_id = find_person(database, person)
         if person_id is None:
             return []
-        key = database.codec.lookup(bytes.fromhex(content)[:16], "content")
+        key = database.codec.lookup_photo(content)
         rows = connection.execute("SELECT id FROM face WHERE content = ? AND person_id = ?", (key, person_id))
         return [row[0] for row in rows]
