@@ -23,7 +23,8 @@ from facepipe.predict.population import NO_FIGURES, policy_of
 from facepipe.types import DecideOptions, Detector, Embedder, Index, Policy, Recognized
 
 if TYPE_CHECKING:
-    from facepipe.detect.detector import DetectOptions, MtcnnDetector
+    from facepipe.detect.detector import MtcnnDetector
+    from facepipe.detect.options import DetectOptions
     from facepipe.gallery.arrays.snapshot import GallerySnapshot
     from facepipe.gallery.store import GalleryStore
 
@@ -286,6 +287,6 @@ def detect_options(
     min_face: float = 40, min_score: float = 0.4, max_side: int | None = 1280, second_chance: bool = True
 ) -> DetectOptions:
     """Return the detector's options; see `facepipe.pipeline.Recognizer`. ValueError for values out of range."""
-    from facepipe.detect.detector import DetectOptions
+    from facepipe.detect.options import DetectOptions
 
     return DetectOptions(min_face=min_face, min_score=min_score, max_side=max_side or None, second_chance=second_chance)

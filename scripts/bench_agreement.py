@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from facepipe.detect.boxes import iou
-from facepipe.detect.detector import DetectOptions, MtcnnDetector
+from facepipe.detect.detector import MtcnnDetector
+from facepipe.detect.options import DetectOptions
 from facepipe.errors import ImageError
 from facepipe.images import find_images, read_image
 from facepipe.models.mtcnn import TorchCascade

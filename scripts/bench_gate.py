@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from facepipe.detect import detector as detect
 from facepipe.detect import edges, levels
+from facepipe.detect.confirm import refine
+from facepipe.detect.detector import MtcnnDetector
+from facepipe.detect.options import DetectOptions
+from facepipe.detect.proposals import propose
+from facepipe.detect.work import prepare
 from facepipe.errors import ImageError
 from facepipe.images import find_images, read_image
 from facepipe.models.networks import load_cascade
@@ -28,7 +32,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=40, help="photos of each folder, evenly spaced")
     options = parser.parse_args()
     limit_threads()
-    detector = detect.MtcnnDetector(load_cascade(torch.device("cpu")), detect.DetectOptions(edge_gate=False))
+    detector = MtcnnDetector(load_cascade(torch.device("cpu")), DetectOptions(edge_gate=False))
     print(machine())
     for folder in options.folders:
         paths = list(find_images([folder]))
@@ -41,10 +45,11 @@ def main() -> None:
             except ImageError:
                 continue
             photos += 1
-            work = detector._prepare(image)
-            candidates = detector._propose([work])
+            work = prepare(image, detector.options)
+            candidates = propose(detector.networks, [work], detector.options)
             proposed.append(work.edges.density(candidates.boxes))
-            refined.append(work.edges.density(detector._refine([work], candidates).boxes))
+            kept_boxes = refine(detector.networks, [work], candidates, detector.options).boxes
+            refined.append(work.edges.density(kept_boxes))
             faces += [f.quality.edge_density for f in detector.find([image])[0] if f.quality.size >= 40]
             for scale in work.scales:
                 height, width = int(work.height * scale + 1), int(work.width * scale + 1)

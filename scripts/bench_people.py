@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facepipe.detect.detector import DetectOptions
+from facepipe.detect.options import DetectOptions
 from facepipe.evaluate.measure import LabelledFolders, measure_people
 from facepipe.evaluate.photo_set import QUALITY, PhotoSet, embed_photos
 from facepipe.evaluate.splits import SplitRule

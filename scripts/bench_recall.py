@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from facepipe.detect.boxes import iou
-from facepipe.detect.detector import DetectOptions, MtcnnDetector
+from facepipe.detect.detector import MtcnnDetector
+from facepipe.detect.options import DetectOptions
 from facepipe.images import read_image, write_image
 from facepipe.models.networks import load_cascade
 from facepipe.types import Float32, Image, UInt8

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 STAGES = (
     *("decode", "pyramid", "PNet", "crops", "RNet", "ONet", "second look", "boxes", "align", "embed", "match", "write"),
@@ -105,36 +106,30 @@ def timed_networks(networks: Any, clock: Clock) -> Any:
     return Timed()
 
 
-def timed_detector(networks: Any, options: Any, clock: Clock) -> Any:
-    from facepipe.detect.detector import MtcnnDetector
+@contextmanager
+def detection(clock: Clock) -> Iterator[None]:
+    """Put the parts of step 1 on the clock."""
+    from facepipe.detect import confirm, detector, looks, proposals
 
-    class Timed(MtcnnDetector):
-        def _prepare(self, image: Any) -> Any:
-            with clock("pyramid"):
-                return super()._prepare(image)
+    def timed(module: Any, name: str, stage: str) -> Any:
+        part = getattr(module, name)
 
-        def _levels(self, index: int, work: Any) -> Iterator[Any]:
-            levels = iter(super()._levels(index, work))
-            while True:
-                with clock("pyramid"):
-                    level = next(levels, None)
-                if level is None:
-                    return
-                yield level
+        def call(*arguments: Any, **named: Any) -> Any:
+            with clock(stage):
+                made = part(*arguments, **named)
+                return list(made) if isinstance(made, Iterator) else made
 
-        def _crops(self, *arguments: Any, **named: Any) -> Any:
-            with clock("crops"):
-                return super()._crops(*arguments, **named)
+        return patch.object(module, name, call)
 
-        def _second_look(self, *arguments: Any) -> Any:
-            with clock("second look"):
-                return super()._second_look(*arguments)
-
-        def find(self, images: Any) -> Any:
-            with clock("boxes"):
-                return super().find(images)
-
-    return Timed(timed_networks(networks, clock), options)
+    with (
+        timed(detector, "prepare", "pyramid"),
+        timed(proposals, "levels_of", "pyramid"),
+        timed(confirm, "cut", "crops"),
+        timed(detector, "look_again", "second look"),
+        timed(looks, "cut", "second look"),
+        clock("boxes"),
+    ):
+        yield
 
 
 class Bench:
@@ -176,7 +171,8 @@ class Bench:
         from facepipe.catalog.catalog import Catalog
         from facepipe.catalog.scan import Scanned
         from facepipe.catalog.sources import file_source
-        from facepipe.detect.detector import DetectOptions
+        from facepipe.detect.detector import MtcnnDetector
+        from facepipe.detect.options import DetectOptions
         from facepipe.embed.describer import Describer
         from facepipe.embed.embedding import embed
         from facepipe.images import content_hash, read_image_bytes
@@ -190,7 +186,7 @@ class Bench:
         options = DetectOptions(
             row.min_face, row.max_side, edge_gate=row.gate, second_look=row.second, true_border=row.border
         )
-        detector = timed_detector(self.cascades[row.cascade], options, clock)
+        detector = MtcnnDetector(timed_networks(self.cascades[row.cascade], clock), options)
         embedder = self.embedders[row.embedder]
         recognizer = Recognizer.of(Describer(detector, embedder), self.matcher, Policy(0.3, 0.02))
         timed = TimedEmbedder(embedder, clock)
@@ -207,7 +203,8 @@ class Bench:
                         read_image_bytes(each, name, max_side=row.max_side if row.reduced else None)
                         for each, name in zip(data, names, strict=True)
                     ]
-                faces = detector.find(images)
+                with detection(clock):
+                    faces = detector.find(images)
                 with clock("align"):
                     photos = embed(timed, map(Detected, images, faces))
                 with clock("match"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from numpy.typing import NDArray
 
 from facepipe.catalog.packing import pack, unpack
 from facepipe.detect.chances import CHANCES, Chance, _back, _changed, another_chance
-from facepipe.detect.detector import DetectOptions, MtcnnDetector, _Candidates
+from facepipe.detect.detector import MtcnnDetector
+from facepipe.detect.looks import turned_looks
+from facepipe.detect.options import DetectOptions
+from facepipe.detect.work import Candidates, prepare
 from facepipe.embed.alignment import align
 from facepipe.embed.embedder import load_embedder
 from facepipe.gallery.enrolment.enroller import faults
@@ -70,14 +74,14 @@ def test_a_photo_on_its_side_or_head_has_the_same_face(
 def test_a_dark_photo_is_brightened_to_find_the_face_and_says_so(detector: MtcnnDetector, astronaut: Image) -> None:
     (upright,) = next(detector.detect([astronaut])).faces
     dark = Image((astronaut.rgb * 0.08).astype(np.uint8), "dark.png")
-    assert not MtcnnDetector(detector._networks, DetectOptions(second_chance=False)).find([dark])[0]
+    assert not MtcnnDetector(detector.networks, DetectOptions(second_chance=False)).find([dark])[0]
     (found,) = next(detector.detect([dark])).faces
     assert found.enhanced and found.turn == 0
     assert np.abs(found.box - upright.box).max() < 0.25 * upright.quality.size
 
 
 def test_without_second_chances_there_are_none(detector: MtcnnDetector, hopper: Image) -> None:
-    plain = MtcnnDetector(detector._networks, DetectOptions(second_chance=False))
+    plain = MtcnnDetector(detector.networks, DetectOptions(second_chance=False))
     faces = next(plain.detect([turned(hopper, 180)])).faces
     assert all(found.turn == 0 for found in faces)
 
@@ -137,18 +141,17 @@ class HeadsUp:
 def test_a_face_that_looks_better_on_its_head_is_less_sure(detector: MtcnnDetector) -> None:
     rgb = np.zeros((100, 200, 3), np.uint8)
     rgb[:50, :100], rgb[50:, 100:] = 255, 255  # on the left one that stands, on the right one on its head
-    looking = MtcnnDetector(HeadsUp())  # type: ignore[arg-type]
-    work = detector._prepare(Image(rgb))
+    looking: Any = HeadsUp()
+    work = prepare(Image(rgb), detector.options)
     boxes = np.array([[25, 25, 75, 75], [125, 25, 175, 75]] * 2, np.float32)
     score = np.array([0.9, 0.9, 0.995, 0.995], np.float32)
-    found = _Candidates(boxes, score, np.array([0, 0, 1, 1]))
-    after = looking._turned_looks([work, work], found, boxes, score).tolist()
+    found = Candidates(boxes, score, np.array([0, 0, 1, 1]))
+    after = turned_looks(looking, [work, work], found).tolist()
     assert after[0] == pytest.approx(0.9) and after[1] <= 0.8001
     assert after[2:] == pytest.approx([0.995, 0.995])  # nobody asks
-    together = _Candidates(boxes, score, np.zeros(4, np.int64))
-    assert looking._turned_looks([work], together, boxes, score).tolist() == pytest.approx(
-        score
-    )  # the picture has a certain face
+    together = Candidates(boxes, score, np.zeros(4, np.int64))
+    # The picture has a certain face.
+    assert turned_looks(looking, [work], together).tolist() == pytest.approx(score)
 
 
 sides = st.integers(30, 200)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from facepipe.detect.closer import CROWD
-from facepipe.detect.detector import DetectOptions, MtcnnDetector
+from facepipe.detect.detector import MtcnnDetector
+from facepipe.detect.options import DetectOptions
 from facepipe.embed.describer import Describer
 from facepipe.embed.embedder import load_embedder
 from facepipe.embed.embedding import embed

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from facepipe.detect.boxes import iou
-from facepipe.detect.detector import DetectOptions, MtcnnDetector
+from facepipe.detect.detector import MtcnnDetector
+from facepipe.detect.options import DetectOptions
 from facepipe.images import read_image
 from facepipe.models.cascade import CascadeNetworks, CropName
 from facepipe.models.mtcnn import TorchCascade

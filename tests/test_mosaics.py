@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facepipe.detect.detector import DetectOptions, MtcnnDetector
+from facepipe.detect.detector import MtcnnDetector
 from facepipe.detect.levels import SIDE, lay_out, tiles
+from facepipe.detect.options import DetectOptions
 from facepipe.models.cascade import CascadeNetworks
 from facepipe.models.mtcnn import TorchCascade
 from facepipe.models.networks import load_cascade

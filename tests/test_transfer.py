@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facepipe.detect.detector import DetectOptions, MtcnnDetector
+from facepipe.detect.detector import MtcnnDetector
+from facepipe.detect.options import DetectOptions
 from facepipe.match import cuda
 from facepipe.match.cuda import CUDA_PEOPLE, TorchIndex, cuda_index
 from facepipe.models.mtcnn import HALF_DOUBT, TorchCascade

@@ -10,10 +10,14 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from facepipe.detect.boxes import iou, square
+from facepipe.detect.boxes import iou
 from facepipe.detect.chances import Chance, _changed, _upright, border_of
-from facepipe.detect.detector import _SECOND_LOOKS, MtcnnDetector, _Candidates, _normalise, _Work
-from facepipe.detect.levels import CELL, by_size, cells, on_mosaics
+from facepipe.detect.confirm import finish, refine
+from facepipe.detect.detector import MtcnnDetector
+from facepipe.detect.levels import CELL, cells
+from facepipe.detect.looks import second_looks
+from facepipe.detect.proposals import levels_of, suppress, windows_of
+from facepipe.detect.work import Work, prepare
 from facepipe.types import Face, Float32, Image, UInt8
 
 #: A box that shares so much of the union with a face's box is of that face.
@@ -59,66 +63,44 @@ def trace(detector: MtcnnDetector, image: Image, face: Face) -> Trace:
 def _traced(detector: MtcnnDetector, image: Image, face: Face, chance: Chance) -> Trace:
     seen = _changed(image, chance) or image
     room = border_of(image) if chance.border else 0
-    once = MtcnnDetector(detector._networks, replace(detector.options, second_look=False))
-    work = once._prepare(seen)
-    levels = list(once._levels(0, work))
+    networks, options = detector.networks, detector.options
+    work = prepare(seen, options)
+    levels = list(levels_of(0, work, options.edge_gate))
     whole = [(int(work.height * scale + 1), int(work.width * scale + 1)) for scale in work.scales]
-    found = Trace(
-        work.edges.magnitude,
-        sum(int(cells(height)) * int(cells(width)) for height, width in whole),
-        sum(int(cells(one.pixels.shape[0])) * int(cells(one.pixels.shape[1])) for one in levels),
-        (_NONE, _NONE, _NONE),
-    )
-    if not levels:
-        return found
 
     def shown(boxes: Float32) -> Float32:
         corners = _upright(boxes.reshape(-1, 2), seen, face.turn).reshape(-1, 2, 2) - room
         return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
 
-    laid_out = on_mosaics if once._networks.mixes_sizes else by_size
-    parts = [once._propose_batch(batch) for batch in laid_out(levels, once._networks.batch_pixels)]
-    packed, scores, index, scales = (np.concatenate([part[i] for part in parts]) for i in range(4))
-    proposed = once._suppress_proposals(packed, scores, index, scales, 1)
-    refined = once._refine([work], proposed)
-    faces = once._finish([work], refined)[0]
-    last = np.array([one.box for one in faces], np.float32).reshape(-1, 4)
-    scaled = [(some.boxes / work.scale).astype(np.float32) for some in (proposed, refined)]
-    passed = (shown(scaled[0]), shown(scaled[1]), shown(last))
-    found = replace(found, passed=passed)
-    mine = np.flatnonzero(iou(shown((packed[:, :4] / work.scale).astype(np.float32)), face.box[None])[:, 0] > _SAME)
+    windows = windows_of(networks, levels, options.thresholds[0])
+    proposed = suppress(windows, 1)
+    refined = refine(networks, [work], proposed, options)
+    finished, _ = finish(networks, [work], refined, options)
+    passed = [shown((some.boxes / work.scale).astype(np.float32)) for some in (proposed, refined, finished)]
+    found = Trace(
+        work.edges.magnitude,
+        sum(int(cells(height)) * int(cells(width)) for height, width in whole),
+        sum(int(cells(one.pixels.shape[0])) * int(cells(one.pixels.shape[1])) for one in levels),
+        (passed[0], passed[1], passed[2]),
+    )
+    places = shown((windows.boxes[:, :4] / work.scale).astype(np.float32))
+    mine = np.flatnonzero(iou(places, face.box[None])[:, 0] > _SAME)
     if mine.size:
-        best = mine[scores[mine].argmax()]
-        scale = float(scales[best])
-        level, window = _level(seen, work, scale, packed[best, :4])
+        best = mine[windows.scores[mine].argmax()]
+        scale = float(windows.scale[best])
+        level, window = _level(seen, work, scale, windows.boxes[best, :4])
         found = replace(found, scale=scale * work.scale, level=level, window=window)
     near = iou(passed[2], face.box[None])[:, 0]
     if near.size and near.max() > _SAME:
-        row = int(near.argmax())
-        found = replace(found, looks=(faces[row].score, *_second_looks(once, work, last[row] * work.scale)))
+        one = finished.take(near.argmax(0, keepdims=True))
+        again = (float(score[0]) for score, _ in second_looks(networks, [work], one))
+        found = replace(found, looks=(min(1.0, float(one.scores[0])), *again))
     return found
 
 
-_NONE = np.zeros((0, 4), np.float32)
-
-
-def _level(image: Image, work: _Work, scale: float, box: Float32) -> tuple[UInt8, tuple[int, int, int, int]]:
+def _level(image: Image, work: Work, scale: float, box: Float32) -> tuple[UInt8, tuple[int, int, int, int]]:
     """Return a pyramid level as a picture, and where PNet's window lies in it."""
     size = int(work.width * scale + 1), int(work.height * scale + 1)
     level = np.asarray(cv2.resize(image.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
     x, y = np.rint(box[:2] * scale).astype(int).tolist()
     return level, (x, y, x + CELL, y + CELL)
-
-
-def _second_looks(detector: MtcnnDetector, work: _Work, box: Float32) -> list[float]:
-    """Return ONet's scores in the looks that `_second_look` takes, each for itself."""
-    (x1, y1, x2, y2) = square(box[None])[0].tolist()
-    centre, side = np.array([x1 + x2, y1 + y2]) / 2, x2 - x1
-    scores = []
-    for grow, mirrored in _SECOND_LOOKS:
-        corners = np.concatenate([centre - side * grow / 2, centre + side * grow / 2])[None].astype(np.float32)
-        one = _Candidates(corners, np.ones(1, np.float32), np.zeros(1, np.int64))
-        crops, _ = detector._crops([work], one, 48, black=True)
-        crops = np.ascontiguousarray(crops[:, :, ::-1]) if mirrored else crops
-        scores.append(float(detector._networks.finish(_normalise(crops), 0.0)[0][0]))
-    return scores

@@ -182,7 +182,7 @@ def start_worker(device: str, model: str | None, options: CropOptions) -> None:
 
 def detect_options(options: CropOptions) -> Any:
     """Return the detector's options that belong to these."""
-    from facepipe.detect.detector import DetectOptions
+    from facepipe.detect.options import DetectOptions
 
     return DetectOptions(min_face=options.min_size, max_side=options.max_side)
 
