@@ -4,6 +4,7 @@
     ├── UsageError                2  the request itself is wrong (click uses 2 as well)
     ├── InputError                3  a file or folder cannot be read
     │   └── ImageError            3  ... because it is not a picture, is damaged, or is too large
+    ├── StoreError                3  an object store does not answer any more, whichever photo it is asked for
     ├── OutputError               3  a file cannot be written
     ├── NoFaceError               4  no face where one was needed
     │   └── AmbiguousFaceError    4  several faces where exactly one was needed
@@ -64,6 +65,12 @@ class InputError(FacepipeError):
 
 class ImageError(InputError):
     """A file is not a picture, is damaged, or is larger than the limit."""
+
+
+class StoreError(FacepipeError):
+    """An object store does not answer any more, whichever photo it is asked for."""
+
+    exit_code = ExitCode.INPUT
 
 
 class OutputError(FacepipeError):

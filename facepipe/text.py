@@ -82,11 +82,13 @@ def is_url_like(name: str) -> bool:
 
 
 def no_such(name: str | os.PathLike[str], what: str = "file") -> str:
-    """Say in a line that there is no such file. Of a URL its beginning is shown alone: there may be a password in it."""
-    if (url := _URL.match(os.fspath(name))) is None:
+    """Say in a line that there is no such file. Of a URL that may hold a password its beginning is shown alone."""
+    name = os.fspath(name)
+    if (url := _URL.match(name)) is None:
         return f"{printable(name)}: no such {what}; check the path"
-    which = "batch, scan, identify, detect, verify and explain read photos at s3://, gs:// and az://, and nothing reads others"
-    return f"{url[1]}//...: is a URL; {which}"
+    shown = f"{url[1]}//..." if "@" in name or "?" in name else printable(name)
+    readers = "batch, scan, identify, detect, verify and explain"
+    return f"{shown}: is a URL; only {readers} read photos at URLs, and only at s3://, gs:// and az://"
 
 
 def _is_seen(before: str, char: str, after: str) -> bool:

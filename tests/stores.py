@@ -29,6 +29,7 @@ def forget() -> None:
     """Let go of clients and of what was named, as another process would."""
     remote._store.cache_clear()
     remote._named.clear()
+    remote._failed.clear()
 
 
 @contextmanager

@@ -11,11 +11,12 @@ import io
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
 
-from facepipe.errors import FacepipeError, InputError, LibraryError, UsageError
+from facepipe.errors import FacepipeError, InputError, LibraryError, StoreError, UsageError
 from facepipe.images import OUTPUT_MARK, Passing, is_left_out, is_video, natural_key
 from facepipe.images.finding import is_archive
 from facepipe.images.passing import SYSTEM, Rules
@@ -34,6 +35,9 @@ _CHANGES = ("ETag", "etag", "LastModified", "last_modified", "mtime", "created")
 Found = tuple[str, str, Callable[[], bytes] | str]
 #: What the user named in this process, each with a slash at its end.
 _named: set[str] = set()
+#: So many photos in a row that could not be read are a reason to ask whether the store still answers; and how many there were.
+_IN_A_ROW = 20
+_failed: Counter[str] = Counter()
 
 
 def is_url(name: str) -> bool:
@@ -238,13 +242,34 @@ def _listed(name: str, rules: Rules, *, root: bool = False) -> Iterator[tuple[Fo
 
 
 def _load(name: str, size: int) -> bytes:
-    """Return an object's bytes, where it has as many as when it was listed. Errors: InputError, ImageError; as `_store`."""
+    """Return an object's bytes, where it has as many as when it was listed.
+
+    Errors: InputError, ImageError; StoreError when it is no matter of this object; as `_store`.
+    """
+    protocol = name.partition("://")[0]
     require_few_bytes(name, size)
     try:
         # A byte more, to see whether it grew: never more than was promised.
         data: bytes = _ask(name, "cat_file", _SECONDS + size / _SLOWEST, start=0, end=size + 1) if size else b""
     except FileNotFoundError as error:
         raise InputError(f"{printable(name)}: was deleted meanwhile") from error
+    except InputError as error:
+        _failed[protocol] += 1
+        if _failed[protocol] >= _IN_A_ROW:
+            _require_answer(name, error)
+        raise
+    _failed[protocol] = 0
     if len(data) != size:
         raise InputError(f"{printable(name)}: changed or was cut off while it was read; run the same command again")
     return data
+
+
+def _require_answer(name: str, failure: InputError) -> None:
+    """Raise StoreError when not even an object's size is told, as it is of archived ones: its store is down, or credentials ended."""
+    try:
+        _info(name)
+    except InputError:
+        raise StoreError(
+            f"{failure}; {_IN_A_ROW} photos in a row: later, the same command goes on from here"
+        ) from failure
+    _failed.clear()

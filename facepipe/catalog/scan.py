@@ -132,6 +132,8 @@ def _read(photo: _Read, max_side: int | None) -> _Read:
         image = read_image_bytes(data, name, max_side=max_side)
         enlarge = image.enlarge
         if enlarge is not None and len(data) > _IN_MEMORY:
+            if photo.data is None and photo.source.path is None:  # a store is not asked twice
+                load = _kept(data)
             enlarge = lambda side: read_image_bytes(load(), name, max_side=side)  # noqa: E731 - not the bytes themselves
     except InputError as error:
         return replace(photo, data=None, content=content, found=Failed(photo.source.name, str(error)))
