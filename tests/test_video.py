@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import subprocess
@@ -176,6 +177,17 @@ def test_frames_are_reduced_as_photos_are_and_can_be_enlarged(panned: Path) -> N
     assert full.rgb.shape == (240, 320, 3)
     assert full.enlarge is None
     assert difference(full.rgb, list(pan(COLLINS, 20))[30]) < 4
+
+
+def test_frames_go_when_nobody_holds_them_without_the_collector(panned: Path) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with open_video(panned, "clip.mp4", every_seconds=0.0) as video:
+            held = [sum(isinstance(one, av.VideoFrame) for one in gc.get_objects()) for _ in video.frames()]
+    finally:
+        gc.enable()
+    assert len(held) > 10 and max(held) <= 4
 
 
 def test_pixels_that_are_not_square_are_widened(folder: Path) -> None:

@@ -353,7 +353,10 @@ def _displayed(frame: VideoFrame, pixel_shape: float) -> tuple[int, int]:
 
 def _turn(frame: VideoFrame) -> tuple[bool, bool, bool]:
     """Return how the display matrix turns a frame: rows become columns, then mirrored, then upside down."""
-    sides: Any = frame.side_data
+    from av.sidedata.sidedata import SideDataContainer
+
+    # Not `frame.side_data`: that one and the frame hold each other, and a long video's frames wait for the collector.
+    sides: Any = SideDataContainer(frame)
     try:
         matrix = np.frombuffer(sides["DISPLAYMATRIX"], np.int32)
     except KeyError:
