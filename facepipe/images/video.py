@@ -356,7 +356,7 @@ def _turn(frame: VideoFrame) -> tuple[bool, bool, bool]:
     from av.sidedata.sidedata import SideDataContainer
 
     # Not `frame.side_data`: that one and the frame hold each other, and a long video's frames wait for the collector.
-    sides: Any = SideDataContainer(frame)
+    sides: Any = cast("Any", SideDataContainer)(frame)
     try:
         matrix = np.frombuffer(sides["DISPLAYMATRIX"], np.int32)
     except KeyError:
