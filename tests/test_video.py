@@ -184,7 +184,7 @@ def test_frames_go_when_nobody_holds_them_without_the_collector(panned: Path) ->
     gc.disable()
     try:
         with open_video(panned, "clip.mp4", every_seconds=0.0) as video:
-            held = [sum(isinstance(one, av.VideoFrame) for one in gc.get_objects()) for _ in video.frames()]
+            held = [sum(type(one) is av.VideoFrame for one in gc.get_objects()) for _ in video.frames()]
     finally:
         gc.enable()
     assert len(held) > 100 and max(held) < 10
