@@ -167,11 +167,10 @@ def run(roots: Sequence[str], outputs: Outputs, opener: Opener, options: BatchOp
         sweep(outputs.results, outputs.report, folders, started)
         counts = batch.first()
         if not counts.found and options.every is None:
-            where = named(roots) if options.shard == WHOLE else f"part {options.shard} of {named(roots)}"
             passed = f" (passed over: {counts.passed})" if counts.passed else ""
             if options.fail_on_empty:
-                raise InputError(f"no photos found in {where}{passed}; name a folder with pictures in it")
-            options.tell(f"no photos found in {where}{passed}")
+                raise InputError(f"no photos found in {batch.where}{passed}; name a folder with pictures in it")
+            options.tell(f"no photos found in {batch.where}{passed}")
         yield counts
         while options.every is not None:
             time.sleep(options.every)
@@ -236,14 +235,20 @@ class _Batch:
         A folder was emptied or is not mounted, or is another.
         """
         catalog, out = self._catalog, printable(self._outputs.results)
-        earlier, sources = catalog.earlier(), self._sources()
-        if not earlier or any(source.problem is None and catalog.earlier_has(source.name) for source in sources):
+        earlier, sources = catalog.earlier(), self._options.shard.share(self._sources())
+        if not earlier or any(source.problem is None and catalog.earlier_has(source.name) for _, source in sources):
             return None
         return (
-            f"{out}: not one photo of the earlier run ({plural(earlier, 'photo')}) is found in {named(self._roots)} now, and "
+            f"{out}: not one photo of the earlier run ({plural(earlier, 'photo')}) is found in {self.where} now, and "
             "nothing was changed; check that the folder is mounted and not empty, or choose another --out; to begin anew, delete "
             f"{out} and {printable(catalog.path)} first"
         )
+
+    @property
+    def where(self) -> str:
+        """What is looked at, for messages."""
+        whole = named(self._roots)
+        return whole if self._options.shard == WHOLE else f"part {self._options.shard} of {whole}"
 
     def _sources(self, passing: Passing | None = None) -> Iterator[Source]:
         return find_sources(self._roots, self._folders, passing or Passing(self._options.exclude))

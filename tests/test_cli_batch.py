@@ -234,6 +234,15 @@ def test_no_photos_at_all(tmp_path: Path, facepipe: Run) -> None:
     assert code == 2 and "not one photo of the earlier run (1 photo) is found in photos now" in err
 
 
+def test_another_part_with_the_same_results_is_refused(tmp_path: Path, facepipe: Run) -> None:
+    paint(tmp_path / "photos" / "a.png", "red")
+    assert facepipe("photos", "--out", "r.jsonl")[0] == 0
+    before = (tmp_path / "r.jsonl").read_bytes()
+    code, _, err = facepipe("photos", "--out", "r.jsonl", "--shard", "2/2")
+    assert code == 2 and "is found in part 2/2 of photos now" in err
+    assert before and (tmp_path / "r.jsonl").read_bytes() == before
+
+
 def tree(folder: Path) -> dict[str, bytes]:
     """Return all that is in a folder: links by where they point, files by what they hold."""
     return {

@@ -539,6 +539,7 @@ def test_identify_reads_one_object(s3: Any, tmp_path: Path, capfd: pytest.Captur
     )
     assert len([path for path in crops.iterdir() if path.suffix == ".jpg"]) == 1
     assert "use facepipe batch" in facepipe("identify", "s3://people", code=3)
+    assert "use facepipe batch" not in facepipe("identify", "s3://people/none.zip", code=3)
     assert "no such object" in facepipe("identify", "s3://people/none.jpg", code=3)
 
 

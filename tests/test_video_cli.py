@@ -103,6 +103,7 @@ def test_a_copy_of_the_video_has_frames_and_names(facepipe: Run, place: Path) ->
     assert facepipe("identify", "clip.mp4", "clip-cut.mp4", "--annotate", "named.mp4")[0] == 2
     PIL.Image.fromarray(faces()[0]).save(place / "mine.mp4", "PNG")
     assert facepipe("identify", "clip.mp4", "--annotate", "mine.mp4")[0] == 2
+    assert facepipe("identify", "clip.mp4", "--annotate", "named.jpg")[0] == 2 and not Path("named.jpg").exists()
 
 
 def test_enroll_takes_a_video(facepipe: Run) -> None:

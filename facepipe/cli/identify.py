@@ -143,6 +143,7 @@ def _checked(named: list[str], found: list[str]) -> list[str]:
 
     Errors: UsageError when there are none, and for what is a batch's.
     """
+    from facepipe.catalog.remote import is_url
     from facepipe.errors import UsageError
     from facepipe.files.atomic import is_folder
     from facepipe.images.finding import is_archive
@@ -150,7 +151,7 @@ def _checked(named: list[str], found: list[str]) -> list[str]:
     if not named and not found:
         raise UsageError("identify: no picture given; name one, or use - for stdin, or --files-from")
     for path in named:
-        kind = "a folder" if is_folder(path) else "an archive" if is_archive(path) else None
+        kind = "a folder" if is_folder(path) else "an archive" if is_archive(path) and not is_url(path) else None
         if kind is not None:
             raise UsageError(f"{path}: {kind}; use `facepipe batch {shlex.quote(path)} --out results.jsonl`")
     return [*named, *found]
@@ -159,13 +160,14 @@ def _checked(named: list[str], found: list[str]) -> list[str]:
 def _check_place(annotate: Path | None, images: Sequence[str]) -> None:
     """Refuse a file for copies where there is not just one video. Errors: UsageError."""
     from facepipe.errors import UsageError
-    from facepipe.images import is_video
+    from facepipe.images import IMAGE_SUFFIXES, is_video
 
     if annotate is None or (len(images) == 1 and is_video(images[0]) and is_video(annotate.name)):
         return
-    if is_video(annotate.name) or annotate.is_file():
+    picture = Path(annotate.name).suffix.lower() in IMAGE_SUFFIXES and not annotate.is_dir()
+    if is_video(annotate.name) or annotate.is_file() or picture:
         raise UsageError(
-            f"--annotate {annotate}: one video goes into a file; name a folder for photos and several videos"
+            f"--annotate {annotate}: one video goes into a video file; name a folder for photos and several videos"
         )
 
 
