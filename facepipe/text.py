@@ -88,7 +88,7 @@ def no_such(name: str | os.PathLike[str], what: str = "file") -> str:
         return f"{printable(name)}: no such {what}; check the path"
     shown = f"{url[1]}//..." if "@" in name or "?" in name else printable(name)
     readers = "batch, scan, identify, detect, verify and explain"
-    return f"{shown}: is a URL; only {readers} read photos at URLs, and only at s3://, gs:// and az://"
+    return f"{shown}: is a URL; only photos may be at URLs, of {readers}, and only at s3://, gs:// and az://"
 
 
 def _is_seen(before: str, char: str, after: str) -> bool:

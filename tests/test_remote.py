@@ -342,7 +342,7 @@ def test_offline_and_without_the_extra_it_is_a_line(monkeypatch: pytest.MonkeyPa
 def test_what_is_not_there_and_what_is_not_read_is_said(store: Any, tmp_path: Path) -> None:
     store.pipe_file("bucket/a.png", paint(tmp_path / "a.png", "red").read_bytes())
     store.pipe_file("bucket/clip.mp4", b"video")
-    with pytest.raises(InputError, match="no such object"):
+    with pytest.raises(InputError, match="no such bucket or object"):
         run(tmp_path / "out.jsonl", "memory://bucket/none")
     assert not catalog_path(tmp_path / "out.jsonl").exists()
     roots = ["memory://bucket/none", "memory://bucket/a.png", "memory://bucket/clip.mp4", "memory://bucket/a.png"]
@@ -540,7 +540,7 @@ def test_identify_reads_one_object(s3: Any, tmp_path: Path, capfd: pytest.Captur
     assert len([path for path in crops.iterdir() if path.suffix == ".jpg"]) == 1
     assert "use facepipe batch" in facepipe("identify", "s3://people", code=3)
     assert "use facepipe batch" not in facepipe("identify", "s3://people/none.zip", code=3)
-    assert "no such object" in facepipe("identify", "s3://people/none.jpg", code=3)
+    assert "no such bucket or object" in facepipe("identify", "s3://people/none.jpg", code=3)
 
 
 def test_failures_of_a_store_are_records_and_tried_again(

@@ -88,7 +88,7 @@ def is_gone(name: str) -> bool:
 
 def absent(url: str) -> str:
     """Say in a line that there is nothing at a URL."""
-    return f"{printable(url)}: no such object, and none below it; check bucket and key (patterns are not for URLs)"
+    return f"{printable(url)}: no such bucket or object, and none below it; check bucket and key (patterns are not for URLs)"
 
 
 class Photo:
@@ -166,7 +166,7 @@ def _ask(name: str, method: str, seconds: float | None = _SECONDS, **arguments: 
         raise
     except TimeoutError as error:
         raise InputError(f"{printable(name)}: no answer within {seconds:.0f} s; run the same command again") from error
-    except Exception as error:
+    except Exception as error:  # each store's library has errors of its own, and passes on those of what it is built on
         text = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0] or type(error).__name__
         reason = printable(re.sub(r"(?<=//)[^/\s]*@|\?\S*", "...", text))[:300]
         raise InputError(f"{printable(name)}: cannot be read ({reason}); check credentials and endpoint") from error
